@@ -23,6 +23,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub use encoder::{EncodeError, Encoder, SPAN_MS_MAX};
 
 use super::{
+    code::Code,
     id::ReceiverId,
     limits::{BATCH_BYTES_MAX, CODES_MAX, FUTURE_MS_MAX, HEARINGS_MAX, RECEIVERS_MAX},
     time::UnixMs,
@@ -37,19 +38,13 @@ pub const PREFIX_BYTES: usize = size_of::<U16>();
 /// The uplink's code table is emptied before this batch's introductions.
 const STARTS_TABLE: u8 = 1;
 
-const _: () = assert!(
-    size_of::<Header>() == 22,
-    "limits::BATCH_BYTES_MAX counts a header of 22 bytes"
-);
-const _: () = assert!(
-    RECEIVERS_MAX.is_power_of_two(),
-    "Batch::read bounds all receivers of a group at once"
-);
+const _: () = assert!(size_of::<Header>() == 22, "limits::BATCH_BYTES_MAX counts a header of 22 bytes");
+const _: () = assert!(RECEIVERS_MAX.is_power_of_two(), "Batch::read bounds all receivers of a group at once");
 
 /// One code heard once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hearing {
-    pub code: [u8; 16],
+    pub code: Code,
     pub receiver: ReceiverId,
     /// dBm; 127 says "not available".
     pub rssi: i8,
@@ -76,9 +71,7 @@ struct GroupHeader {
 }
 
 /// A hearing as it lies in the batch: its code is its group's.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct WireHearing {
     /// Milliseconds since the batch's base time.
@@ -207,7 +200,7 @@ impl<'a> Iterator for Split<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Batch<'a> {
     header: &'a Header,
-    introductions: &'a [[u8; 16]],
+    introductions: &'a [Code],
     groups: &'a [u8],
     facts: Facts,
 }
@@ -237,15 +230,10 @@ impl<'a> Batch<'a> {
         if introductions > HEARINGS_MAX || usize::from(header.groups.get()) > HEARINGS_MAX {
             return Err(BatchError::TooMany);
         }
-        let (introductions, groups) = <[[u8; 16]]>::ref_from_prefix_with_elems(rest, introductions)
-            .map_err(|_| BatchError::Length)?;
+        let (introductions, groups) =
+            <[Code]>::ref_from_prefix_with_elems(rest, introductions).map_err(|_| BatchError::Length)?;
         let facts = Facts::gather(groups, header.groups.get())?;
-        Ok(Batch {
-            header,
-            introductions,
-            groups,
-            facts,
-        })
+        Ok(Batch { header, introductions, groups, facts })
     }
 
     /// The number of this batch within its spool.
@@ -274,7 +262,7 @@ impl<'a> Batch<'a> {
     }
 
     /// The codes that take the next numbers of the table, in order.
-    pub fn introductions(&self) -> &'a [[u8; 16]] {
+    pub fn introductions(&self) -> &'a [Code] {
         self.introductions
     }
 
@@ -298,11 +286,7 @@ impl<'a> Batch<'a> {
     /// Whether no hearing lies further in the future of `now` than clocks may differ.
     pub fn check_time(&self, now: UnixMs) -> Result<(), BatchError> {
         let last = self.base().plus(u64::from(self.facts.last_ms));
-        if last > now.plus(FUTURE_MS_MAX) {
-            Err(BatchError::Future)
-        } else {
-            Ok(())
-        }
+        if last > now.plus(FUTURE_MS_MAX) { Err(BatchError::Future) } else { Ok(()) }
     }
 }
 
@@ -315,11 +299,7 @@ impl Facts {
             facts.add(header, hearings)?;
             bytes = rest;
         }
-        if bytes.is_empty() {
-            Ok(facts)
-        } else {
-            Err(BatchError::Length)
-        }
+        if bytes.is_empty() { Ok(facts) } else { Err(BatchError::Length) }
     }
 
     fn add(&mut self, header: &GroupHeader, hearings: &[WireHearing]) -> Result<(), BatchError> {
@@ -359,10 +339,7 @@ impl<'a> Iterator for Groups<'a> {
     fn next(&mut self) -> Option<Group<'a>> {
         let (header, hearings, rest) = take_group(self.bytes)?;
         self.bytes = rest;
-        Some(Group {
-            number: header.number.get(),
-            hearings,
-        })
+        Some(Group { number: header.number.get(), hearings })
     }
 }
 

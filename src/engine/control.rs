@@ -17,6 +17,14 @@ use super::{
 };
 use wire::{Fields, put_text};
 
+/// The protocol's name in the TLS handshake.
+pub const ALPN: &[u8] = b"forecourt/1";
+
+/// The name that a station's certificate carries.
+pub fn station_name(station: StationId) -> String {
+    format!("station-{station}.forecourt.internal")
+}
+
 /// The only version of these messages so far.
 pub const VERSION: u8 = 1;
 
@@ -34,8 +42,7 @@ const RECEIVER_BYTES: usize = 6;
 
 const _: () = assert!(
     // version, kind, versions, station, spool, receivers, software
-    2 + 1 + VERSIONS_MAX + 4 + 8 + 1 + RECEIVERS_MAX * RECEIVER_BYTES + 1 + TEXT_BYTES_MAX
-        <= MESSAGE_BYTES_MAX
+    2 + 1 + VERSIONS_MAX + 4 + 8 + 1 + RECEIVERS_MAX * RECEIVER_BYTES + 1 + TEXT_BYTES_MAX <= MESSAGE_BYTES_MAX
 );
 
 /// Where a receiver hangs, and so what it tells about a car that it hears.
@@ -92,6 +99,28 @@ pub enum Goodbye {
     Refused(Refusal),
 }
 
+impl Goodbye {
+    /// The code that the connection is closed with, beside what the goodbye says. Part of the protocol.
+    pub fn close_code(&self) -> u32 {
+        match self {
+            Goodbye::Drain => 0x01,
+            Goodbye::Replaced => 0x02,
+            Goodbye::Moved { .. } => 0x03,
+            Goodbye::Refused(refusal) => refusal.close_code(),
+        }
+    }
+
+    /// What a close code says when the goodbye itself was lost; `None` for codes that are no goodbye, and for a move,
+    /// whose address only the goodbye carries.
+    pub fn from_code(code: u32) -> Option<Goodbye> {
+        match code {
+            0x01 => Some(Goodbye::Drain),
+            0x02 => Some(Goodbye::Replaced),
+            _ => Refusal::from_code(code).map(Goodbye::Refused),
+        }
+    }
+}
+
 /// Why a hello is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refusal {
@@ -144,9 +173,7 @@ impl Refusal {
     }
 
     fn from_code(code: u32) -> Option<Refusal> {
-        Refusal::ALL
-            .into_iter()
-            .find(|refusal| refusal.close_code() == code)
+        Refusal::ALL.into_iter().find(|refusal| refusal.close_code() == code)
     }
 }
 
@@ -163,6 +190,26 @@ pub enum Message {
         now: UnixMs,
     },
     Goodbye(Goodbye),
+}
+
+/// Messages cut from a stream as it arrives.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    bytes: Vec<u8>,
+}
+
+impl Inbox {
+    /// Takes what was read. Bounded by one message and one read, when every message is taken before the next read.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The next whole message; `None` until more was read.
+    pub fn take(&mut self) -> Result<Option<Message>, ControlError> {
+        let Some((message, length)) = Message::decode(&self.bytes)? else { return Ok(None) };
+        self.bytes.drain(..length);
+        Ok(Some(message))
+    }
 }
 
 /// Bytes that are no message.
@@ -202,12 +249,8 @@ impl Message {
         let message = match fields.u8()? {
             1 => Message::Hello(read_hello(&mut fields)?),
             2 => Message::Welcome(read_welcome(&mut fields)?),
-            3 => Message::Ack {
-                highest: fields.u64()?,
-            },
-            4 => Message::Time {
-                now: UnixMs(fields.u64()?),
-            },
+            3 => Message::Ack { highest: fields.u64()? },
+            4 => Message::Time { now: UnixMs(fields.u64()?) },
             5 => Message::Goodbye(read_goodbye(&mut fields)?),
             _ => return Err(ControlError::Kind),
         };
@@ -242,13 +285,7 @@ fn read_hello(fields: &mut Fields<'_>) -> Result<Hello, ControlError> {
     let station = StationId(fields.u32()?);
     let spool = SpoolId(fields.u64()?);
     let receivers = fields.list(RECEIVERS_MAX, read_receiver)?;
-    Ok(Hello {
-        versions,
-        station,
-        spool,
-        receivers,
-        software: fields.text()?,
-    })
+    Ok(Hello { versions, station, spool, receivers, software: fields.text()? })
 }
 
 fn write_hello(hello: &Hello, out: &mut Vec<u8>) {
@@ -276,11 +313,7 @@ fn read_receiver(fields: &mut Fields<'_>) -> Result<Receiver, ControlError> {
         _ => return Err(ControlError::Malformed),
     };
     let (given, dbm) = (fields.flag()?, fields.u8()?.cast_signed());
-    Ok(Receiver {
-        id,
-        role,
-        enter_dbm: given.then_some(dbm),
-    })
+    Ok(Receiver { id, role, enter_dbm: given.then_some(dbm) })
 }
 
 fn write_receiver(receiver: Receiver, out: &mut Vec<u8>) {
@@ -292,25 +325,13 @@ fn write_receiver(receiver: Receiver, out: &mut Vec<u8>) {
     };
     let [low, high] = pump.to_le_bytes();
     let dbm = receiver.enter_dbm.unwrap_or_default().cast_unsigned();
-    out.extend_from_slice(&[
-        receiver.id.0,
-        role,
-        low,
-        high,
-        receiver.enter_dbm.is_some().into(),
-        dbm,
-    ]);
+    out.extend_from_slice(&[receiver.id.0, role, low, high, receiver.enter_dbm.is_some().into(), dbm]);
 }
 
 fn read_welcome(fields: &mut Fields<'_>) -> Result<Welcome, ControlError> {
     let (version, now, slot_seconds) = (fields.u8()?, UnixMs(fields.u64()?), fields.u16()?);
     let (given, applied) = (fields.flag()?, fields.u64()?);
-    Ok(Welcome {
-        version,
-        now,
-        slot_seconds,
-        applied: given.then_some(applied),
-    })
+    Ok(Welcome { version, now, slot_seconds, applied: given.then_some(applied) })
 }
 
 fn write_welcome(welcome: &Welcome, out: &mut Vec<u8>) {
@@ -325,12 +346,8 @@ fn read_goodbye(fields: &mut Fields<'_>) -> Result<Goodbye, ControlError> {
     match fields.u8()? {
         0 => Ok(Goodbye::Drain),
         1 => Ok(Goodbye::Replaced),
-        2 => Ok(Goodbye::Moved {
-            address: fields.text()?,
-        }),
-        3 => Refusal::from_code(fields.u32()?)
-            .map(Goodbye::Refused)
-            .ok_or(ControlError::Malformed),
+        2 => Ok(Goodbye::Moved { address: fields.text()? }),
+        3 => Refusal::from_code(fields.u32()?).map(Goodbye::Refused).ok_or(ControlError::Malformed),
         _ => Err(ControlError::Malformed),
     }
 }
@@ -400,8 +417,7 @@ mod tests {
             Just(Message::Goodbye(Goodbye::Drain)),
             Just(Message::Goodbye(Goodbye::Replaced)),
             "[a-z0-9.:]{0,128}".prop_map(|address| Message::Goodbye(Goodbye::Moved { address })),
-            prop::sample::select(Refusal::ALL.to_vec())
-                .prop_map(|refusal| Message::Goodbye(Goodbye::Refused(refusal))),
+            prop::sample::select(Refusal::ALL.to_vec()).prop_map(|refusal| Message::Goodbye(Goodbye::Refused(refusal))),
         ]
     }
 
@@ -434,30 +450,41 @@ mod tests {
     }
 
     #[test]
+    fn messages_come_whole_out_of_a_stream_in_pieces() {
+        let sent = [Message::Ack { highest: 1 }, Message::Goodbye(Goodbye::Drain), Message::Time { now: UnixMs(2) }];
+        let (mut inbox, mut taken) = (Inbox::default(), Vec::new());
+        for byte in sent.iter().flat_map(Message::encode) {
+            inbox.push(&[byte]);
+            taken.extend(inbox.take().unwrap());
+        }
+        assert_eq!(taken, sent);
+    }
+
+    #[test]
+    fn a_lost_goodbye_is_known_by_its_close_code() {
+        for goodbye in [Goodbye::Drain, Goodbye::Replaced, Goodbye::Refused(Refusal::Station)] {
+            assert_eq!(Goodbye::from_code(goodbye.close_code()), Some(goodbye));
+        }
+        assert_eq!(Goodbye::from_code(0x16), None);
+    }
+
+    #[test]
     fn each_kind_of_garbage_is_refused_for_its_reason() {
         assert_eq!(Message::decode(&[0xff, 0xff]), Err(ControlError::TooLong));
         assert_eq!(Message::decode(&[2, 0, 9, 1]), Err(ControlError::Version));
-        assert_eq!(
-            Message::decode(&[2, 0, VERSION, 99]),
-            Err(ControlError::Kind)
-        );
+        assert_eq!(Message::decode(&[2, 0, VERSION, 99]), Err(ControlError::Kind));
         assert_eq!(Message::decode(&[0, 0]), Err(ControlError::Malformed));
         let mut ack = Message::Ack { highest: 1 }.encode();
         ack[0] += 1;
         ack.push(0);
-        assert_eq!(
-            Message::decode(&ack),
-            Err(ControlError::Malformed),
-            "a byte to spare"
-        );
+        assert_eq!(Message::decode(&ack), Err(ControlError::Malformed), "a byte to spare");
     }
 
     #[test]
     fn a_text_past_its_bound_is_cut_where_a_character_ends() {
         let address = "\u{e9}".repeat(100);
         let bytes = Message::Goodbye(Goodbye::Moved { address }).encode();
-        let Ok(Some((Message::Goodbye(Goodbye::Moved { address }), _))) = Message::decode(&bytes)
-        else {
+        let Ok(Some((Message::Goodbye(Goodbye::Moved { address }), _))) = Message::decode(&bytes) else {
             panic!("readable");
         };
         assert_eq!(address, "\u{e9}".repeat(64));

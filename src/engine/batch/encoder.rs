@@ -9,6 +9,7 @@ use zerocopy::{
 
 use super::{GroupHeader, Header, Hearing, STARTS_TABLE, VERSION, WireHearing};
 use crate::engine::{
+    code::Code,
     limits::{CODES_MAX, HEARINGS_MAX, RECEIVERS_MAX},
     time::UnixMs,
 };
@@ -33,11 +34,11 @@ pub enum EncodeError {
 /// encoded again by it under the same sequence.
 #[derive(Debug, Default)]
 pub struct Encoder {
-    numbers: HashMap<[u8; 16], u16>,
+    numbers: HashMap<Code, u16>,
     /// Any batch was written: the other side has a table.
     begun: bool,
     /// Kept between batches for their memory only.
-    introduced: Vec<[u8; 16]>,
+    introduced: Vec<Code>,
     order: Vec<(u16, u16)>,
 }
 
@@ -47,12 +48,7 @@ impl Encoder {
     }
 
     /// Appends one batch with its length prefix to `out`. On an error nothing is written and no number is taken.
-    pub fn encode(
-        &mut self,
-        sequence: u64,
-        hearings: &[Hearing],
-        out: &mut Vec<u8>,
-    ) -> Result<(), EncodeError> {
+    pub fn encode(&mut self, sequence: u64, hearings: &[Hearing], out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let base = check(hearings)?;
         let starts_table = self.number(hearings);
         let prefix = out.len();
@@ -116,30 +112,16 @@ fn check(hearings: &[Hearing]) -> Result<UnixMs, EncodeError> {
     if hearings.len() > HEARINGS_MAX {
         return Err(EncodeError::TooMany);
     }
-    if hearings
-        .iter()
-        .any(|hearing| usize::from(hearing.receiver.0) >= RECEIVERS_MAX)
-    {
+    if hearings.iter().any(|hearing| usize::from(hearing.receiver.0) >= RECEIVERS_MAX) {
         return Err(EncodeError::Receiver);
     }
     let times = hearings.iter().map(|hearing| hearing.at);
-    let (first, last) = (
-        times.clone().min().unwrap_or_default(),
-        times.max().unwrap_or_default(),
-    );
-    if last.since(first) > SPAN_MS_MAX {
-        Err(EncodeError::Span)
-    } else {
-        Ok(first)
-    }
+    let (first, last) = (times.clone().min().unwrap_or_default(), times.max().unwrap_or_default());
+    if last.since(first) > SPAN_MS_MAX { Err(EncodeError::Span) } else { Ok(first) }
 }
 
 fn write_group(group: &[(u16, u16)], hearings: &[Hearing], base: UnixMs, out: &mut Vec<u8>) {
-    let header = GroupHeader {
-        number: U16::new(group[0].0),
-        hearings: group.len() as u8,
-        flags: 0,
-    };
+    let header = GroupHeader { number: U16::new(group[0].0), hearings: group.len() as u8, flags: 0 };
     out.extend_from_slice(header.as_bytes());
     for &(_, index) in group {
         let hearing = &hearings[usize::from(index)];

@@ -7,33 +7,23 @@ const NOW: UnixMs = UnixMs(1_700_000_000_000);
 fn hearing(code: u16, receiver: u8, rssi: i8, offset_ms: u64) -> Hearing {
     let mut bytes = [0; 16];
     bytes[..2].copy_from_slice(&code.to_le_bytes());
-    Hearing {
-        code: bytes,
-        receiver: ReceiverId(receiver),
-        rssi,
-        at: NOW.plus(offset_ms),
-    }
+    Hearing { code: Code(bytes), receiver: ReceiverId(receiver), rssi, at: NOW.plus(offset_ms) }
 }
 
 fn encoded(encoder: &mut Encoder, sequence: u64, hearings: &[Hearing]) -> Vec<u8> {
     let mut out = Vec::new();
-    encoder
-        .encode(sequence, hearings, &mut out)
-        .expect("a valid batch");
+    encoder.encode(sequence, hearings, &mut out).expect("a valid batch");
     out
 }
 
 fn body(bytes: &[u8]) -> &[u8] {
-    split(bytes)
-        .next()
-        .expect("a whole batch")
-        .expect("of a valid length")
+    split(bytes).next().expect("a whole batch").expect("of a valid length")
 }
 
 /// The reader's side of the table, as a station keeps it.
 #[derive(Default)]
 struct Reader {
-    table: Vec<[u8; 16]>,
+    table: Vec<Code>,
 }
 
 impl Reader {
@@ -66,11 +56,7 @@ fn sorted(mut hearings: Vec<Hearing>) -> Vec<Hearing> {
 
 #[test]
 fn a_batch_is_laid_out_byte_for_byte_as_specified() {
-    let hearings = [
-        hearing(7, 1, -60, 0),
-        hearing(8, 2, 127, 300),
-        hearing(7, 3, -61, 5),
-    ];
+    let hearings = [hearing(7, 1, -60, 0), hearing(8, 2, 127, 300), hearing(7, 3, -61, 5)];
     let bytes = encoded(&mut Encoder::new(), 0x0102, &hearings);
     let mut expected = vec![74, 0, 1, 1, 2, 0, 2, 0, 2, 1, 0, 0, 0, 0, 0, 0];
     expected.extend_from_slice(&NOW.0.to_le_bytes());
@@ -78,20 +64,7 @@ fn a_batch_is_laid_out_byte_for_byte_as_specified() {
         expected.push(code);
         expected.extend_from_slice(&[0; 15]);
     }
-    expected.extend_from_slice(&[
-        0,
-        0,
-        2,
-        0,
-        0,
-        0,
-        1,
-        (-60_i8).cast_unsigned(),
-        5,
-        0,
-        3,
-        (-61_i8).cast_unsigned(),
-    ]);
+    expected.extend_from_slice(&[0, 0, 2, 0, 0, 0, 1, (-60_i8).cast_unsigned(), 5, 0, 3, (-61_i8).cast_unsigned()]);
     expected.extend_from_slice(&[1, 0, 1, 0, 44, 1, 2, 127]);
     assert_eq!(bytes, expected);
 }
@@ -100,47 +73,27 @@ fn a_batch_is_laid_out_byte_for_byte_as_specified() {
 fn a_code_crosses_the_wire_once_in_a_connection() {
     let mut encoder = Encoder::new();
     let first = encoded(&mut encoder, 1, &[hearing(7, 0, -60, 0)]);
-    let again = encoded(
-        &mut encoder,
-        2,
-        &[hearing(7, 0, -60, 100), hearing(9, 0, -60, 100)],
-    );
-    let (first, again) = (
-        Batch::read(body(&first)).unwrap(),
-        Batch::read(body(&again)).unwrap(),
-    );
+    let again = encoded(&mut encoder, 2, &[hearing(7, 0, -60, 100), hearing(9, 0, -60, 100)]);
+    let (first, again) = (Batch::read(body(&first)).unwrap(), Batch::read(body(&again)).unwrap());
     assert!(first.starts_table() && !again.starts_table());
-    assert_eq!(
-        (first.introductions().len(), again.introductions().len()),
-        (1, 1)
-    );
-    assert_eq!(
-        again.groups().map(|group| group.number).collect::<Vec<_>>(),
-        [0, 1]
-    );
+    assert_eq!((first.introductions().len(), again.introductions().len()), (1, 1));
+    assert_eq!(again.groups().map(|group| group.number).collect::<Vec<_>>(), [0, 1]);
 }
 
 #[test]
 fn a_full_table_starts_anew() {
     let (mut encoder, mut reader) = (Encoder::new(), Reader::default());
     for start in (0..CODES_MAX as u16 + 500).step_by(250) {
-        let hearings: Vec<_> = (start..start + 250)
-            .map(|code| hearing(code, 0, -50, 0))
-            .collect();
+        let hearings: Vec<_> = (start..start + 250).map(|code| hearing(code, 0, -50, 0)).collect();
         let bytes = encoded(&mut encoder, u64::from(start), &hearings);
         assert_eq!(reader.read(body(&bytes)).unwrap(), hearings);
     }
-    assert!(
-        reader.table.len() <= 750,
-        "the table was emptied on the way"
-    );
+    assert!(reader.table.len() <= 750, "the table was emptied on the way");
 }
 
 #[test]
 fn the_largest_batch_fits_its_bound_exactly() {
-    let hearings: Vec<_> = (0..HEARINGS_MAX as u16)
-        .map(|code| hearing(code, 31, 0, 65_535))
-        .collect();
+    let hearings: Vec<_> = (0..HEARINGS_MAX as u16).map(|code| hearing(code, 31, 0, 65_535)).collect();
     let bytes = encoded(&mut Encoder::new(), u64::MAX, &hearings);
     assert_eq!(bytes.len(), PREFIX_BYTES + BATCH_BYTES_MAX);
     assert_eq!(Batch::read(body(&bytes)).unwrap().hearings(), HEARINGS_MAX);
@@ -149,34 +102,19 @@ fn the_largest_batch_fits_its_bound_exactly() {
 #[test]
 fn hearings_that_are_no_batch_are_not_encoded() {
     let mut out = Vec::new();
-    let mut refusal =
-        |hearings: &[Hearing]| Encoder::new().encode(0, hearings, &mut out).unwrap_err();
-    assert_eq!(
-        refusal(&vec![hearing(0, 0, 0, 0); 251]),
-        EncodeError::TooMany
-    );
+    let mut refusal = |hearings: &[Hearing]| Encoder::new().encode(0, hearings, &mut out).unwrap_err();
+    assert_eq!(refusal(&vec![hearing(0, 0, 0, 0); 251]), EncodeError::TooMany);
     assert_eq!(refusal(&[hearing(0, 32, 0, 0)]), EncodeError::Receiver);
-    assert_eq!(
-        refusal(&[hearing(0, 0, 0, 0), hearing(0, 0, 0, 65_536)]),
-        EncodeError::Span
-    );
+    assert_eq!(refusal(&[hearing(0, 0, 0, 0), hearing(0, 0, 0, 65_536)]), EncodeError::Span);
     assert!(out.is_empty());
 }
 
 #[test]
 fn a_truncated_batch_is_refused_at_every_length() {
-    let bytes = encoded(
-        &mut Encoder::new(),
-        1,
-        &[hearing(7, 1, -60, 0), hearing(8, 2, -70, 3)],
-    );
+    let bytes = encoded(&mut Encoder::new(), 1, &[hearing(7, 1, -60, 0), hearing(8, 2, -70, 3)]);
     let whole = body(&bytes);
     for length in 0..whole.len() {
-        assert_eq!(
-            Batch::read(&whole[..length]).unwrap_err(),
-            BatchError::Length,
-            "{length} bytes"
-        );
+        assert_eq!(Batch::read(&whole[..length]).unwrap_err(), BatchError::Length, "{length} bytes");
     }
     let longer = [whole, &[0]].concat();
     assert_eq!(Batch::read(&longer).unwrap_err(), BatchError::Length);
@@ -239,19 +177,11 @@ fn a_table_past_its_bound_is_refused() {
 
 #[test]
 fn only_more_than_two_seconds_in_the_future_is_an_error() {
-    let bytes = encoded(
-        &mut Encoder::new(),
-        1,
-        &[hearing(7, 1, -60, 0), hearing(7, 1, -60, 2_001)],
-    );
+    let bytes = encoded(&mut Encoder::new(), 1, &[hearing(7, 1, -60, 0), hearing(7, 1, -60, 2_001)]);
     let batch = Batch::read(body(&bytes)).unwrap();
     assert_eq!(batch.check_time(NOW), Err(BatchError::Future));
     assert_eq!(batch.check_time(NOW.plus(1)), Ok(()));
-    assert_eq!(
-        batch.check_time(NOW.plus(1_000_000_000)),
-        Ok(()),
-        "old hearings are no error"
-    );
+    assert_eq!(batch.check_time(NOW.plus(1_000_000_000)), Ok(()), "old hearings are no error");
 }
 
 #[test]
@@ -263,14 +193,7 @@ fn a_stream_is_cut_into_batches_and_keeps_the_unfinished_one() {
     for length in 0..stream.len() {
         let mut split = split(&stream[..length]);
         assert_eq!(split.by_ref().count(), usize::from(length >= first));
-        assert_eq!(
-            split.rest().len(),
-            if length >= first {
-                length - first
-            } else {
-                length
-            }
-        );
+        assert_eq!(split.rest().len(), if length >= first { length - first } else { length });
     }
 }
 
@@ -282,29 +205,14 @@ fn a_batch_that_is_announced_too_long_is_refused_before_it_arrives() {
 
 #[test]
 fn every_refusal_has_its_own_code_and_label() {
-    let codes: std::collections::HashSet<_> = BatchError::ALL
-        .iter()
-        .map(|error| error.close_code())
-        .collect();
-    let labels: std::collections::HashSet<_> =
-        BatchError::ALL.iter().map(|error| error.reason()).collect();
-    assert_eq!(
-        (codes.len(), labels.len()),
-        (BatchError::ALL.len(), BatchError::ALL.len())
-    );
+    let codes: std::collections::HashSet<_> = BatchError::ALL.iter().map(|error| error.close_code()).collect();
+    let labels: std::collections::HashSet<_> = BatchError::ALL.iter().map(|error| error.reason()).collect();
+    assert_eq!((codes.len(), labels.len()), (BatchError::ALL.len(), BatchError::ALL.len()));
 }
 
 fn any_hearings() -> impl Strategy<Value = Vec<Hearing>> {
-    let one = (
-        0..40_u16,
-        0..RECEIVERS_MAX as u8,
-        any::<i8>(),
-        0..=SPAN_MS_MAX,
-    );
-    vec(
-        one.prop_map(|(code, receiver, rssi, offset)| hearing(code, receiver, rssi, offset)),
-        0..=HEARINGS_MAX,
-    )
+    let one = (0..40_u16, 0..RECEIVERS_MAX as u8, any::<i8>(), 0..=SPAN_MS_MAX);
+    vec(one.prop_map(|(code, receiver, rssi, offset)| hearing(code, receiver, rssi, offset)), 0..=HEARINGS_MAX)
 }
 
 proptest! {

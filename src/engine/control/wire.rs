@@ -41,10 +41,7 @@ impl<'a> Fields<'a> {
         if length > TEXT_BYTES_MAX {
             return Err(ControlError::Malformed);
         }
-        let (text, rest) = self
-            .rest
-            .split_at_checked(length)
-            .ok_or(ControlError::Malformed)?;
+        let (text, rest) = self.rest.split_at_checked(length).ok_or(ControlError::Malformed)?;
         self.rest = rest;
         String::from_utf8(text.to_vec()).map_err(|_| ControlError::Malformed)
     }
@@ -64,18 +61,11 @@ impl<'a> Fields<'a> {
 
     /// Nothing may be left.
     pub(super) fn end(self) -> Result<(), ControlError> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(ControlError::Malformed)
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(ControlError::Malformed) }
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], ControlError> {
-        let (bytes, rest) = self
-            .rest
-            .split_first_chunk()
-            .ok_or(ControlError::Malformed)?;
+        let (bytes, rest) = self.rest.split_first_chunk().ok_or(ControlError::Malformed)?;
         self.rest = rest;
         Ok(*bytes)
     }
