@@ -1,1 +1,174 @@
-//! code
+//! What a dongle broadcasts: 16 bytes that change with the slot, under one of three schemes.
+//!
+//! - HMAC (ours): `K_code = HKDF-SHA256(root, info "forecourt code v1")`, `code = first 16 bytes of
+//!   HMAC-SHA256(K_code, slot as u64 big-endian)`.
+//! - Eddystone-EID, for radios that a chain already owns: 8 bytes by two AES-128 encryptions, as published in
+//!   `eddystone-eid/eid-computation.md` of google/eddystone.
+//! - Fixed: a code that never changes. Whoever hears it can repeat it, so it is marked weak and proves nothing.
+//!
+//! One enum and no trait: the set is closed, and the codebook builder is the only caller.
+
+use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use super::time::{Slot, SlotLength, UnixMs};
+
+const CODE_INFO: &[u8] = b"forecourt code v1";
+
+/// The bytes on the air (and in a batch) for one slot.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
+    zerocopy::Unaligned,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+#[repr(transparent)]
+pub struct Code(pub [u8; 16]);
+
+/// What fills an EID's 8 bytes up to a code's 16. An HMAC code ends like this once in 2^64.
+const EID_TAG: [u8; 8] = *b"\0eid v1\0";
+
+impl Code {
+    /// An Eddystone-EID, padded and tagged by its scheme.
+    pub fn from_eid(eid: [u8; 8]) -> Code {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&eid);
+        bytes[8..].copy_from_slice(&EID_TAG);
+        Code(bytes)
+    }
+}
+
+impl std::fmt::Debug for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Code({})", hex::encode(self.0))
+    }
+}
+
+/// What a dongle's codes are computed from. Wiped when dropped, never printed.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub enum Secret {
+    /// `K_code`, not the root it came from.
+    Hmac { code_key: [u8; 32] },
+    /// The identity key and the rotation exponent K: a code lasts 2^K seconds.
+    EddystoneEid { identity_key: [u8; 16], exponent: u8 },
+    Fixed {
+        #[zeroize(skip)]
+        code: Code,
+    },
+}
+
+impl Secret {
+    /// The HMAC scheme's secret of a dongle with this 32-byte root key.
+    pub fn from_root(root: &[u8; 32]) -> Secret {
+        let mut code_key = [0; 32];
+        hkdf::Hkdf::<Sha256>::new(None, root)
+            .expand(CODE_INFO, &mut code_key)
+            .expect("32 bytes are within HKDF's 255 blocks");
+        Secret::Hmac { code_key }
+    }
+
+    /// How long one code of this secret is valid; `chain` is the slot length that the chain's own dongles use.
+    pub fn slot_ms(&self, chain: SlotLength) -> u64 {
+        match self {
+            Secret::EddystoneEid { exponent, .. } => 1000 << u32::from(*exponent).min(15),
+            Secret::Hmac { .. } | Secret::Fixed { .. } => chain.ms(),
+        }
+    }
+
+    /// The slot that a dongle whose clock shows `at` is in.
+    pub fn slot_at(&self, chain: SlotLength, at: UnixMs) -> Slot {
+        Slot(at.0 / self.slot_ms(chain))
+    }
+
+    /// The code that is broadcast in `slot`.
+    pub fn code(&self, slot: Slot) -> Code {
+        match self {
+            Secret::Hmac { code_key } => hmac_code(code_key, slot),
+            Secret::EddystoneEid { identity_key, exponent } => {
+                let exponent = (*exponent).min(15);
+                // The beacon's clock is 32 bits of seconds and wraps.
+                Code::from_eid(eid(identity_key, exponent, (slot.0 << exponent) as u32))
+            }
+            Secret::Fixed { code } => *code,
+        }
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Secret::Hmac { .. } => "Secret::Hmac(..)",
+            Secret::EddystoneEid { .. } => "Secret::EddystoneEid(..)",
+            Secret::Fixed { .. } => "Secret::Fixed(..)",
+        })
+    }
+}
+
+fn hmac_code(code_key: &[u8; 32], slot: Slot) -> Code {
+    let mut mac = Hmac::<Sha256>::new_from_slice(code_key).expect("HMAC takes a key of any length");
+    mac.update(&slot.0.to_be_bytes());
+    let digest = mac.finalize().into_bytes();
+    Code(digest[..16].try_into().expect("a SHA-256 digest has 32 bytes"))
+}
+
+/// The ephemeral id at `beacon_time` (seconds of the beacon's clock), rotating each 2^`exponent` seconds.
+fn eid(identity_key: &[u8; 16], exponent: u8, beacon_time: u32) -> [u8; 8] {
+    let time = (beacon_time >> exponent << exponent).to_be_bytes();
+    // The temporary key changes with the upper 16 bits of the clock, each 18 hours.
+    let mut temporary = Array::from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0, 0, time[0], time[1]]);
+    aes::Aes128::new(&Array::from(*identity_key)).encrypt_block(&mut temporary);
+    let mut block = Array::from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, exponent, time[0], time[1], time[2], time[3]]);
+    aes::Aes128::new(&temporary).encrypt_block(&mut block);
+    block[..8].try_into().expect("an AES block has 16 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_the_start_of_the_hmac_of_its_slot() {
+        // RFC 4231 test case 1 keys HMAC with 20 bytes of 0x0b; a code key has 32, so only the construction is shared.
+        let secret = Secret::Hmac { code_key: [7; 32] };
+        let mut mac = Hmac::<Sha256>::new_from_slice(&[7; 32]).unwrap();
+        mac.update(&[0, 0, 0, 0, 0, 0, 1, 0]);
+        assert_eq!(secret.code(Slot(256)).0, mac.finalize().into_bytes()[..16]);
+    }
+
+    #[test]
+    fn code_and_root_differ_by_dongle_and_slot() {
+        let (one, other) = (Secret::from_root(&[1; 32]), Secret::from_root(&[2; 32]));
+        assert_ne!(one.code(Slot(5)), other.code(Slot(5)));
+        assert_ne!(one.code(Slot(5)), one.code(Slot(6)));
+    }
+
+    /// RadiusNetworks/ephemeral_calc spec/encryptor_spec.rb.
+    #[test]
+    fn eids_are_those_of_the_published_derivation() {
+        let identity_key = hex::decode("0102030405060708090A111213141516").unwrap().try_into().unwrap();
+        let secret = Secret::EddystoneEid { identity_key, exponent: 10 };
+        for (beacon_seconds, expected) in [(0, "A9B76A71C5F89290"), (2000, "4144413E45FEFA58")] {
+            let slot = secret.slot_at(SlotLength::DEFAULT, UnixMs(beacon_seconds * 1000));
+            let expected = hex::decode(expected).unwrap().try_into().unwrap();
+            assert_eq!(secret.code(slot), Code::from_eid(expected), "at {beacon_seconds} s");
+        }
+    }
+
+    #[test]
+    fn a_secret_does_not_print_its_key() {
+        assert_eq!(format!("{:?}", Secret::from_root(&[0x5a; 32])), "Secret::Hmac(..)");
+    }
+}

@@ -4,8 +4,21 @@ use std::fmt;
 
 /// Milliseconds since the Unix epoch, on the server's clock.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, serde::Serialize, serde::Deserialize,
-    rkyv::Archive, rkyv::Serialize, rkyv::Deserialize, utoipa::ToSchema,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+    utoipa::ToSchema,
 )]
 #[serde(transparent)]
 pub struct UnixMs(pub u64);
