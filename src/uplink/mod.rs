@@ -10,6 +10,7 @@
 pub mod advertising;
 mod backoff;
 pub mod btsnoop;
+pub mod capture;
 mod clock;
 mod ended;
 mod identity;
