@@ -7,15 +7,7 @@ use crate::engine::id::{BindingId, DeviceId};
 use crate::engine::plate::Plate;
 use crate::engine::time::UnixMs;
 use crate::registration::binding::{BindingStatus, Registration};
-
-/// What is bound to a dongle.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::registration) struct Vehicle {
-    pub(in crate::registration) plate: Plate,
-    pub(in crate::registration) fuel: Option<String>,
-    pub(in crate::registration) phone: Option<[u8; 32]>,
-    pub(in crate::registration) means: Vec<String>,
-}
+use crate::registration::vehicle::Vehicle;
 
 const SELECT: &str = "SELECT b.id, b.device_id, b.epoch, b.plate, b.fuel, b.phone_key, b.status, d.proof_key IS NOT NULL
     FROM bindings b JOIN devices d ON d.device_id = b.device_id";
@@ -61,7 +53,7 @@ pub(in crate::registration) fn bind(
     set_means(db, id, &vehicle.means)
 }
 
-/// Replaces what is bound. A phone that is replaced loses its tokens.
+/// Replaces what is bound.
 pub(in crate::registration) fn update_vehicle(
     db: &Connection,
     id: BindingId,
