@@ -6,8 +6,6 @@ use crate::engine::time::UnixMs;
 
 /// The wall clock: the one place where the stages read it.
 pub fn now() -> UnixMs {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMs(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }
