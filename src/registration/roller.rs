@@ -117,6 +117,10 @@ impl Roller {
 
     /// Has the dongles' bindings looked up before the next build, which comes early.
     pub(super) fn changed(&self, devices: impl IntoIterator<Item = DeviceId>) {
+        let mut devices = devices.into_iter().peekable();
+        if devices.peek().is_none() {
+            return;
+        }
         let mut changed = self.shared.changed.lock().expect("no holder panics");
         if let Changed::These(known) = &mut *changed {
             known.extend(devices);

@@ -57,6 +57,8 @@ pub(in crate::registration) struct Imported {
     pub(in crate::registration) registration: Registration,
     /// It was there before, so somebody may know its old state.
     pub(in crate::registration) was_known: bool,
+    /// Another phone than before: the tokens of the old one are void.
+    pub(in crate::registration) phone_changed: bool,
 }
 
 /// Imports dongles and bindings into a store that no engine runs on. Waits for the disk.
@@ -190,8 +192,9 @@ impl Row {
         let (device_changed, became_provable) = self.write_device(db, envelope, known)?;
         let live = current.filter(|binding| binding.status.is_live());
         let was_known = live.is_some();
-        let binding_changed = match (live, &self.vehicle) {
-            (Some(binding), vehicle) => self.change(db, &binding, vehicle.as_ref(), became_provable, now)?,
+        let old_phone = live.as_ref().map(|binding| binding.phone);
+        let binding_changed = match (&live, &self.vehicle) {
+            (Some(binding), vehicle) => self.change(db, binding, vehicle.as_ref(), became_provable, now)?,
             (None, Some(vehicle)) => {
                 bind(db, BindingId(random_id()), self.device, vehicle, now)?;
                 true
@@ -199,7 +202,10 @@ impl Row {
             (None, None) => false,
         };
         if binding_changed {
-            let imported = binding_of(db, self.device)?.map(|registration| Imported { registration, was_known });
+            let imported = binding_of(db, self.device)?.map(|registration| {
+                let phone_changed = old_phone.is_some_and(|old| old != registration.phone);
+                Imported { registration, was_known, phone_changed }
+            });
             return Ok((Outcome::Applied, imported));
         }
         Ok((if device_changed { Outcome::Applied } else { Outcome::Unchanged }, None))
