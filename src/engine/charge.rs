@@ -173,6 +173,8 @@ pub enum Action {
     Nothing,
     Send,
     Ask,
+    /// Tell the session that the PSP is silent.
+    Doubt,
     /// Journal the outcome, then tell the session.
     Conclude(Outcome),
     /// Journal that only reconciliation can tell.
@@ -224,10 +226,7 @@ impl Charge {
 
     pub fn on_deadline(&mut self, now: UnixMs) -> Action {
         match self.state {
-            State::Sent { until } if now >= until => {
-                self.ask_after(self.patience.ask_ms_min, now);
-                Action::Nothing
-            }
+            State::Sent { until } if now >= until => self.doubt(now),
             State::Unknown { ask_at, .. } if now >= ask_at && now.since(self.intended_at) >= UNRESOLVED_MS => {
                 self.state = State::Unresolved;
                 Action::GiveUp
@@ -288,10 +287,7 @@ impl Charge {
 
     fn on_silence(&mut self, now: UnixMs) -> Result<Action, Refused> {
         match self.state {
-            State::Sent { .. } => {
-                self.ask_after(self.patience.ask_ms_min, now);
-                Ok(Action::Nothing)
-            }
+            State::Sent { .. } => Ok(self.doubt(now)),
             State::Unknown { .. } => Ok(Action::Nothing),
             _ => Err(Refused),
         }
@@ -321,6 +317,13 @@ impl Charge {
     fn on_wish(&mut self, wanted: bool) -> Result<Action, Refused> {
         self.wanted = wanted;
         Ok(self.outcome().map_or(Action::Nothing, Action::Conclude))
+    }
+
+    /// From here on the charge is only asked about, unless the session says anew that it wants it.
+    fn doubt(&mut self, now: UnixMs) -> Action {
+        self.wanted = self.instruction.operation.undoes();
+        self.ask_after(self.patience.ask_ms_min, now);
+        Action::Doubt
     }
 
     fn ask_after(&mut self, wait_ms: u64, now: UnixMs) {
