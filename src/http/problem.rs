@@ -237,7 +237,8 @@ impl From<ImportError> for Problem {
     fn from(error: ImportError) -> Problem {
         let code = match error {
             ImportError::Unavailable(_) => Code::Unavailable,
-            ImportError::Header(_) | ImportError::Read(_) => Code::BadRequest,
+            ImportError::Read(_) | ImportError::ColumnMissing(_) => Code::BadRequest,
+            ImportError::ColumnUnknown { .. } | ImportError::ColumnTwice(_) => Code::BadRequest,
         };
         Problem::new(code, error.to_string())
     }
