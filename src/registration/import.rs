@@ -103,7 +103,8 @@ impl Header {
             }
             columns.push((column.name, at));
         }
-        let missing = known.iter().find(|wanted| wanted.is_required && columns.iter().all(|(name, _)| *name != wanted.name));
+        let missing =
+            known.iter().find(|wanted| wanted.is_required && columns.iter().all(|(name, _)| *name != wanted.name));
         match missing {
             Some(column) => Err(ImportError::ColumnMissing(column.name)),
             None => Ok(Header { columns, width: record.len() }),

@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, oneshot};
 
+use super::Config;
 use super::binding::{BindingStatus, Change, Registration};
 use super::coupling::{Claim, Claimed, CouplingProof};
 use super::error::{Error, StartError, Unavailable};
-use super::import::{
-    ImportError, ImportReport, Imported, Progress, import_devices_then, import_stations_then,
-};
+use super::import::{ImportError, ImportReport, Imported, Progress, import_devices_then, import_stations_then};
 use super::metrics::Metrics;
 use super::near::Near;
 use super::nonces::{IssuedNonce, Nonces, Purpose};
@@ -22,7 +21,6 @@ use super::tokens::{self, Grant, Role, Token, TokenCache};
 use super::truth::{
     AuditRow, Truth, audit, binding_by_id, binding_of, change_status, live_binding_of_plate, proof_key, spawn,
 };
-use super::Config;
 use crate::engine::codebook::{Codebook, Hit};
 use crate::engine::id::{BindingId, DeviceId, StationId};
 use crate::engine::plate::Plate;
@@ -181,10 +179,8 @@ impl Registrations {
         progress: impl FnMut(Progress) + Send + 'static,
     ) -> Result<ImportReport, ImportError> {
         let (truth, effects) = (self.inner.truth.clone(), Arc::clone(&self.inner.effects));
-        self.import(move || {
-            import_stations_then(&truth, csv, progress, move |stations| effects.stations.put(stations))
-        })
-        .await
+        self.import(move || import_stations_then(&truth, csv, progress, move |stations| effects.stations.put(stations)))
+            .await
     }
 
     pub async fn import_devices(
