@@ -1,0 +1,350 @@
+//! Which dongles stand on one forecourt.
+//!
+//! One window per dongle: the codes that resolve to the same dongle share it, so that a change of code is neither a
+//! departure nor an arrival. Time is an argument. Silence is handled by one heap that holds each window's next
+//! deadline as it was when it was last looked at; a hearing only moves the true deadline, and the heap finds that
+//! out when the entry comes up. So a hearing costs an array access and a few stores.
+//!
+//! Bound: [`WINDOWS_MAX`] windows. Past it the stalest window that never entered makes room, or the newcomer is
+//! refused.
+
+mod window;
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+};
+
+use super::{
+    id::{DeviceId, PumpNumber, ReceiverId},
+    limits::{RECEIVERS_MAX, WINDOWS_MAX},
+    time::UnixMs,
+};
+pub use window::State;
+use window::Window;
+
+/// Where a receiver hangs, and so what its hearings mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setup {
+    pub pump: Option<PumpNumber>,
+    /// The smoothed RSSI at which a dongle has entered.
+    pub enter_dbm: i8,
+}
+
+/// Times and thresholds of one station.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    pub fade_after_ms: u64,
+    pub leave_after_ms: u64,
+    pub parked_for_ms: u64,
+    pub present_after_ms: u64,
+    /// A car heard at least this strongly at a pump is parked, not gone, when it falls silent.
+    pub park_dbm: i8,
+    /// For a receiver that the station has not described.
+    pub default_enter_dbm: i8,
+    pub receivers: [Option<Setup>; RECEIVERS_MAX],
+}
+
+impl Policy {
+    /// The times of the design, no receiver described.
+    pub const DESIGN: Policy = Policy {
+        fade_after_ms: 30_000,
+        leave_after_ms: 120_000,
+        parked_for_ms: 900_000,
+        present_after_ms: 10_000,
+        park_dbm: -75,
+        default_enter_dbm: -85,
+        receivers: [None; RECEIVERS_MAX],
+    };
+
+    /// The pump at which the receiver hangs.
+    pub fn pump_of(&self, receiver: ReceiverId) -> Option<PumpNumber> {
+        self.receivers[usize::from(receiver.0) % RECEIVERS_MAX]?.pump
+    }
+
+    fn enter_level(&self, receiver: ReceiverId) -> i16 {
+        let setup = &self.receivers[usize::from(receiver.0) % RECEIVERS_MAX];
+        i16::from(setup.map_or(self.default_enter_dbm, |setup| setup.enter_dbm)) << 8
+    }
+}
+
+/// A window changed its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// The hearing that did it, or the moment at which silence had lasted long enough.
+    pub at: UnixMs,
+    pub device: DeviceId,
+    pub state: State,
+    /// The receiver that heard the dongle last.
+    pub receiver: ReceiverId,
+}
+
+/// A dongle as the station sees it now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    pub device: DeviceId,
+    pub state: State,
+    pub pinned: bool,
+    pub entered: UnixMs,
+    pub last: UnixMs,
+    pub hearings: u32,
+    /// The best receiver of those that heard the dongle lately.
+    pub strongest: Option<(ReceiverId, i8)>,
+    /// The pump whose receiver hears it best.
+    pub pump: Option<PumpNumber>,
+}
+
+/// Names a window for the fast path; it stays safe to use after the window is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowHandle(u32);
+
+/// What became of a hearing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// In the window with this handle: pass it with the dongle's next hearing.
+    Taken(WindowHandle),
+    /// Too old to say anything about now.
+    Stale,
+    /// The station is full of windows.
+    Full,
+}
+
+/// All windows of one station.
+pub struct Presence {
+    policy: Policy,
+    windows: Vec<Option<Window>>,
+    free: Vec<u32>,
+    by_device: HashMap<DeviceId, WindowHandle>,
+    deadlines: BinaryHeap<Reverse<(UnixMs, u32)>>,
+    /// The entry of each window that counts: any other of the same window is out of date. A window that takes a
+    /// forgotten one's place takes its entry too, so that the heap does not grow with the traffic.
+    armed: Vec<Option<UnixMs>>,
+}
+
+impl Presence {
+    pub fn new(policy: Policy) -> Presence {
+        Presence {
+            policy,
+            windows: Vec::new(),
+            free: Vec::new(),
+            by_device: HashMap::new(),
+            deadlines: BinaryHeap::new(),
+            armed: Vec::new(),
+        }
+    }
+
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The station's gateway said which receivers it has.
+    pub fn set_receivers(&mut self, receivers: [Option<Setup>; RECEIVERS_MAX]) {
+        self.policy.receivers = receivers;
+    }
+
+    /// Takes in one hearing of `device`. `hint` is the handle that the last hearing gave, if there was one; a hint
+    /// that has become wrong only costs a look-up. State changes are appended to `changes`.
+    #[allow(clippy::too_many_arguments)] // one struct of these per frame would be built only to be taken apart
+    pub fn observe(
+        &mut self,
+        device: DeviceId,
+        hint: Option<WindowHandle>,
+        receiver: ReceiverId,
+        rssi: i8,
+        at: UnixMs,
+        now: UnixMs,
+        changes: &mut Vec<Change>,
+    ) -> Heard {
+        let known =
+            hint.filter(|hint| self.is_window_of(*hint, device)).or_else(|| self.by_device.get(&device).copied());
+        let age = now.since(at);
+        let handle = match known {
+            _ if age > self.policy.leave_after_ms => return Heard::Stale,
+            Some(handle) => handle,
+            None if age > self.policy.fade_after_ms => return Heard::Stale,
+            None => match self.open(device, receiver, at) {
+                Some(handle) => handle,
+                None => return Heard::Full,
+            },
+        };
+        let window = self.windows[handle.0 as usize].as_mut().expect("a handle in use points to a window");
+        if let Some(state) = window.hear(receiver, rssi, at, &self.policy) {
+            changes.push(Change { at, device, state, receiver });
+        }
+        Heard::Taken(handle)
+    }
+
+    /// Lets silence take effect. Call it before anybody is told who is here.
+    pub fn expire(&mut self, now: UnixMs, changes: &mut Vec<Change>) {
+        while let Some(&Reverse((due, index))) = self.deadlines.peek()
+            && due <= now
+        {
+            self.deadlines.pop();
+            if self.armed[index as usize] == Some(due) {
+                self.armed[index as usize] = None;
+                self.fall_silent(index, now, changes);
+            }
+        }
+    }
+
+    /// The next moment at which [`Self::expire`] has something to look at.
+    pub fn next_deadline(&self) -> Option<UnixMs> {
+        self.deadlines.peek().map(|Reverse((due, _))| *due)
+    }
+
+    /// Keeps the dongle here until it is unpinned. A dongle that is not here gets a window: its session outlived a
+    /// restart that the window did not.
+    pub fn pin(&mut self, device: DeviceId, now: UnixMs) {
+        let handle = self.by_device.get(&device).copied().or_else(|| self.open(device, ReceiverId(0), now));
+        if let Some(window) = handle.and_then(|handle| self.windows[handle.0 as usize].as_mut()) {
+            window.pinned = true;
+            if window.state == State::Sighted {
+                window.state = State::Fading;
+            }
+        }
+    }
+
+    pub fn unpin(&mut self, device: DeviceId) {
+        if let Some(&handle) = self.by_device.get(&device) {
+            if let Some(window) = self.windows[handle.0 as usize].as_mut() {
+                window.pinned = false;
+            }
+            self.arm(handle);
+        }
+    }
+
+    /// The dongle has entered another station: silence here now means that it left.
+    pub fn entered_elsewhere(&mut self, device: DeviceId) {
+        if let Some(&handle) = self.by_device.get(&device) {
+            if let Some(window) = self.windows[handle.0 as usize].as_mut() {
+                window.elsewhere = true;
+            }
+            self.arm(handle);
+        }
+    }
+
+    pub fn seen(&self, device: DeviceId) -> Option<Seen> {
+        let handle = self.by_device.get(&device)?;
+        self.windows[handle.0 as usize].as_ref().map(|window| self.describe(window))
+    }
+
+    /// Everybody who may be selected. [`Self::expire`] first.
+    pub fn selectable(&self) -> impl Iterator<Item = Seen> {
+        self.windows.iter().flatten().filter(|window| window.state.is_selectable()).map(|window| self.describe(window))
+    }
+
+    /// How many windows there are, those of passers-by included.
+    pub fn len(&self) -> usize {
+        self.by_device.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_device.is_empty()
+    }
+
+    /// The windows that are worth keeping over a restart.
+    pub fn records(&self) -> Vec<Record> {
+        let worth = |window: &&Window| window.state.is_selectable();
+        self.windows.iter().flatten().filter(worth).cloned().map(Record).collect()
+    }
+
+    /// Takes up a window of an earlier run, unless the dongle has one already. Pins are not restored: the sessions
+    /// that are still open set them again.
+    pub fn restore(&mut self, Record(mut window): Record) {
+        window.pinned = false;
+        if !self.by_device.contains_key(&window.device) {
+            self.keep(window);
+        }
+    }
+
+    fn is_window_of(&self, handle: WindowHandle, device: DeviceId) -> bool {
+        matches!(self.windows.get(handle.0 as usize), Some(Some(window)) if window.device == device)
+    }
+
+    fn open(&mut self, device: DeviceId, receiver: ReceiverId, at: UnixMs) -> Option<WindowHandle> {
+        if self.by_device.len() >= WINDOWS_MAX {
+            self.forget_stalest_passer_by()?;
+        }
+        Some(self.keep(Window::open(device, receiver, at)))
+    }
+
+    fn keep(&mut self, window: Window) -> WindowHandle {
+        let device = window.device;
+        let handle = if let Some(free) = self.free.pop() {
+            self.windows[free as usize] = Some(window);
+            WindowHandle(free)
+        } else {
+            self.windows.push(Some(window));
+            self.armed.push(None);
+            WindowHandle(self.windows.len() as u32 - 1)
+        };
+        self.by_device.insert(device, handle);
+        self.arm(handle);
+        handle
+    }
+
+    fn forget_stalest_passer_by(&mut self) -> Option<()> {
+        let windows = self.windows.iter().enumerate().filter_map(|(at, window)| Some((at as u32, window.as_ref()?)));
+        let sighted = windows.filter(|(_, window)| window.state == State::Sighted && !window.pinned);
+        let (index, _) = sighted.min_by_key(|(_, window)| window.last)?;
+        self.forget(index);
+        Some(())
+    }
+
+    fn forget(&mut self, index: u32) {
+        if let Some(window) = self.windows[index as usize].take() {
+            self.by_device.remove(&window.device);
+            self.free.push(index);
+        }
+    }
+
+    fn arm(&mut self, handle: WindowHandle) {
+        let index = handle.0 as usize;
+        let Some(due) = self.windows[index].as_ref().and_then(|window| window.deadline(&self.policy)) else { return };
+        if self.armed[index].is_none_or(|armed| due < armed) {
+            self.armed[index] = Some(due);
+            self.deadlines.push(Reverse((due, handle.0)));
+        }
+    }
+
+    /// Looks at the window whose turn has come: its time may be up, or it may have been heard in the meantime.
+    fn fall_silent(&mut self, index: u32, now: UnixMs, changes: &mut Vec<Change>) {
+        let Some(window) = self.windows[index as usize].as_mut() else { return };
+        let was = window.state;
+        match window.deadline(&self.policy) {
+            None => return,
+            Some(due) if due > now => {}
+            Some(at) => {
+                let state = window.fall_silent(&self.policy);
+                if was != State::Sighted {
+                    changes.push(Change { at, device: window.device, state, receiver: window.receiver });
+                }
+                if state == State::Left {
+                    return self.forget(index);
+                }
+            }
+        }
+        self.arm(WindowHandle(index));
+    }
+
+    fn describe(&self, window: &Window) -> Seen {
+        let best_pump = window.strongest(|receiver| self.policy.pump_of(receiver).is_some());
+        Seen {
+            device: window.device,
+            state: window.state,
+            pinned: window.pinned,
+            entered: window.entered,
+            last: window.last,
+            hearings: window.hearings,
+            strongest: window.strongest(|_| true),
+            pump: best_pump.and_then(|(receiver, _)| self.policy.pump_of(receiver)),
+        }
+    }
+}
+
+/// A window as it is written into a snapshot.
+#[derive(Debug, Clone, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct Record(Window);
+
+#[cfg(test)]
+mod tests;

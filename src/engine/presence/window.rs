@@ -1,0 +1,213 @@
+//! What a station knows of one dongle: when it was heard, how strongly and by whom, and what follows from that.
+//!
+//! ```text
+//!            heard twice within 5 s,          heard 10 s
+//!            over the threshold               after entering
+//! Sighted ----------------------> Entered -----------------> Present
+//!    | 30 s silent                   |                        |   ^
+//!    v                               '------ 30 s silent -----+   | heard
+//! (gone, never was here)                                      |   |
+//!                          last heard strong at a pump        v   |
+//!                         Parked <----------------------------+-> Fading
+//!                            | 15 min silent                        | 120 s silent, 30 s if elsewhere
+//!                            '-----------------> Left <-------------'
+//! ```
+//!
+//! A pinned window (its vehicle was selected) changes state like any other but does not leave before it is unpinned.
+
+use super::Policy;
+use crate::engine::{
+    id::{DeviceId, ReceiverId},
+    limits::RECEIVERS_MAX,
+    time::UnixMs,
+};
+
+/// Two hearings further apart than this are not "a car that stands there".
+const ENTER_WITHIN_MS: u64 = 5_000;
+
+/// Above this, and at 127 ("not available"), an RSSI is no measurement (Bluetooth Core, 7.7.65.2: -127 to +20 dBm).
+const RSSI_DBM_MAX: i8 = 20;
+
+/// A receiver that has not heard the dongle for this long says nothing about where it stands now.
+const TRACE_FRESH_MS: u64 = 10_000;
+
+/// Each measurement moves the smoothed value by a quarter: an outlier of +12 dB moves it by 3.
+const SMOOTHING_SHIFT: u32 = 2;
+
+/// How far a dongle's visit has come.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+    utoipa::ToSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Heard, and perhaps only driving past.
+    Sighted,
+    Entered,
+    Present,
+    /// Silent for a while.
+    Fading,
+    /// Silent because the engine is off: it was last heard strong at a pump.
+    Parked,
+    /// Gone. Only ever reported, never kept.
+    Left,
+}
+
+impl State {
+    /// Whether a terminal may pick the vehicle.
+    pub fn is_selectable(self) -> bool {
+        matches!(self, State::Entered | State::Present | State::Fading | State::Parked)
+    }
+}
+
+/// What one receiver measured, smoothed. 8 bytes, so that a window's 32 fill four cache lines.
+#[derive(Debug, Clone, Copy, Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct Trace {
+    /// 256ths of a dBm.
+    level: i16,
+    /// Milliseconds after the window opened, plus one; 0: never heard.
+    heard: u32,
+}
+
+#[derive(Debug, Clone, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub(super) struct Window {
+    pub(super) device: DeviceId,
+    pub(super) state: State,
+    pub(super) pinned: bool,
+    /// The dongle has entered another station since it was last heard here.
+    pub(super) elsewhere: bool,
+    pub(super) hearings: u32,
+    /// The receiver of the last hearing.
+    pub(super) receiver: ReceiverId,
+    pub(super) opened: UnixMs,
+    pub(super) entered: UnixMs,
+    pub(super) last: UnixMs,
+    /// The last hearing with a measured RSSI; 0 before the first.
+    measured: UnixMs,
+    traces: [Trace; RECEIVERS_MAX],
+}
+
+impl Window {
+    pub(super) fn open(device: DeviceId, receiver: ReceiverId, at: UnixMs) -> Window {
+        Window {
+            device,
+            state: State::Sighted,
+            pinned: false,
+            elsewhere: false,
+            hearings: 0,
+            receiver,
+            opened: at,
+            entered: UnixMs(0),
+            last: at,
+            measured: UnixMs(0),
+            traces: [Trace::default(); RECEIVERS_MAX],
+        }
+    }
+
+    /// Takes in one hearing. Returns the new state when it changed.
+    pub(super) fn hear(&mut self, receiver: ReceiverId, rssi: i8, at: UnixMs, policy: &Policy) -> Option<State> {
+        self.hearings = self.hearings.saturating_add(1);
+        let gap = at.since(self.measured);
+        let level = self.measure(receiver, rssi, at);
+        if at >= self.last {
+            self.last = at;
+            self.receiver = receiver;
+        }
+        match self.state {
+            State::Present | State::Left => None,
+            State::Sighted => {
+                let strong = level.is_some_and(|level| level >= policy.enter_level(receiver));
+                (strong && gap <= ENTER_WITHIN_MS).then(|| self.enter(at))
+            }
+            State::Entered => {
+                (at.since(self.entered) >= policy.present_after_ms).then(|| self.become_state(State::Present))
+            }
+            State::Fading | State::Parked => {
+                // A late batch fills the past and does not bring the car back.
+                (at == self.last).then(|| self.become_state(State::Present))
+            }
+        }
+    }
+
+    /// The moment at which silence will change the state. `None` for a pinned window that has nothing left to lose.
+    pub(super) fn deadline(&self, policy: &Policy) -> Option<UnixMs> {
+        match self.state {
+            State::Sighted | State::Entered | State::Present => Some(self.last.plus(policy.fade_after_ms)),
+            State::Fading | State::Parked if self.pinned => None,
+            State::Fading | State::Parked if self.elsewhere => Some(self.last.plus(policy.fade_after_ms)),
+            State::Fading => Some(self.last.plus(policy.leave_after_ms)),
+            State::Parked => Some(self.last.plus(policy.parked_for_ms)),
+            State::Left => None,
+        }
+    }
+
+    /// What silence until [`Self::deadline`] makes of the window.
+    pub(super) fn fall_silent(&mut self, policy: &Policy) -> State {
+        let next = match self.state {
+            State::Entered | State::Present if self.is_parked_at_pump(policy) => State::Parked,
+            State::Entered | State::Present => State::Fading,
+            State::Sighted | State::Fading | State::Parked | State::Left => State::Left,
+        };
+        self.become_state(next)
+    }
+
+    /// The receiver, of those heard lately and passing `which`, that hears the dongle best, and how well in dBm.
+    pub(super) fn strongest(&self, which: impl Fn(ReceiverId) -> bool) -> Option<(ReceiverId, i8)> {
+        let last = self.stamp(self.last);
+        let fresh = |trace: &Trace| trace.heard != 0 && u64::from(last.saturating_sub(trace.heard)) <= TRACE_FRESH_MS;
+        let traces = self.traces.iter().enumerate().map(|(at, trace)| (ReceiverId(at as u8), trace));
+        traces
+            .filter(|(receiver, trace)| fresh(trace) && which(*receiver))
+            .max_by_key(|(_, trace)| trace.level)
+            .map(|(receiver, trace)| (receiver, (trace.level >> 8) as i8))
+    }
+
+    fn enter(&mut self, at: UnixMs) -> State {
+        self.entered = at;
+        self.become_state(State::Entered)
+    }
+
+    fn become_state(&mut self, state: State) -> State {
+        if state == State::Present {
+            self.elsewhere = false;
+        }
+        self.state = state;
+        state
+    }
+
+    fn is_parked_at_pump(&self, policy: &Policy) -> bool {
+        self.strongest(|_| true)
+            .is_some_and(|(receiver, dbm)| policy.pump_of(receiver).is_some() && dbm >= policy.park_dbm)
+    }
+
+    /// Smooths the measurement in; the receiver's new level, or `None` when there was nothing to measure.
+    fn measure(&mut self, receiver: ReceiverId, rssi: i8, at: UnixMs) -> Option<i16> {
+        if rssi > RSSI_DBM_MAX {
+            return None;
+        }
+        self.measured = self.measured.max(at);
+        let heard = self.stamp(at);
+        let trace = &mut self.traces[usize::from(receiver.0) % RECEIVERS_MAX];
+        let measured = i16::from(rssi) << 8;
+        let stale = trace.heard == 0 || u64::from(heard.saturating_sub(trace.heard)) > TRACE_FRESH_MS;
+        let step = (i32::from(measured) - i32::from(trace.level)) >> SMOOTHING_SHIFT;
+        trace.level = if stale { measured } else { trace.level + step as i16 };
+        trace.heard = trace.heard.max(heard);
+        Some(trace.level)
+    }
+
+    /// `at` as kept in a trace: 32 bits of milliseconds are 49 days, and no visit lasts as long.
+    fn stamp(&self, at: UnixMs) -> u32 {
+        u32::try_from(at.since(self.opened) + 1).unwrap_or(u32::MAX)
+    }
+}

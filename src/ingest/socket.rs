@@ -1,0 +1,59 @@
+//! The endpoint: one UDP socket with room for bursts, and the bounds that QUIC keeps for us.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use quinn::{
+    Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt, crypto::rustls::QuicServerConfig,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::Config;
+
+/// Newcomers that wait to be looked at; each holds one packet.
+const INCOMING_MAX: usize = 4096;
+
+/// What we send on the control stream; small, so that a peer that never reads cannot make us keep much.
+const SEND_WINDOW_BYTES: u64 = 64 * 1024;
+
+pub(super) fn endpoint(config: &Config, tls: QuicServerConfig) -> io::Result<Endpoint> {
+    let mut server = ServerConfig::with_crypto(Arc::new(tls));
+    server.transport_config(Arc::new(transport(config)));
+    server.max_incoming(INCOMING_MAX);
+    let socket = bind(config.listen, config.socket_receive_bytes)?;
+    Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(quinn::TokioRuntime))
+}
+
+/// One stream of batches and one of control: a peer that opens more waits in vain.
+fn transport(config: &Config) -> TransportConfig {
+    let window = VarInt::from_u32(config.stream_window_bytes);
+    let idle = IdleTimeout::from(VarInt::from_u32(config.idle_timeout_ms));
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_uni_streams(VarInt::from_u32(1))
+        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        .stream_receive_window(window)
+        .receive_window(window)
+        .send_window(SEND_WINDOW_BYTES)
+        .datagram_receive_buffer_size(None)
+        .max_idle_timeout(Some(idle));
+    transport
+}
+
+fn bind(address: SocketAddr, receive_bytes: usize) -> io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_recv_buffer_size(receive_bytes)?;
+    let granted = socket.recv_buffer_size()?;
+    if granted < receive_bytes {
+        tracing::warn!(
+            asked = receive_bytes,
+            granted,
+            "the kernel keeps the socket's buffer small (net.core.rmem_max)"
+        );
+    }
+    socket.bind(&address.into())?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}

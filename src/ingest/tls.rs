@@ -1,0 +1,93 @@
+//! The server's TLS: version 1.3 only, and nobody without a certificate of our authority.
+
+use std::{path::Path, sync::Arc};
+
+use quinn::crypto::rustls::QuicServerConfig;
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
+
+use super::pki::{Issued, PkiError};
+use crate::engine::{control, id::StationId};
+
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    #[error("the certificate authority's file holds no usable certificate: {0}")]
+    Authority(#[from] rustls::server::VerifierBuilderError),
+    #[error("the server's certificate and key do not work: {0}")]
+    Server(#[from] rustls::Error),
+    #[error("no cipher suite for QUIC's first packets: {0}")]
+    Initial(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
+}
+
+/// TLS for an endpoint: the server's own certificate, and the authority whose stations are let in.
+pub(super) fn server_config(folder: &Path, server: &Issued) -> Result<QuicServerConfig, TlsError> {
+    let provider = Arc::new(ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(&folder.join("ca.pem"))? {
+        roots.add(certificate)?;
+    }
+    let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone()).build()?;
+    let key = PrivateKeyDer::from_pem_file(&server.key).map_err(pem_error(&server.key))?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(clients)
+        .with_single_cert(read_certificates(&server.certificate)?, key)?;
+    config.alpn_protocols = vec![control::ALPN.to_vec()];
+    Ok(config.try_into()?)
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PkiError> {
+    CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(pem_error(path))
+}
+
+fn pem_error(path: &Path) -> impl FnOnce(rustls::pki_types::pem::Error) -> PkiError {
+    let path = path.into();
+    move |source| PkiError::Pem { path, source }
+}
+
+/// Whether the certificate that the peer proved to hold names this station.
+pub(super) fn names_station(connection: &quinn::Connection, station: StationId) -> bool {
+    let Some(identity) = connection.peer_identity() else { return false };
+    let Ok(chain) = identity.downcast::<Vec<CertificateDer<'static>>>() else { return false };
+    chain.first().is_some_and(|certificate| certificate_names(certificate, station))
+}
+
+fn certificate_names(certificate: &CertificateDer<'_>, station: StationId) -> bool {
+    let Ok(name) = ServerName::try_from(control::station_name(station)) else { return false };
+    webpki::EndEntityCert::try_from(certificate)
+        .is_ok_and(|certificate| certificate.verify_is_valid_for_subject_name(&name).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::pki;
+
+    #[test]
+    fn a_station_certificate_names_its_station_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = pki::ensure(folder.path(), &[]).unwrap();
+        let station = pki::issue_station(folder.path(), StationId(12)).unwrap();
+        let named = |issued: &Issued, station| {
+            certificate_names(&read_certificates(&issued.certificate).unwrap()[0], StationId(station))
+        };
+        assert!(named(&station, 12));
+        assert!(!named(&station, 1) && !named(&station, 120) && !named(&server, 12));
+    }
+
+    #[test]
+    fn a_made_folder_serves_and_a_damaged_one_says_which_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = pki::ensure(folder.path(), &[]).unwrap();
+        assert!(server_config(folder.path(), &server).is_ok());
+        std::fs::write(&server.key, "not a key").unwrap();
+        let refusal = server_config(folder.path(), &server).err().unwrap().to_string();
+        assert!(refusal.contains("server.key"), "{refusal}");
+    }
+}

@@ -1,0 +1,204 @@
+//! The truth: `registrations.db`, one writing thread and one reading thread, each behind a bounded queue.
+//!
+//! SQLite is the embedded default: nothing to install, and a commit is one `fsync` for all that waits. Look-ups go over
+//! a connection of their own, so that they never wait behind a commit. Both threads end with the last handle, or with
+//! [`Truth::stop`]; what is queued by then is still written.
+
+mod audit;
+mod bindings;
+mod devices;
+mod schema;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use rusqlite::{Connection, OptionalExtension as _};
+use tokio::sync::{mpsc, oneshot};
+
+pub use audit::AuditRow;
+pub(super) use audit::audit;
+pub(super) use bindings::{binding_by_id, binding_of, bind, change_status, live_binding_of_plate, update_vehicle};
+pub(super) use devices::{
+    DeviceRecord, Dongle, activation_owner, count_live, device, each_live, exponent, insert_device, live_dongle,
+    mark_owner, open_proof_key, proof_key, save_offsets, scheme_name, secret_bytes, set_activation, set_proof_key,
+};
+
+use super::envelope::{Envelope, KekHex, Purpose};
+use super::error::{StartError, Unavailable};
+use crate::engine::id::DeviceId;
+use writer::{Order, Settle};
+
+/// The file of the store in the data folder.
+pub const STORE_FILE: &str = "registrations.db";
+
+const CHECK_TEXT: &[u8] = b"forecourt registrations v1";
+
+type Lookup = Box<dyn FnOnce(&Connection) + Send>;
+
+/// A handle to the store; clones share it.
+#[derive(Clone)]
+pub struct Truth {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    envelope: Arc<Envelope>,
+    orders: mpsc::Sender<Order>,
+    lookups: mpsc::Sender<Lookup>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Truth {
+    /// Opens or makes the store. `queue` bounds the writes and the look-ups that wait, each.
+    pub fn open(folder: &Path, kek_hex: Option<&KekHex>, queue: usize) -> Result<Truth, StartError> {
+        let path = folder.join(STORE_FILE);
+        let db = schema::open_writer(&path)?;
+        let envelope = Envelope::load(folder, kek_hex)?;
+        check_kek(&db, &envelope)?;
+        super::tokens::ensure_operator_token(&db, folder)?;
+        let (orders, mut to_write) = mpsc::channel(queue.max(1));
+        let (lookups, mut to_read) = mpsc::channel::<Lookup>(queue.max(1));
+        let reader = schema::open_reader(&path)?;
+        let writer = spawn("registration-writer", move || writer::run(&db, &mut to_write))?;
+        spawn("registration-reader", move || {
+            while let Some(lookup) = to_read.blocking_recv() {
+                lookup(&reader);
+            }
+        })?;
+        let inner = Inner { path, envelope: Arc::new(envelope), orders, lookups, writer: Mutex::new(Some(writer)) };
+        Ok(Truth { inner: Arc::new(inner) })
+    }
+
+    pub(super) fn envelope(&self) -> Arc<Envelope> {
+        Arc::clone(&self.inner.envelope)
+    }
+
+    /// A look-up connection of one's own, for the long scan of the codebook's secrets.
+    pub(super) fn open_reader(&self) -> Result<Connection, StartError> {
+        schema::open_reader(&self.inner.path)
+    }
+
+    /// Runs `work` in the next commit. `committed` runs on the writer's thread once the change is on the disk, whether
+    /// the caller still waits or not.
+    pub(super) async fn write<T, E>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        committed: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Unavailable> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let order = ordered(work, committed, move |outcome| {
+            // Nobody waits any more: the change stands all the same.
+            let _ = answer.send(outcome);
+        });
+        self.inner.orders.send(order).await.map_err(|_| Unavailable)?;
+        answered.await.unwrap_or_else(|_| Err(Unavailable.into()))
+    }
+
+    /// [`Truth::write`] for threads of our own: waits.
+    pub(super) fn write_waiting<T, E>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        committed: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Unavailable> + Send + 'static,
+    {
+        let (answer, answered) = std::sync::mpsc::channel();
+        let mut order = ordered(work, committed, move |outcome| {
+            let _ = answer.send(outcome);
+        });
+        // Polled, because the queue's own blocking call panics on a thread that runs an async executor, as the
+        // command line's does.
+        loop {
+            match self.inner.orders.try_send(order) {
+                Ok(()) => break,
+                Err(mpsc::error::TrySendError::Closed(_)) => return Err(Unavailable.into()),
+                Err(mpsc::error::TrySendError::Full(back)) => order = back,
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        answered.recv().unwrap_or_else(|_| Err(Unavailable.into()))
+    }
+
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let (answer, answered) = oneshot::channel();
+        let lookup: Lookup = Box::new(move |db| {
+            let _ = answer.send(work(db));
+        });
+        self.inner.lookups.send(lookup).await.map_err(|_| Unavailable)?;
+        Ok(answered.await.map_err(|_| Unavailable)??)
+    }
+
+    /// Writes what is queued and closes the store. Waits for the disk.
+    pub fn stop(&self) {
+        let writer = self.inner.writer.lock().expect("no holder panics").take();
+        let Some(writer) = writer else { return };
+        let mut stop = Order::Stop;
+        while let Err(mpsc::error::TrySendError::Full(back)) = self.inner.orders.try_send(stop) {
+            stop = back;
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        if writer.join().is_err() {
+            tracing::error!("the writer of registrations.db had ended in a panic");
+        }
+    }
+}
+
+/// The store's own errors are logged here, once; a caller can only try again later.
+impl From<rusqlite::Error> for Unavailable {
+    fn from(error: rusqlite::Error) -> Unavailable {
+        tracing::error!(%error, "registrations.db failed");
+        Unavailable
+    }
+}
+
+pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    std::thread::Builder::new().name(name.into()).spawn(body).map_err(StartError::Thread)
+}
+
+fn ordered<T, E>(
+    work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    committed: impl FnOnce(&T) + Send + 'static,
+    answer: impl FnOnce(Result<T, E>) + Send + 'static,
+) -> Order
+where
+    T: Send + 'static,
+    E: From<Unavailable> + Send + 'static,
+{
+    Order::Run(Box::new(move |db| {
+        let outcome = db.map_or_else(|| Err(Unavailable.into()), work);
+        let keeps = outcome.is_ok();
+        let settle: Settle = Box::new(move |is_durable| match outcome {
+            Ok(value) if is_durable => {
+                committed(&value);
+                answer(Ok(value));
+            }
+            Ok(_) => answer(Err(Unavailable.into())),
+            Err(refusal) => answer(Err(refusal)),
+        });
+        (keeps, settle)
+    }))
+}
+
+/// A store that was written under another KEK would open none of its keys: better told at start than at the pump.
+fn check_kek(db: &Connection, envelope: &Envelope) -> Result<(), StartError> {
+    let sealed: Option<Vec<u8>> = db.query_row("SELECT sealed FROM kek", [], |row| row.get(0)).optional()?;
+    if let Some(sealed) = sealed {
+        let opened = envelope.open(DeviceId(0), Purpose::Check, &sealed).map_err(|_| StartError::WrongKek)?;
+        return if opened.as_slice() == CHECK_TEXT { Ok(()) } else { Err(StartError::WrongKek) };
+    }
+    let sealed = envelope.seal(DeviceId(0), Purpose::Check, CHECK_TEXT);
+    db.execute("INSERT INTO kek (only, sealed) VALUES (1, ?1)", [sealed])?;
+    Ok(())
+}
