@@ -162,6 +162,9 @@ pub enum Event {
     NotFound,
     /// The process stopped between the intent and the outcome.
     Restarted,
+    /// From the journal: it was concluded that the charge never arrived, or that only reconciliation can tell.
+    ConcludedFailed,
+    GivenUp,
     /// The session wants the charge (again), or has no use for it any more.
     Wanted,
     Unwanted,
@@ -177,6 +180,8 @@ pub enum Action {
     Doubt,
     /// Journal the outcome, then tell the session.
     Conclude(Outcome),
+    /// Tell the session what is journalled already.
+    Tell(Outcome),
     /// Journal that only reconciliation can tell.
     GiveUp,
 }
@@ -210,6 +215,8 @@ impl Charge {
             Event::NoAnswer => self.on_silence(now),
             Event::NotFound => self.on_not_found(now),
             Event::Restarted => self.on_restart(now),
+            Event::ConcludedFailed => self.on_journalled(State::Failed),
+            Event::GivenUp => self.on_journalled(State::Unresolved),
             Event::Wanted => self.on_wish(true),
             Event::Unwanted => self.on_wish(self.instruction.operation.undoes()),
         }
@@ -314,9 +321,15 @@ impl Charge {
         Ok(Action::Nothing)
     }
 
+    fn on_journalled(&mut self, state: State) -> Result<Action, Refused> {
+        let State::Unknown { .. } = self.state else { return Err(Refused) };
+        self.state = state;
+        Ok(Action::Nothing)
+    }
+
     fn on_wish(&mut self, wanted: bool) -> Result<Action, Refused> {
         self.wanted = wanted;
-        Ok(self.outcome().map_or(Action::Nothing, Action::Conclude))
+        Ok(self.outcome().map_or(Action::Nothing, Action::Tell))
     }
 
     /// From here on the charge is only asked about, unless the session says anew that it wants it.
@@ -394,6 +407,8 @@ mod tests {
             Event::NoAnswer,
             Event::NotFound,
             Event::Restarted,
+            Event::ConcludedFailed,
+            Event::GivenUp,
             Event::Wanted,
             Event::Unwanted,
         ];
