@@ -247,3 +247,122 @@ impl Reporter {
         self.report
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::time::SlotLength;
+    use crate::registration::truth::Truth;
+
+    const HEADER: &str = "device_id,scheme,key_hex,proof_key_hex,plate,fuel,phone_key_hex,payment_means";
+
+    fn hmac(byte: u8) -> String {
+        hex::encode([byte; 32])
+    }
+
+    /// The report on these lines under the full header, in a new store.
+    fn devices(lines: &[String]) -> ImportReport {
+        let folder = tempfile::tempdir().unwrap();
+        let truth = Truth::open(folder.path(), None, 16).unwrap();
+        let csv = [HEADER.to_owned()].iter().chain(lines).cloned().collect::<Vec<_>>().join("\n");
+        import_devices(&truth, SlotLength::DEFAULT, csv.as_bytes(), |_| {}).unwrap()
+    }
+
+    fn refusals(report: &ImportReport) -> Vec<(u64, &str)> {
+        report.refusals.iter().map(|refusal| (refusal.line, refusal.reason.as_str())).collect()
+    }
+
+    #[test]
+    fn bad_lines_are_named_and_the_others_go_in() {
+        let (eid, code) = (hex::encode([9; 16]), hex::encode([8; 16]));
+        let report = devices(&[
+            format!("1,hmac,{},,AB001,diesel,,tok_a tok_b", hmac(1)),
+            format!("2,hmac,{},,AB001,,,", hmac(2)),
+            format!("3,hmac,{},,,,,", hmac(1)),
+            format!("1,hmac,{},,,,,", hmac(3)),
+            "4,hmac,abc,,,,,".into(),
+            format!("5,fixed,{code},,AB005"),
+            format!("6,eddystone-eid/4,{eid},,,,,"),
+            format!("6,eddystone-eid/12,{eid},,,,,"),
+            format!("x,hmac,{},,,,,", hmac(4)),
+            format!("7,morse,{},,,,,", hmac(4)),
+            format!("8,hmac,{},,AB008,,,4111 1111 1111 1111", hmac(5)),
+            format!("9,hmac,{},,4111111111111111,,,", hmac(6)),
+            format!("10,hmac,{},,,,,tok_a", hmac(7)),
+            format!("11,hmac,{},,,,,,,", hmac(7)),
+        ]);
+        assert_eq!((report.accepted, report.refused), (3, 11));
+        assert_eq!(
+            refusals(&report),
+            [
+                (3, "the plate is bound to another dongle"),
+                (4, "the key is that of dongle 1"),
+                (5, "the file names this dongle before"),
+                (6, "key_hex is not 64 hexadecimal digits"),
+                (8, "a code of 2^4 s is shorter than the slot of 300 s"),
+                (10, "device_id is not a number in its range"),
+                (11, "scheme is one of hmac, eddystone-eid, eddystone-eid/K, fixed"),
+                (12, "a card number; payment means are tokens of the payment provider"),
+                (13, "a card number; payment means are tokens of the payment provider"),
+                (14, "a phone and payment means need a plate"),
+                (15, "10 fields, and the header names 8"),
+            ]
+        );
+    }
+
+    #[test]
+    fn the_same_file_changes_nothing_the_second_time_and_another_key_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let truth = Truth::open(folder.path(), None, 16).unwrap();
+        let run = |key: &str, rest: &str| {
+            let csv = format!("device_id,scheme,key_hex,plate\n1,hmac,{key},{rest}\n");
+            import_devices(&truth, SlotLength::DEFAULT, csv.as_bytes(), |_| {}).unwrap()
+        };
+        assert_eq!(run(&hmac(1), "AB001").unchanged, 0);
+        assert_eq!(run(&hmac(1), "AB001").unchanged, 1);
+        assert_eq!(run(&hmac(1), "ab-001").unchanged, 1, "the same plate, written otherwise");
+        assert_eq!(run(&hmac(1), "AB002").unchanged, 0);
+        assert_eq!(refusals(&run(&hmac(2), "AB002")), [(2, "the dongle is known with another key")]);
+    }
+
+    #[test]
+    fn columns_are_found_by_the_header_and_unknown_ones_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let truth = Truth::open(folder.path(), None, 16).unwrap();
+        let run = |csv: &str| import_stations(&truth, csv.as_bytes(), |_| {});
+        let report = run("\u{feff}pumps,Name,station_id\n8,North,5\n,,6\n1000,South,7\n").unwrap();
+        assert_eq!((report.accepted, report.refused), (1, 2));
+        assert!(matches!(run("station_id,name,colour\n"), Err(ImportError::ColumnUnknown { name, .. }) if name == "colour"));
+        assert!(matches!(run("station_id\n"), Err(ImportError::ColumnMissing("name"))));
+        assert!(matches!(run("name,name,station_id\n"), Err(ImportError::ColumnTwice(_))));
+        assert!(matches!(run(""), Err(ImportError::ColumnMissing("station_id"))));
+    }
+
+    #[test]
+    fn a_line_that_is_not_text_does_not_end_the_import() {
+        let folder = tempfile::tempdir().unwrap();
+        let truth = Truth::open(folder.path(), None, 16).unwrap();
+        let mut csv = b"station_id,name,lat,lon\n1,\xff\xfe,,\n".to_vec();
+        csv.extend_from_slice(b"\n2,South,91,0\n3,West,44.5,11.3\n");
+        let report = import_stations(&truth, csv.as_slice(), |_| {}).unwrap();
+        assert_eq!(report.accepted, 1);
+        assert_eq!(refusals(&report), [(2, "the line is not UTF-8"), (4, "lat is not within 90 degrees")]);
+    }
+
+    #[test]
+    fn refusals_past_the_bound_are_counted() {
+        let lines = vec!["x".to_owned(); REFUSALS_MAX + 5];
+        let report = devices(&lines);
+        assert_eq!((report.refusals.len(), report.refused), (REFUSALS_MAX, REFUSALS_MAX as u64 + 5));
+    }
+
+    #[test]
+    fn progress_is_told_after_each_batch() {
+        let folder = tempfile::tempdir().unwrap();
+        let truth = Truth::open(folder.path(), None, 16).unwrap();
+        let rows: String = (0..2 * BATCH_ROWS + 1).map(|id| format!("{id},S{id}\n")).collect();
+        let mut told = Vec::new();
+        import_stations(&truth, format!("station_id,name\n{rows}").as_bytes(), |progress| told.push(progress.rows)).unwrap();
+        assert_eq!(told, [1000, 2000, 2001]);
+    }
+}

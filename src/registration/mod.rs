@@ -29,6 +29,8 @@ mod phone;
 mod registrations;
 mod roller;
 mod stations;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod truth;
 mod vehicle;
