@@ -5,6 +5,7 @@
 //! imported once changes nothing when it comes again, so an import that was cut off is simply run again.
 
 mod devices;
+mod rows;
 mod stations;
 
 pub use devices::import_devices;
@@ -15,6 +16,7 @@ pub(super) use stations::import_stations_then;
 use std::io::Read;
 
 use super::error::Unavailable;
+use rows::{Column, Fields, Header, Reader, Row};
 
 /// A commit of some 50 ms, in which nobody else waits long.
 const BATCH_ROWS: usize = 1_000;
@@ -70,100 +72,22 @@ enum Outcome {
     Refused(String),
 }
 
-struct Column {
-    name: &'static str,
-    is_required: bool,
-}
-
-const fn required(name: &'static str) -> Column {
-    Column { name, is_required: true }
-}
-
-const fn optional(name: &'static str) -> Column {
-    Column { name, is_required: false }
-}
-
-/// Where each known column stands.
-struct Header {
-    columns: Vec<(&'static str, usize)>,
-    width: usize,
-}
-
-impl Header {
-    fn parse(record: &csv::StringRecord, known: &'static [Column]) -> Result<Header, ImportError> {
-        let mut columns = Vec::new();
-        for (at, name) in record.iter().enumerate() {
-            let name = name.trim_start_matches('\u{feff}').trim().to_ascii_lowercase();
-            let Some(column) = known.iter().find(|column| column.name == name) else {
-                let known = known.iter().map(|column| column.name).collect::<Vec<_>>().join(", ");
-                return Err(ImportError::ColumnUnknown { name, known });
-            };
-            if columns.iter().any(|(known, _)| *known == name) {
-                return Err(ImportError::ColumnTwice(name));
-            }
-            columns.push((column.name, at));
-        }
-        let missing = known.iter().find(|wanted| wanted.is_required && columns.iter().all(|(name, _)| *name != wanted.name));
-        match missing {
-            Some(column) => Err(ImportError::ColumnMissing(column.name)),
-            None => Ok(Header { columns, width: record.len() }),
-        }
-    }
-}
-
-/// The fields of one row by their columns' names.
-struct Fields<'a> {
-    header: &'a Header,
-    record: &'a csv::StringRecord,
-}
-
-impl<'a> Fields<'a> {
-    /// Empty when the column or the field is not there.
-    fn text(&self, name: &str) -> &'a str {
-        let at = self.header.columns.iter().find(|(known, _)| *known == name).map(|(_, at)| *at);
-        at.and_then(|at| self.record.get(at)).unwrap_or("").trim()
-    }
-
-    /// `None` when empty. What is not a number is named by its column and not repeated: it may be anything.
-    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, String> {
-        match self.text(name) {
-            "" => Ok(None),
-            text => text.parse().map(Some).map_err(|_| format!("{name} is not a number in its range")),
-        }
-    }
-}
-
 /// Reads, checks with `parse`, and hands batches to `apply`, which answers for each row in turn.
-fn import<Row>(
+fn import<T>(
     csv: impl Read,
     known: &'static [Column],
-    mut parse: impl FnMut(&Fields<'_>) -> Result<Row, String>,
-    mut apply: impl FnMut(Vec<Row>) -> Result<Vec<Outcome>, Unavailable>,
+    mut parse: impl FnMut(&Fields<'_>) -> Result<T, String>,
+    mut apply: impl FnMut(Vec<T>) -> Result<Vec<Outcome>, Unavailable>,
     mut progress: impl FnMut(Progress),
 ) -> Result<ImportReport, ImportError> {
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(csv);
-    let mut record = csv::StringRecord::new();
-    reader.read_record(&mut record)?;
-    let header = Header::parse(&record, known)?;
+    let mut reader = Reader::new(csv);
+    let header = Header::parse(reader.next()?, known)?;
     let mut report = Reporter::default();
     let mut batch = Batch { lines: Vec::new(), rows: Vec::new() };
-    loop {
-        let line = reader.position().line();
-        match reader.read_record(&mut record) {
-            Ok(false) => break,
-            // The reader names the line where the row begins, which blank lines before it push on.
-            Ok(true) => {
-                let line = record.position().map_or(line, csv::Position::line);
-                match parse_row(&header, &record, &mut parse) {
-                    Ok(row) => batch.push(line, row),
-                    Err(reason) => report.refuse(line, reason),
-                }
-            }
-            Err(error) if matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) => {
-                let line = error.position().map_or(line, csv::Position::line);
-                report.refuse(line, "the line is not UTF-8".into());
-            }
-            Err(error) => return Err(error.into()),
+    while let Some(Row { line, text }) = reader.next()? {
+        match text.and_then(|text| parse(&header.fields(&text)?)) {
+            Ok(row) => batch.push(line, row),
+            Err(reason) => report.refuse(line, reason),
         }
         if batch.rows.len() == BATCH_ROWS {
             batch.apply(&mut apply, &mut report)?;
@@ -175,31 +99,20 @@ fn import<Row>(
     Ok(report.finish())
 }
 
-fn parse_row<Row>(
-    header: &Header,
-    record: &csv::StringRecord,
-    parse: &mut impl FnMut(&Fields<'_>) -> Result<Row, String>,
-) -> Result<Row, String> {
-    if record.len() > header.width {
-        return Err(format!("{} fields, and the header names {}", record.len(), header.width));
-    }
-    parse(&Fields { header, record })
-}
-
-struct Batch<Row> {
+struct Batch<T> {
     lines: Vec<u64>,
-    rows: Vec<Row>,
+    rows: Vec<T>,
 }
 
-impl<Row> Batch<Row> {
-    fn push(&mut self, line: u64, row: Row) {
+impl<T> Batch<T> {
+    fn push(&mut self, line: u64, row: T) {
         self.lines.push(line);
         self.rows.push(row);
     }
 
     fn apply(
         &mut self,
-        apply: &mut impl FnMut(Vec<Row>) -> Result<Vec<Outcome>, Unavailable>,
+        apply: &mut impl FnMut(Vec<T>) -> Result<Vec<Outcome>, Unavailable>,
         report: &mut Reporter,
     ) -> Result<(), Unavailable> {
         if self.rows.is_empty() {
@@ -332,21 +245,34 @@ mod tests {
         let run = |csv: &str| import_stations(&truth, csv.as_bytes(), |_| {});
         let report = run("\u{feff}pumps,Name,station_id\n8,North,5\n,,6\n1000,South,7\n").unwrap();
         assert_eq!((report.accepted, report.refused), (1, 2));
-        assert!(matches!(run("station_id,name,colour\n"), Err(ImportError::ColumnUnknown { name, .. }) if name == "colour"));
+        assert!(
+            matches!(run("station_id,name,colour\n"), Err(ImportError::ColumnUnknown { name, .. }) if name == "colour")
+        );
         assert!(matches!(run("station_id\n"), Err(ImportError::ColumnMissing("name"))));
         assert!(matches!(run("name,name,station_id\n"), Err(ImportError::ColumnTwice(_))));
         assert!(matches!(run(""), Err(ImportError::ColumnMissing("station_id"))));
     }
 
     #[test]
-    fn a_line_that_is_not_text_does_not_end_the_import() {
+    fn refusals_name_the_line_of_the_file_whatever_ends_it() {
         let folder = tempfile::tempdir().unwrap();
         let truth = Truth::open(folder.path(), None, 16).unwrap();
-        let mut csv = b"station_id,name,lat,lon\n1,\xff\xfe,,\n".to_vec();
-        csv.extend_from_slice(b"\n2,South,91,0\n3,West,44.5,11.3\n");
+        let mut csv =
+            b"station_id,name,lat,lon\r\n1,\xff\xfe,,\r\n2,South,91,0\r\n\r\n3,West,44.5,11.3\r\nx,\n".to_vec();
+        csv.extend_from_slice(b"\n\n7,\"two\nlines\",1,\ny,\r\nz,");
         let report = import_stations(&truth, csv.as_slice(), |_| {}).unwrap();
         assert_eq!(report.accepted, 1);
-        assert_eq!(refusals(&report), [(2, "the line is not UTF-8"), (4, "lat is not within 90 degrees")]);
+        assert_eq!(
+            refusals(&report),
+            [
+                (2, "the line is not UTF-8"),
+                (3, "lat is not within 90 degrees"),
+                (6, "station_id is not a number in its range"),
+                (9, "lat and lon come together"),
+                (11, "station_id is not a number in its range"),
+                (12, "station_id is not a number in its range"),
+            ]
+        );
     }
 
     #[test]
@@ -360,9 +286,12 @@ mod tests {
     fn progress_is_told_after_each_batch() {
         let folder = tempfile::tempdir().unwrap();
         let truth = Truth::open(folder.path(), None, 16).unwrap();
-        let rows: String = (0..2 * BATCH_ROWS + 1).map(|id| format!("{id},S{id}\n")).collect();
+        let rows: Vec<String> = (0..=2 * BATCH_ROWS).map(|id| format!("{id},S{id}")).collect();
         let mut told = Vec::new();
-        import_stations(&truth, format!("station_id,name\n{rows}").as_bytes(), |progress| told.push(progress.rows)).unwrap();
+        import_stations(&truth, format!("station_id,name\n{}", rows.join("\n")).as_bytes(), |progress| {
+            told.push(progress.rows);
+        })
+        .unwrap();
         assert_eq!(told, [1000, 2000, 2001]);
     }
 }

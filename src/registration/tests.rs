@@ -158,7 +158,11 @@ async fn a_proof_is_taken_once() {
     let coupled = registrations.prove(proof.clone()).await.unwrap();
     assert_eq!(registrations.prove(proof.clone()).await.unwrap_err(), Error::UnknownCoupling);
     registrations.revoke(coupled.registration.binding, "operator").await.unwrap();
-    assert_eq!(registrations.prove(proof).await.unwrap_err(), Error::UnknownCoupling, "free again, but the nonce is used");
+    assert_eq!(
+        registrations.prove(proof).await.unwrap_err(),
+        Error::UnknownCoupling,
+        "free again, but the nonce is used"
+    );
 }
 
 #[tokio::test]
@@ -260,7 +264,8 @@ async fn an_imported_phone_gets_a_token_and_a_replay_gets_none() {
     let registrations = start(folder.path());
     import(&registrations, bound_row(PLATE)).await;
     let phone = Phone::new();
-    let request = |at| PhoneTokenRequest { device: DEVICE, at, signature: phone.sign(&phone_token_message(DEVICE, at)) };
+    let request =
+        |at| PhoneTokenRequest { device: DEVICE, at, signature: phone.sign(&phone_token_message(DEVICE, at)) };
     let now = telemetry::now();
     let first = registrations.phone_token(request(now)).await.unwrap();
     assert!(registrations.resolve(first.reveal()).await.unwrap().is_some());
