@@ -1,0 +1,144 @@
+//! Who calls: the role of a bearer token, as an extractor for each role.
+//!
+//! A route names the role that it is for by the extractor it takes. A token of another role is 403: the caller is
+//! known, only not allowed. Whether a session is the caller's own is for the session to say, since a session of
+//! somebody else must look like none at all.
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, header, request::Parts},
+};
+
+use super::{
+    Shared,
+    problem::{Code, Problem},
+};
+use crate::{
+    engine::id::{BindingId, StationId},
+    registration::{Registrations, Role},
+    session::By,
+};
+
+/// A terminal of this station.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terminal(pub(super) StationId);
+
+impl Terminal {
+    /// The station, if it is the one that the path names.
+    pub(super) fn at(self, station: StationId) -> Result<StationId, Problem> {
+        if station == self.0 {
+            return Ok(station);
+        }
+        Err(Problem::new(Code::Forbidden, format!("the token is for station {}", self.0)))
+    }
+}
+
+/// The phone of this binding.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Phone(pub(super) BindingId);
+
+/// An operator of the chain.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Operator;
+
+/// Anybody with a token.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller(pub(super) By);
+
+impl FromRequestParts<Shared> for Terminal {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Terminal, Problem> {
+        match role(&parts.headers, &shared.surface.registrations).await? {
+            Role::Terminal(station) => Ok(Terminal(station)),
+            Role::Phone(_) | Role::Operator => Err(not_for("terminals")),
+        }
+    }
+}
+
+impl FromRequestParts<Shared> for Phone {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Phone, Problem> {
+        match role(&parts.headers, &shared.surface.registrations).await? {
+            Role::Phone(binding) => Ok(Phone(binding)),
+            Role::Terminal(_) | Role::Operator => Err(not_for("phones")),
+        }
+    }
+}
+
+impl FromRequestParts<Shared> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Operator, Problem> {
+        match role(&parts.headers, &shared.surface.registrations).await? {
+            Role::Operator => Ok(Operator),
+            Role::Terminal(_) | Role::Phone(_) => Err(not_for("operators")),
+        }
+    }
+}
+
+impl FromRequestParts<Shared> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Caller, Problem> {
+        let by = match role(&parts.headers, &shared.surface.registrations).await? {
+            Role::Terminal(station) => By::Station(station),
+            Role::Phone(binding) => By::Phone(binding),
+            Role::Operator => By::Operator,
+        };
+        Ok(Caller(by))
+    }
+}
+
+async fn role(headers: &HeaderMap, registrations: &Registrations) -> Result<Role, Problem> {
+    let token = bearer(headers)?;
+    let role = registrations.resolve(token).await?;
+    role.ok_or_else(|| Problem::new(Code::Unauthorised, "the token is unknown or has expired"))
+}
+
+/// The token of `Authorization: Bearer <token>`; the scheme's case does not matter (RFC 9110).
+fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+    let missing = || Problem::new(Code::Unauthorised, "send the token as `Authorization: Bearer <token>`");
+    let value = headers.get(header::AUTHORIZATION).ok_or_else(missing)?;
+    let (scheme, token) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(missing)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(missing());
+    }
+    Ok(token.trim())
+}
+
+fn not_for(whom: &str) -> Problem {
+    Problem::new(Code::Forbidden, format!("this call is for {whom}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn headers(value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn a_bearer_token_is_taken_whatever_the_case_of_its_scheme() {
+        assert_eq!(bearer(&headers("Bearer fct_1")), Ok("fct_1"));
+        assert_eq!(bearer(&headers("bearer  fct_1")), Ok("fct_1"));
+    }
+
+    #[test]
+    fn other_authorisation_is_refused_as_a_problem() {
+        for refused in [HeaderMap::new(), headers("Basic Zm9v"), headers("fct_1")] {
+            assert_eq!(bearer(&refused).unwrap_err().code(), Code::Unauthorised);
+        }
+    }
+
+    #[test]
+    fn a_terminal_serves_its_own_station_only() {
+        let terminal = Terminal(StationId(7));
+        assert_eq!(terminal.at(StationId(7)), Ok(StationId(7)));
+        assert_eq!(terminal.at(StationId(8)).unwrap_err().code(), Code::Forbidden);
+    }
+}

@@ -1,0 +1,307 @@
+//! The terminal's calls: who is on the forecourt, which vehicle is fuelled, what was sold.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderName, StatusCode, header},
+    response::sse::Event,
+};
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast::Receiver;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    Shared,
+    answer::{
+        KeyedProblems, OfOrder, OfSession, OfStation, OfStationWrite, OrderProblems, ReadProblems, SelectProblems,
+        SessionAnswer, answer, order, visible,
+    },
+    auth::{Caller, Terminal},
+    events::{EventStream, Source, named},
+    extract::{Named, Nothing},
+    idempotency::{Write, session_of},
+    problem::{Code, Problem},
+};
+use crate::{
+    engine::{
+        id::{BindingId, PumpNumber, SessionId, StationId},
+        money::Money,
+        plate::Query,
+        time::UnixMs,
+    },
+    session::{By, Command, Completion, Prices, Quote, SessionView},
+    station::{Candidate, Select, Selection, StationEvent, Stations, VehicleView},
+    telemetry,
+};
+
+pub(super) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(vehicles))
+        .routes(routes!(events))
+        .routes(routes!(select))
+        .routes(routes!(set_prices))
+        .routes(routes!(view))
+        .routes(routes!(reserve))
+        .routes(routes!(start_fuelling))
+        .routes(routes!(complete))
+        .routes(routes!(correct))
+        .routes(routes!(release))
+        .routes(routes!(paid_at_site))
+        .routes(routes!(cleared))
+}
+
+/// The vehicles on a forecourt at one moment.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct Vehicles {
+    at: UnixMs,
+    vehicles: Vec<VehicleView>,
+}
+
+impl Vehicles {
+    fn now(vehicles: Vec<VehicleView>) -> Vehicles {
+        Vehicles { at: telemetry::now(), vehicles }
+    }
+}
+
+/// The vehicles that are present now.
+#[utoipa::path(get, path = "/v1/stations/{station}/vehicles", tag = "terminal", params(OfStation),
+    security(("terminal" = [])), responses((status = 200, body = Vehicles), ReadProblems))]
+async fn vehicles(
+    State(shared): State<Shared>,
+    terminal: Terminal,
+    Named(station): Named<StationId>,
+) -> Result<Json<Vehicles>, Problem> {
+    let vehicles = shared.surface.stations.vehicles(terminal.at(station)?).await?;
+    Ok(Json(Vehicles::now(vehicles)))
+}
+
+/// Live changes: a `snapshot` of the vehicles, then `presence` and `session` events. A reader that falls behind gets
+/// a new `snapshot`.
+#[utoipa::path(get, path = "/v1/stations/{station}/events", tag = "terminal", params(OfStation),
+    security(("terminal" = [])),
+    responses((status = 200, body = StationEvent, content_type = "text/event-stream"), ReadProblems))]
+async fn events(
+    State(shared): State<Shared>,
+    terminal: Terminal,
+    Named(station): Named<StationId>,
+) -> Result<EventStream, Problem> {
+    let source = Forecourt { stations: shared.surface.stations, station: terminal.at(station)? };
+    shared.events.stream(source).await
+}
+
+/// One station's changes.
+struct Forecourt {
+    stations: Stations,
+    station: StationId,
+}
+
+impl Source for Forecourt {
+    type Snapshot = Vehicles;
+    type Change = StationEvent;
+
+    fn watch(&self) -> BoxFuture<'_, Result<(Vehicles, Receiver<StationEvent>), Problem>> {
+        Box::pin(async {
+            let (vehicles, changes) = self.stations.watch(self.station).await?;
+            Ok((Vehicles::now(vehicles), changes))
+        })
+    }
+
+    fn event(&self, change: StationEvent) -> Event {
+        match change {
+            StationEvent::Presence { .. } => named("presence", &change),
+            StationEvent::Session { session } => {
+                let session = visible(By::Station(self.station), session);
+                named("session", &StationEvent::Session { session })
+            }
+        }
+    }
+}
+
+/// Picks a vehicle to fuel.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Selecting {
+    /// At least two characters of the plate; by custom its last four digits.
+    plate: String,
+    pump: Option<PumpNumber>,
+    /// One of the candidates of an earlier PLATE_AMBIGUOUS. A new key, since it is another request.
+    candidate: Option<BindingId>,
+}
+
+/// Selects a vehicle by part of its plate. When several fit, nothing is created: the answer lists the `candidates`,
+/// and the same call with one of them as `candidate` (and a new key) picks it.
+#[utoipa::path(post, path = "/v1/stations/{station}/sessions", tag = "terminal", params(OfStationWrite),
+    security(("terminal" = [])), request_body = Selecting,
+    responses((status = 201, body = SessionView), SelectProblems))]
+async fn select(
+    State(shared): State<Shared>,
+    terminal: Terminal,
+    Named(station): Named<StationId>,
+    write: Write<Selecting>,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<SessionView>), Problem> {
+    let by = By::Station(terminal.at(station)?);
+    let running = shared.in_flight.begin(by, &write)?;
+    let select = Select {
+        query: Query::parse(&write.body.plate)?,
+        pump: write.body.pump,
+        candidate: write.body.candidate,
+        request: running.request,
+        session: session_of(station, &running.request),
+    };
+    match shared.surface.stations.select(station, select).await? {
+        Selection::Opened(view) => {
+            let location = [(header::LOCATION, format!("/v1/sessions/{}", view.id))];
+            Ok((StatusCode::CREATED, location, Json(visible(by, view))))
+        }
+        Selection::Ambiguous(candidates) => Err(ambiguous(&candidates)),
+    }
+}
+
+fn ambiguous(candidates: &[Candidate]) -> Problem {
+    let detail = format!("{} vehicles on the forecourt fit; choose one as `candidate`", candidates.len());
+    Problem::new(Code::PlateAmbiguous, detail).with("candidates", candidates)
+}
+
+/// Replaces the station's unit prices.
+#[utoipa::path(put, path = "/v1/stations/{station}/prices", tag = "terminal", params(OfStationWrite),
+    security(("terminal" = [])), request_body = Prices, responses((status = 204), KeyedProblems))]
+async fn set_prices(
+    State(shared): State<Shared>,
+    terminal: Terminal,
+    Named(station): Named<StationId>,
+    write: Write<Prices>,
+) -> Result<StatusCode, Problem> {
+    let running = shared.in_flight.begin(By::Station(terminal.at(station)?), &write)?;
+    shared.surface.sessions.set_prices(station, write.body, running.request).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A session as it is now: a station sees its own, a phone its own, an operator all.
+#[utoipa::path(get, path = "/v1/sessions/{id}", tag = "terminal", params(OfSession),
+    security(("terminal" = []), ("phone" = []), ("operator" = [])),
+    responses((status = 200, body = SessionView), (status = 202, body = SessionView,
+    description = "The payment has no clear outcome yet."), ReadProblems))]
+async fn view(
+    State(shared): State<Shared>,
+    Caller(by): Caller,
+    Named(session): Named<SessionId>,
+) -> SessionAnswer {
+    Ok(answer(by, shared.surface.sessions.view(session, by).await?))
+}
+
+/// Takes a pump.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Reservation {
+    pump: PumpNumber,
+    /// The most that the driver wants to spend.
+    preset: Option<Money>,
+    /// Holds the preset amount on the means of payment before fuel flows.
+    #[serde(default)]
+    hold: bool,
+    /// The unit price that the driver was shown.
+    quote: Option<Quote>,
+}
+
+/// Reserves a pump. With `hold` it answers when the hold is approved or declined, 30 s at most.
+#[utoipa::path(post, path = "/v1/sessions/{id}/reservation", tag = "terminal", params(OfOrder),
+    security(("terminal" = [])), request_body = Reservation,
+    responses((status = 200, body = SessionView), OrderProblems))]
+async fn reserve(
+    State(shared): State<Shared>,
+    Terminal(station): Terminal,
+    Named(session): Named<SessionId>,
+    mut write: Write<Reservation>,
+) -> SessionAnswer {
+    let quote = write.body.quote.take();
+    let Reservation { pump, preset, hold, .. } = write.body;
+    let command = Command::Reserve { pump, preset, hold, quote };
+    order(&shared, By::Station(station), session, &write, command).await
+}
+
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Fuelling {
+    /// Where the nozzle was lifted, if it was not reserved.
+    pump: Option<PumpNumber>,
+}
+
+/// Fuel flows.
+#[utoipa::path(post, path = "/v1/sessions/{id}/fuelling", tag = "terminal", params(OfOrder),
+    security(("terminal" = [])), request_body = Fuelling,
+    responses((status = 200, body = SessionView), OrderProblems))]
+async fn start_fuelling(
+    State(shared): State<Shared>,
+    Terminal(station): Terminal,
+    Named(session): Named<SessionId>,
+    write: Write<Fuelling>,
+) -> SessionAnswer {
+    let command = Command::StartFuelling { pump: write.body.pump };
+    order(&shared, By::Station(station), session, &write, command).await
+}
+
+/// The nozzle is back: what was sold. The same site transaction with the same contents has the same answer.
+#[utoipa::path(post, path = "/v1/sessions/{id}/completion", tag = "terminal", params(OfOrder),
+    security(("terminal" = [])), request_body = Completion,
+    responses((status = 200, body = SessionView), (status = 202, body = SessionView,
+    description = "The payment has no clear outcome yet."), OrderProblems))]
+async fn complete(
+    State(shared): State<Shared>,
+    Terminal(station): Terminal,
+    Named(session): Named<SessionId>,
+    write: Write<Completion>,
+) -> SessionAnswer {
+    let command = Command::Complete(write.body.clone());
+    order(&shared, By::Station(station), session, &write, command).await
+}
+
+/// The completion was wrong, this is right; the phone is challenged anew.
+#[utoipa::path(post, path = "/v1/sessions/{id}/correction", tag = "terminal", params(OfOrder),
+    security(("terminal" = [])), request_body = Completion,
+    responses((status = 200, body = SessionView), OrderProblems))]
+async fn correct(
+    State(shared): State<Shared>,
+    Terminal(station): Terminal,
+    Named(session): Named<SessionId>,
+    write: Write<Completion>,
+) -> SessionAnswer {
+    let command = Command::Correct(write.body.clone());
+    order(&shared, By::Station(station), session, &write, command).await
+}
+
+/// Nobody fuels: the vehicle and the pump are free again.
+#[utoipa::path(post, path = "/v1/sessions/{id}/release", tag = "terminal", params(OfOrder),
+    security(("terminal" = [])), responses((status = 200, body = SessionView), OrderProblems))]
+async fn release(
+    State(shared): State<Shared>,
+    Terminal(station): Terminal,
+    Named(session): Named<SessionId>,
+    write: Write<Nothing>,
+) -> SessionAnswer {
+    order(&shared, By::Station(station), session, &write, Command::Release).await
+}
+
+/// The driver paid at the counter.
+#[utoipa::path(post, path = "/v1/sessions/{id}/paid-at-site", tag = "terminal", params(OfOrder),
+    security(("terminal" = [])), responses((status = 200, body = SessionView), OrderProblems))]
+async fn paid_at_site(
+    State(shared): State<Shared>,
+    Terminal(station): Terminal,
+    Named(session): Named<SessionId>,
+    write: Write<Nothing>,
+) -> SessionAnswer {
+    order(&shared, By::Station(station), session, &write, Command::PaidAtSite).await
+}
+
+/// The site has booked the payment.
+#[utoipa::path(post, path = "/v1/sessions/{id}/cleared", tag = "terminal", params(OfOrder),
+    security(("terminal" = [])), responses((status = 200, body = SessionView), OrderProblems))]
+async fn cleared(
+    State(shared): State<Shared>,
+    Terminal(station): Terminal,
+    Named(session): Named<SessionId>,
+    write: Write<Nothing>,
+) -> SessionAnswer {
+    order(&shared, By::Station(station), session, &write, Command::Cleared).await
+}
