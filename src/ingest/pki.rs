@@ -7,7 +7,7 @@ use std::{
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use rcgen::{
@@ -15,7 +15,10 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-use crate::engine::{control::station_name, id::StationId};
+use crate::{
+    engine::{control::station_name, id::StationId},
+    telemetry,
+};
 
 /// Names that the server's certificate always carries.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -136,7 +139,7 @@ fn named(common: &str) -> DistinguishedName {
 
 /// Valid from yesterday, for clocks that are behind.
 fn limit(params: &mut CertificateParams, days: u32) {
-    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let today = Duration::from_millis(telemetry::now().0);
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     params.not_before = epoch + today.saturating_sub(DAY);
     params.not_after = epoch + today + DAY * days;
