@@ -92,17 +92,17 @@ impl Ingest {
     }
 }
 
-/// Begins to serve uplinks. Must be called on the runtime that is to do the work. `folder` holds the certificates;
-/// those that are missing are made.
+/// Begins to serve uplinks. Must be called on the runtime that is to do the work. The certificates lie in the data
+/// folder; those that are missing are made.
 pub fn start(
     config: Config,
     stations: Stations,
-    folder: &Path,
+    data: &Path,
     slot: SlotLength,
     shutdown: CancellationToken,
 ) -> Result<Ingest, StartError> {
-    let server = pki::ensure(folder, &config.names).map_err(TlsError::from)?;
-    let tls = tls::read(folder, &server)?;
+    let server = pki::ensure(data, &config.names).map_err(TlsError::from)?;
+    let tls = tls::read(data, &server)?;
     let listen_error = |source| StartError::Listen { address: config.listen, source };
     let endpoint = socket::endpoint(&config, tls).map_err(listen_error)?;
     let local_addr = endpoint.local_addr().map_err(listen_error)?;

@@ -11,7 +11,7 @@ use rustls::{
 };
 
 use super::{
-    pki::{Issued, PkiError},
+    pki::{self, Issued, PkiError},
     reset,
 };
 use crate::engine::{control, id::StationId};
@@ -35,10 +35,10 @@ pub(super) struct Tls {
     pub(super) endpoint: EndpointConfig,
 }
 
-pub(super) fn read(folder: &Path, server: &Issued) -> Result<Tls, TlsError> {
+pub(super) fn read(data: &Path, server: &Issued) -> Result<Tls, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let mut roots = RootCertStore::empty();
-    for certificate in read_certificates(&folder.join("ca.pem"))? {
+    for certificate in read_certificates(&pki::folder(data).join("ca.pem"))? {
         roots.add(certificate)?;
     }
     let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone()).build()?;
@@ -77,7 +77,6 @@ fn certificate_names(certificate: &CertificateDer<'_>, station: StationId) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::pki;
 
     #[test]
     fn a_station_certificate_names_its_station_and_no_other() {
