@@ -1,1 +1,217 @@
-//! config
+//! Settings: what was said (the defaults, a file, the environment), and then what it means.
+//!
+//! The only reader of settings files and of the environment. Every knob stands with its meaning, unit and default in
+//! `default.toml`, which is also what `forecourt config default` prints; no default lives anywhere else. A file and
+//! the environment override single keys; a key that does not exist is refused.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::{engine::time::SlotLength, http, ingest, ledger, payment, registration, session, station};
+
+/// Every knob, documented.
+pub const DEFAULT_TOML: &str = include_str!("default.toml");
+
+/// Variables of the environment that are settings begin with this; the section and the key follow.
+const ENVIRONMENT_PREFIX: &str = "FORECOURT_";
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub engine: Engine,
+    pub log: Log,
+    pub ingest: ingest::Config,
+    pub station: station::Config,
+    pub registration: registration::Config,
+    pub session: session::Config,
+    pub payment: payment::Config,
+    pub ledger: ledger::Config,
+    pub http: http::Config,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Engine {
+    /// Folder of everything that the engine keeps.
+    pub data: PathBuf,
+    /// Seconds for which one code of the chain's dongles is valid, 15 to 900.
+    pub slot_seconds: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    pub format: LogFormat,
+    /// As in tracing's `EnvFilter`.
+    pub filter: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Settings that cannot be used, and where they were said.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{path}: {source}")]
+    File { path: PathBuf, source: io::Error },
+    #[error("{path}: {source}")]
+    Toml { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("settings: {0}")]
+    Meaning(Box<toml::de::Error>),
+    #[error("settings: {0}")]
+    Contradiction(String),
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        toml::from_str(DEFAULT_TOML).expect("default.toml is tested to read")
+    }
+}
+
+impl Settings {
+    /// The defaults, overridden by the file, overridden by the environment.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Settings, ConfigError> {
+        let mut said: Table = DEFAULT_TOML.parse().expect("default.toml is tested to read");
+        if let Some(path) = file {
+            overlay(&mut said, read(path)?);
+        }
+        for (name, value) in environment {
+            override_by_variable(&mut said, &name, &value);
+        }
+        let settings: Settings =
+            Value::Table(said).try_into().map_err(|error| ConfigError::Meaning(Box::new(error)))?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    pub fn slot_length(&self) -> SlotLength {
+        SlotLength::from_seconds(self.engine.slot_seconds).expect("checked when the settings were read")
+    }
+
+    /// What holds between knobs and cannot be seen from one alone.
+    fn check(&self) -> Result<(), ConfigError> {
+        let station = &self.station;
+        let wrong = if SlotLength::from_seconds(self.engine.slot_seconds).is_none() {
+            format!("engine.slot_seconds is {}; a slot lasts 15 to 900 seconds", self.engine.slot_seconds)
+        } else if station.leave_after_s <= station.fade_after_s {
+            format!(
+                "station.leave_after_s ({}) must be longer than station.fade_after_s ({})",
+                station.leave_after_s, station.fade_after_s
+            )
+        } else if station.parked_for_s < station.leave_after_s {
+            format!(
+                "station.parked_for_s ({}) must not be shorter than station.leave_after_s ({})",
+                station.parked_for_s, station.leave_after_s
+            )
+        } else if station.events_max == 0 || station.mailbox == 0 {
+            "station.events_max and station.mailbox must be at least 1".into()
+        } else {
+            return Ok(());
+        };
+        Err(ConfigError::Contradiction(wrong))
+    }
+}
+
+fn read(path: &Path) -> Result<Table, ConfigError> {
+    let text = fs::read_to_string(path).map_err(|source| ConfigError::File { path: path.into(), source })?;
+    text.parse().map_err(|source| ConfigError::Toml { path: path.into(), source: Box::new(source) })
+}
+
+/// Keys of `over` take the place of those of `said`, section by section.
+fn overlay(said: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (said.get_mut(&key), value) {
+            (Some(Value::Table(section)), Value::Table(over)) => overlay(section, over),
+            (_, value) => {
+                said.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Takes over `FORECOURT_<SECTION>_<KEY>`. A name with no section of ours is somebody else's; a key that does not exist
+/// is refused when the whole is read.
+fn override_by_variable(said: &mut Table, name: &str, value: &str) {
+    let Some(path) = name.strip_prefix(ENVIRONMENT_PREFIX) else { return };
+    let path = path.to_lowercase();
+    let Some((section, key)) = path.split_once('_') else { return };
+    let Some(Value::Table(knobs)) = said.get_mut(section) else { return };
+    let is_text = matches!(knobs.get(key), None | Some(Value::String(_)));
+    // What is not text is written as in the file; what does not read stays text, and its type is refused by name.
+    let read = || format!("value = {value}").parse::<Table>().ok()?.remove("value");
+    let knob = if is_text { None } else { read() };
+    knobs.insert(key.into(), knob.unwrap_or_else(|| Value::String(value.into())));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(environment: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+        Settings::load(None, environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())))
+    }
+
+    #[test]
+    fn the_defaults_read_and_listen_on_loopback_only() {
+        let settings = with(&[]).unwrap();
+        assert_eq!(settings, Settings::default());
+        assert!(settings.ingest.listen.ip().is_loopback() && settings.http.listen.ip().is_loopback());
+    }
+
+    #[test]
+    fn the_environment_overrides_a_key_by_its_section_and_name() {
+        let settings = with(&[("FORECOURT_STATION_FADE_AFTER_S", "45"), ("FORECOURT_ENGINE_DATA", "/srv/f")]).unwrap();
+        assert_eq!((settings.station.fade_after_s, settings.engine.data), (45, "/srv/f".into()));
+    }
+
+    #[test]
+    fn a_misspelt_key_is_refused_by_name() {
+        let refusal = with(&[("FORECOURT_STATION_FADE_AFTER", "45")]).unwrap_err().to_string();
+        assert!(refusal.contains("`fade_after`"), "{refusal}");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("forecourt.toml");
+        fs::write(&file, "[station]\nfade_after = 45\n").unwrap();
+        let refusal = Settings::load(Some(&file), []).unwrap_err().to_string();
+        assert!(refusal.contains("fade_after"), "{refusal}");
+    }
+
+    #[test]
+    fn a_file_overrides_single_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("forecourt.toml");
+        fs::write(&file, "[station]\nfade_after_s = 45\n").unwrap();
+        let settings = Settings::load(Some(&file), []).unwrap();
+        assert_eq!((settings.station.fade_after_s, settings.station.leave_after_s), (45, 120));
+    }
+
+    #[test]
+    fn contradictions_are_said_in_words() {
+        let refusal = with(&[("FORECOURT_STATION_LEAVE_AFTER_S", "10")]).unwrap_err().to_string();
+        assert_eq!(refusal, "settings: station.leave_after_s (10) must be longer than station.fade_after_s (30)");
+        assert!(with(&[("FORECOURT_ENGINE_SLOT_SECONDS", "5")]).is_err());
+    }
+
+    #[test]
+    fn every_knob_of_the_defaults_has_a_comment_above_it() {
+        let lines: Vec<&str> = DEFAULT_TOML.lines().collect();
+        for (above, line) in lines.iter().zip(&lines[1..]) {
+            if line.contains(" = ") && !line.starts_with('#') {
+                assert!(above.starts_with('#'), "{line}");
+            }
+        }
+    }
+}

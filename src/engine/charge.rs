@@ -162,6 +162,9 @@ pub enum Event {
     NotFound,
     /// The process stopped between the intent and the outcome.
     Restarted,
+    /// From the journal: it was concluded that the charge never arrived, or that only reconciliation can tell.
+    ConcludedFailed,
+    GivenUp,
     /// The session wants the charge (again), or has no use for it any more.
     Wanted,
     Unwanted,
@@ -173,8 +176,12 @@ pub enum Action {
     Nothing,
     Send,
     Ask,
+    /// Tell the session that the PSP is silent.
+    Doubt,
     /// Journal the outcome, then tell the session.
     Conclude(Outcome),
+    /// Tell the session what is journalled already.
+    Tell(Outcome),
     /// Journal that only reconciliation can tell.
     GiveUp,
 }
@@ -208,6 +215,8 @@ impl Charge {
             Event::NoAnswer => self.on_silence(now),
             Event::NotFound => self.on_not_found(now),
             Event::Restarted => self.on_restart(now),
+            Event::ConcludedFailed => self.on_journalled(State::Failed),
+            Event::GivenUp => self.on_journalled(State::Unresolved),
             Event::Wanted => self.on_wish(true),
             Event::Unwanted => self.on_wish(self.instruction.operation.undoes()),
         }
@@ -224,10 +233,7 @@ impl Charge {
 
     pub fn on_deadline(&mut self, now: UnixMs) -> Action {
         match self.state {
-            State::Sent { until } if now >= until => {
-                self.ask_after(self.patience.ask_ms_min, now);
-                Action::Nothing
-            }
+            State::Sent { until } if now >= until => self.doubt(now),
             State::Unknown { ask_at, .. } if now >= ask_at && now.since(self.intended_at) >= UNRESOLVED_MS => {
                 self.state = State::Unresolved;
                 Action::GiveUp
@@ -288,10 +294,7 @@ impl Charge {
 
     fn on_silence(&mut self, now: UnixMs) -> Result<Action, Refused> {
         match self.state {
-            State::Sent { .. } => {
-                self.ask_after(self.patience.ask_ms_min, now);
-                Ok(Action::Nothing)
-            }
+            State::Sent { .. } => Ok(self.doubt(now)),
             State::Unknown { .. } => Ok(Action::Nothing),
             _ => Err(Refused),
         }
@@ -318,9 +321,22 @@ impl Charge {
         Ok(Action::Nothing)
     }
 
+    fn on_journalled(&mut self, state: State) -> Result<Action, Refused> {
+        let State::Unknown { .. } = self.state else { return Err(Refused) };
+        self.state = state;
+        Ok(Action::Nothing)
+    }
+
     fn on_wish(&mut self, wanted: bool) -> Result<Action, Refused> {
         self.wanted = wanted;
-        Ok(self.outcome().map_or(Action::Nothing, Action::Conclude))
+        Ok(self.outcome().map_or(Action::Nothing, Action::Tell))
+    }
+
+    /// From here on the charge is only asked about, unless the session says anew that it wants it.
+    fn doubt(&mut self, now: UnixMs) -> Action {
+        self.wanted = self.instruction.operation.undoes();
+        self.ask_after(self.patience.ask_ms_min, now);
+        Action::Doubt
     }
 
     fn ask_after(&mut self, wait_ms: u64, now: UnixMs) {
@@ -391,6 +407,8 @@ mod tests {
             Event::NoAnswer,
             Event::NotFound,
             Event::Restarted,
+            Event::ConcludedFailed,
+            Event::GivenUp,
             Event::Wanted,
             Event::Unwanted,
         ];

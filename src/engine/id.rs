@@ -113,6 +113,10 @@ bytes_id!(
     BindingId, "a binding id (32 hexadecimal digits)"
 );
 bytes_id!(
+    /// An open claim of a phone to a dongle.
+    CouplingId, "a coupling id (32 hexadecimal digits)"
+);
+bytes_id!(
     /// One fuelling of one vehicle at one pump, from selection to settlement.
     SessionId, "a session id (32 hexadecimal digits)"
 );

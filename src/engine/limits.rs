@@ -19,12 +19,6 @@ pub const BATCH_BYTES_MAX: usize = 22 + HEARINGS_MAX * (16 + 4 + 4);
 /// Hearings further in the future than this are an error of the sender's clock.
 pub const FUTURE_MS_MAX: u64 = 2_000;
 
-const _: () = assert!(
-    BATCH_BYTES_MAX <= u16::MAX as usize,
-    "the length prefix of a batch is a u16"
-);
-const _: () = assert!(
-    HEARINGS_MAX <= u8::MAX as usize,
-    "a group counts its hearings in a u8"
-);
+const _: () = assert!(BATCH_BYTES_MAX <= u16::MAX as usize, "the length prefix of a batch is a u16");
+const _: () = assert!(HEARINGS_MAX <= u8::MAX as usize, "a group counts its hearings in a u8");
 const _: () = assert!(RECEIVERS_MAX <= 32, "sets of receivers are kept in a u32");

@@ -3,17 +3,7 @@
 use std::{fmt, str::FromStr};
 
 /// An ISO 4217 currency code, upper-case.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    rkyv::Archive,
-    rkyv::Serialize,
-    rkyv::Deserialize,
-    utoipa::ToSchema,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize, utoipa::ToSchema)]
 #[schema(value_type = String)]
 pub struct Currency([u8; 3]);
 
@@ -41,9 +31,7 @@ impl FromStr for Currency {
 
 impl fmt::Display for Currency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            std::str::from_utf8(&self.0).expect("three ASCII letters, checked at construction"),
-        )
+        f.write_str(std::str::from_utf8(&self.0).expect("three ASCII letters, checked at construction"))
     }
 }
 

@@ -97,7 +97,6 @@ impl From<ObserveError> for Ended {
     fn from(error: ObserveError) -> Ended {
         match error {
             ObserveError::Batch(error) => Ended::Batch(error),
-            ObserveError::Overloaded => Ended::Overloaded,
             ObserveError::Gone => Ended::Gone,
         }
     }
@@ -107,7 +106,6 @@ impl From<AttachError> for Ended {
     fn from(error: AttachError) -> Ended {
         match error {
             AttachError::Unknown => Ended::Hello(Refusal::Station),
-            AttachError::Overloaded => Ended::Hello(Refusal::Overloaded),
             AttachError::Gone => Ended::Gone,
         }
     }

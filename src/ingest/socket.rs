@@ -1,6 +1,6 @@
 //! The endpoint: one UDP socket with room for bursts, and the bounds that QUIC keeps for us.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use quinn::{
     Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt, crypto::rustls::QuicServerConfig,
@@ -35,8 +35,7 @@ fn transport(config: &Config) -> TransportConfig {
         .receive_window(window)
         .send_window(SEND_WINDOW_BYTES)
         .datagram_receive_buffer_size(None)
-        .max_idle_timeout(Some(idle))
-        .keep_alive_interval(Some(Duration::from_millis(u64::from(config.idle_timeout_ms) / 2)));
+        .max_idle_timeout(Some(idle));
     transport
 }
 

@@ -52,6 +52,12 @@ pub enum Error {
     Unavailable(#[from] Unavailable),
 }
 
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Error {
+        Error::Unavailable(error.into())
+    }
+}
+
 /// Why the stage cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

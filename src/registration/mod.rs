@@ -12,15 +12,77 @@
 //! - The codebook holds the dongles of live bindings (active or suspended) and no others: an unbound dongle is a
 //!   stranger to the stations, and coupling finds it by its activation code. A suspended one stays in, so that the
 //!   attendant sees why the car cannot be served.
-//! - Keys leave the store sealed (`envelope`), and memory zeroised; a bearer token is kept as its hash only.
+//! - Keys leave for the store sealed ([`envelope`]) and are wiped from memory; of a bearer token only the hash is kept.
 //!
 //! Redis has its place between the near cache and the truth; it comes with several nodes.
 
 mod binding;
+mod coupling;
+pub mod envelope;
 mod error;
+mod fleet;
+mod import;
+mod metrics;
+mod near;
+mod nonces;
+mod phone;
+mod registrations;
+mod roller;
+mod stations;
+mod tokens;
+mod truth;
+mod vehicle;
 
 pub use binding::{BindingStatus, Change, Registration};
+pub use coupling::{Claim, Claimed, CouplingProof, claim_message};
+pub use envelope::KekHex;
 pub use error::{Error, StartError, Unavailable};
+pub use import::{ImportError, ImportReport, Progress, REFUSALS_MAX, Refusal, import_devices, import_stations};
+pub use nonces::{IssuedNonce, Purpose};
+pub use phone::{ClockProof, PhoneTokenRequest, PresenceProof, phone_token_message};
+pub use registrations::{Coupled, Registrations};
+pub use stations::Station;
+pub use tokens::{OPERATOR_TOKEN_FILE, Role, Token};
+pub use truth::{AuditRow, STORE_FILE, Truth};
 
 /// The longest name of a fuel, in bytes.
 pub const FUEL_BYTES_MAX: usize = 32;
+
+/// Payment means of one binding.
+pub const MEANS_MAX: usize = 8;
+
+/// The longest token of a payment means, in bytes.
+pub const MEANS_BYTES_MAX: usize = 128;
+
+/// Settings of registrations; `default.toml` holds the defaults.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The key-encryption key; without it the file `kek` of the data folder holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kek_hex: Option<KekHex>,
+    /// Registrations kept in memory, about 400 bytes each.
+    pub near_entries: usize,
+    /// Bearer tokens kept in memory, about 120 bytes each.
+    pub token_entries: usize,
+    /// Writes, and look-ups, that wait for the store.
+    pub store_queue: usize,
+    /// Verified hearings that wait to teach a dongle's clock, 32 bytes each.
+    pub clock_queue: usize,
+    /// Seconds after which learned clocks are saved; a crash loses as much.
+    pub clock_save_seconds: u32,
+    /// Milliseconds in which changes of bindings gather before they set off a codebook.
+    pub rebuild_delay_ms: u32,
+    /// Changes that a subscriber may lag behind before it has to start anew, 48 bytes each.
+    pub changes_queue: usize,
+    /// Open claims at a time.
+    pub claims_max: u32,
+    /// Seconds that a claim waits for the dongle's proof.
+    pub claim_seconds: u32,
+    /// Open nonces of phones at a time, 200 bytes each.
+    pub nonces_max: usize,
+    /// Seconds that a phone's nonce is good for.
+    pub nonce_seconds: u32,
+    /// Days that a phone's token is good for; 0 is for ever.
+    pub phone_token_days: u32,
+}

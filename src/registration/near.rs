@@ -65,6 +65,16 @@ impl Near {
         self.put(registration, |known| known.is_none_or(|known| known.epoch <= registration.epoch));
     }
 
+    /// Puts a change in effect where the registration is cached, and says whether it was.
+    pub(super) fn replace_known(&self, registration: &Arc<Registration>) -> bool {
+        self.version.fetch_add(1, Ordering::SeqCst);
+        let Some(mut entry) = self.entries.get_mut(&registration.device) else { return false };
+        if entry.registration.epoch <= registration.epoch {
+            entry.registration = Arc::clone(registration);
+        }
+        true
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -90,7 +100,8 @@ impl Near {
         ring.push_back(newcomer);
         while ring.len() > self.entries_max {
             let Some(oldest) = ring.pop_front() else { return };
-            let was_asked = self.entries.get(&oldest).is_some_and(|entry| entry.was_asked.swap(false, Ordering::Relaxed));
+            let was_asked =
+                self.entries.get(&oldest).is_some_and(|entry| entry.was_asked.swap(false, Ordering::Relaxed));
             if was_asked {
                 ring.push_back(oldest);
             } else {

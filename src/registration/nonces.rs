@@ -81,9 +81,18 @@ impl Open {
 }
 
 pub(super) fn random_nonce() -> Nonce {
-    let mut nonce = [0; 32];
-    getrandom::fill(&mut nonce).expect("the system's randomness was there at start");
-    nonce
+    random()
+}
+
+/// Of a binding or a claim.
+pub(super) fn random_id() -> [u8; 16] {
+    random()
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the system's randomness was there at start");
+    bytes
 }
 
 #[cfg(test)]

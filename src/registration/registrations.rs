@@ -1,59 +1,444 @@
-//! The face of the stage.
-impl Registrations {
-    pub fn start(config: &Config, folder: &Path, slot: SlotLength) -> Result<Registrations, StartError>;
-    pub fn stop(&self);                               // blocking: flushes clocks and closes the store; at drain
+//! The handle to registrations that the other stages hold.
 
-    // frame path
-    pub fn codebook(&self) -> Arc<Codebook>;
-    pub fn cached(&self, device: DeviceId) -> Option<Arc<Registration>>;
-    pub fn heard(&self, hit: Hit, at: UnixMs);
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
 
-    // look-ups. `find` answers the live binding of the dongle, else the last revoked one: check `status`
-    pub async fn find(&self, device: DeviceId) -> Result<Option<Arc<Registration>>, Unavailable>;
-    pub async fn binding(&self, binding: BindingId) -> Result<Option<Arc<Registration>>, Unavailable>;
-    pub async fn proof_key(&self, device: DeviceId) -> Result<Option<ProofKey>, Unavailable>;
-    pub fn changes(&self) -> tokio::sync::broadcast::Receiver<Change>;
-    pub fn station_known(&self, station: StationId) -> bool;
-    pub async fn station(&self, station: StationId) -> Result<Option<Station>, Unavailable>;
-    pub async fn stations(&self) -> Result<Vec<Station>, Unavailable>;
+use tokio::sync::{broadcast, oneshot};
 
-    // import
-    pub async fn import_stations(&self, csv: impl Read + Send + 'static, progress: impl FnMut(Progress) + Send + 'static) -> Result<ImportReport, ImportError>;
-    pub async fn import_devices(&self, csv: impl Read + Send + 'static, progress: impl FnMut(Progress) + Send + 'static) -> Result<ImportReport, ImportError>;
+use super::Config;
+use super::binding::{BindingStatus, Change, Registration};
+use super::coupling::{Claim, Claimed, CouplingProof};
+use super::error::{Error, StartError, Unavailable};
+use super::import::{ImportError, ImportReport, Imported, Progress, import_devices_then, import_stations_then};
+use super::metrics::Metrics;
+use super::near::Near;
+use super::nonces::{IssuedNonce, Nonces, Purpose};
+use super::phone::{ClockProof, PhoneTokenRequest, PresenceProof, Prover};
+use super::roller::{Pace, Roller};
+use super::stations::{Directory, Station};
+use super::tokens::{self, Grant, Role, Token, TokenCache};
+use super::truth::{
+    AuditRow, Truth, audit, binding_by_id, binding_of, change_status, live_binding_of_plate, proof_key, spawn,
+};
+use crate::engine::codebook::{Codebook, Hit};
+use crate::engine::id::{BindingId, DeviceId, StationId};
+use crate::engine::plate::Plate;
+use crate::engine::proof::ProofKey;
+use crate::engine::time::{SlotLength, UnixMs};
+use crate::telemetry;
 
-    // coupling and phone
-    pub async fn claim(&self, claim: Claim) -> Result<Claimed, Error>;
-    pub async fn prove(&self, proof: CouplingProof) -> Result<Coupled, Error>;
-    pub async fn phone_token(&self, request: PhoneTokenRequest) -> Result<Token, Error>;
-    pub fn issue_nonce(&self, binding: BindingId, purpose: Purpose) -> IssuedNonce;   // {nonce: [u8;32], expires: UnixMs}
-    pub async fn phone_presence(&self, proof: PresenceProof) -> Result<Arc<Registration>, Error>;
-    pub async fn phone_clock(&self, proof: ClockProof) -> Result<(), Error>;
+const DAY_MS: u64 = 24 * 3600 * 1000;
 
-    // tokens
-    pub async fn issue(&self, role: Role, ttl_ms: Option<u64>) -> Result<Token, Unavailable>;
-    pub async fn resolve(&self, token: &str) -> Result<Option<Role>, Unavailable>;
-    pub async fn revoke_token(&self, token: &str) -> Result<bool, Unavailable>;
-    pub fn ensure_operator_token(&self, folder: &Path) -> Result<Token, StartError>;
-
-    // operator; `who` goes into the audit
-    pub async fn suspend(&self, binding: BindingId, who: &str) -> Result<Arc<Registration>, Error>;
-    pub async fn restore(&self, binding: BindingId, who: &str) -> Result<Arc<Registration>, Error>;
-    pub async fn revoke(&self, binding: BindingId, who: &str) -> Result<Arc<Registration>, Error>;
-    pub async fn audit(&self, limit: u32) -> Result<Vec<AuditRow>, Unavailable>;      // newest first
+/// Registrations of one engine; clones share them.
+#[derive(Clone)]
+pub struct Registrations {
+    inner: Arc<Inner>,
 }
 
-pub struct Station { pub id: StationId, pub name: String, pub brand: String, pub lat: Option<f64>, pub lon: Option<f64>, pub pumps: u16 }
-pub enum Role { Terminal(StationId), Phone(BindingId), Operator }
-pub struct Token(String);                              // Debug redacted; `.reveal() -> &str`
-pub enum Purpose { Presence, Clock }
-pub struct Claim { pub activation_code: String, pub phone_key: [u8; 32], pub plate: String, pub fuel: Option<String>, pub means: Vec<String>, pub signature: [u8; 64] }
-pub fn claim_message(activation_code: &str, phone_key: &[u8; 32], plate: &str) -> Vec<u8>;      // what the phone signs
-pub fn phone_token_message(device: DeviceId, at: UnixMs) -> Vec<u8>;
-pub struct Claimed { pub coupling: CouplingId /* 16 bytes, hex */, pub device: DeviceId, pub nonce: [u8; 32], pub expires: UnixMs }
-pub struct CouplingProof { pub coupling: CouplingId, pub mac: [u8; 32], pub signature: [u8; 64] }
-pub struct Coupled { pub registration: Arc<Registration>, pub token: Token }
-pub struct PhoneTokenRequest { pub device: DeviceId, pub at: UnixMs, pub signature: [u8; 64] }
-pub struct PresenceProof { pub binding: BindingId, pub nonce: [u8; 32], pub station: StationId, pub mac: [u8; 32], pub signature: [u8; 64] }
-pub struct ClockProof { pub binding: BindingId, pub nonce: [u8; 32], pub slot: u64, pub mac: [u8; 32], pub signature: [u8; 64] }
-pub struct ImportReport { pub accepted: u64, pub unchanged: u64, pub refused: u64, pub refusals: Vec<Refusal{line: u64, reason: String}> /* the first 1,000 */ }
-pub struct Progress { pub lines: u64, pub refused: u64 }
+/// A binding that a phone has just made.
+#[derive(Debug, Clone)]
+pub struct Coupled {
+    pub registration: Arc<Registration>,
+    /// The phone's bearer token.
+    pub token: Token,
+}
+
+struct Inner {
+    config: Config,
+    slot: SlotLength,
+    truth: Truth,
+    effects: Arc<Effects>,
+    roller: Arc<Roller>,
+    nonces: Nonces,
+}
+
+/// Where a committed change takes effect: all that the writer's thread needs to know.
+struct Effects {
+    near: Near,
+    tokens: TokenCache,
+    stations: Directory,
+    changes: broadcast::Sender<Change>,
+    roller: Arc<Roller>,
+    metrics: Arc<Metrics>,
+}
+
+impl Registrations {
+    /// Opens the store in `folder` and builds the first codebook before it answers.
+    pub fn start(config: Config, folder: &Path, slot: SlotLength) -> Result<Registrations, StartError> {
+        let truth = Truth::open(folder, config.kek_hex.as_ref(), config.store_queue)?;
+        let metrics = Arc::new(Metrics::new());
+        let pace = Pace {
+            slot,
+            rebuild_delay_ms: config.rebuild_delay_ms.into(),
+            clock_save_ms: u64::from(config.clock_save_seconds.max(1)) * 1000,
+            queue: config.clock_queue,
+        };
+        let roller = Arc::new(Roller::start(truth.clone(), pace, Arc::clone(&metrics))?);
+        let stations = Directory::default();
+        stations.load(&truth.open_reader()?)?;
+        let effects = Effects {
+            near: Near::new(config.near_entries),
+            tokens: TokenCache::new(config.token_entries),
+            stations,
+            changes: broadcast::Sender::new(config.changes_queue.max(1)),
+            roller: Arc::clone(&roller),
+            metrics,
+        };
+        let nonces = Nonces::new(config.nonces_max, u64::from(config.nonce_seconds) * 1000);
+        let inner = Inner { config, slot, truth, effects: Arc::new(effects), roller, nonces };
+        Ok(Registrations { inner: Arc::new(inner) })
+    }
+
+    /// Saves what was learned and closes the store. Waits for the disk; the last step of a drain.
+    pub fn stop(&self) {
+        self.inner.roller.stop();
+        self.inner.truth.stop();
+    }
+
+    /// The codes that are valid now. Keep it for a batch and not for long: it is the memory of the whole fleet.
+    pub fn codebook(&self) -> Arc<Codebook> {
+        self.inner.roller.codebook()
+    }
+
+    /// A verified hearing, from which the dongle's clock is learned. Never waits; dropped with a count when too many
+    /// come at once.
+    pub fn heard(&self, hit: Hit, at: UnixMs) {
+        if !self.inner.roller.heard(hit, at) {
+            self.inner.effects.metrics.heard_dropped.increment(1);
+        }
+    }
+
+    /// The registration as far as the near cache knows it; `None` says nothing but that [`Registrations::find`] has to
+    /// be asked.
+    pub fn cached(&self, device: DeviceId) -> Option<Arc<Registration>> {
+        let cached = self.inner.effects.near.cached(device);
+        let metrics = &self.inner.effects.metrics;
+        let counter = if cached.is_some() { &metrics.near_hits } else { &metrics.near_misses };
+        counter.increment(1);
+        cached
+    }
+
+    /// The live binding of the dongle, else its last one, which was revoked: `status` tells.
+    pub async fn find(&self, device: DeviceId) -> Result<Option<Arc<Registration>>, Unavailable> {
+        if let Some(registration) = self.cached(device) {
+            return Ok(Some(registration));
+        }
+        let effects = &self.inner.effects;
+        let since = effects.near.version();
+        let found = self.inner.truth.read(move |db| binding_of(db, device)).await?.map(Arc::new);
+        if let Some(registration) = &found {
+            effects.near.fill(registration, since);
+            effects.metrics.near_entries.set(effects.near.len() as f64);
+        }
+        Ok(found)
+    }
+
+    pub async fn binding(&self, binding: BindingId) -> Result<Option<Arc<Registration>>, Unavailable> {
+        Ok(self.inner.truth.read(move |db| binding_by_id(db, binding)).await?.map(Arc::new))
+    }
+
+    /// The live binding that holds the plate.
+    pub async fn find_plate(&self, plate: Plate) -> Result<Option<Arc<Registration>>, Unavailable> {
+        let lookup = move |db: &rusqlite::Connection| match live_binding_of_plate(db, &plate)? {
+            Some(device) => binding_of(db, device),
+            None => Ok(None),
+        };
+        Ok(self.inner.truth.read(lookup).await?.map(Arc::new))
+    }
+
+    pub async fn proof_key(&self, device: DeviceId) -> Result<Option<ProofKey>, Unavailable> {
+        let envelope = self.inner.truth.envelope();
+        self.inner.truth.read(move |db| proof_key(db, &envelope, device)).await
+    }
+
+    /// Every change of a binding from now on. Who lags loses the oldest, is told so, and looks its dongles up anew.
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
+        self.inner.effects.changes.subscribe()
+    }
+
+    pub fn station_known(&self, station: StationId) -> bool {
+        self.inner.effects.stations.known(station)
+    }
+
+    pub fn station(&self, station: StationId) -> Option<Arc<Station>> {
+        self.inner.effects.stations.station(station)
+    }
+
+    /// In the order of their ids.
+    pub fn stations(&self) -> Vec<Arc<Station>> {
+        self.inner.effects.stations.all()
+    }
+}
+
+/// Imports, each on a thread of its own: reading and checking rows would hold an executor for minutes.
+impl Registrations {
+    pub async fn import_stations(
+        &self,
+        csv: impl Read + Send + 'static,
+        progress: impl FnMut(Progress) + Send + 'static,
+    ) -> Result<ImportReport, ImportError> {
+        let (truth, effects) = (self.inner.truth.clone(), Arc::clone(&self.inner.effects));
+        self.import(move || import_stations_then(&truth, csv, progress, move |stations| effects.stations.put(stations)))
+            .await
+    }
+
+    pub async fn import_devices(
+        &self,
+        csv: impl Read + Send + 'static,
+        progress: impl FnMut(Progress) + Send + 'static,
+    ) -> Result<ImportReport, ImportError> {
+        let (truth, effects, slot) = (self.inner.truth.clone(), Arc::clone(&self.inner.effects), self.inner.slot);
+        self.import(move || {
+            import_devices_then(&truth, slot, csv, progress, move |imported| effects.imported(imported))
+        })
+        .await
+    }
+
+    async fn import(
+        &self,
+        import: impl FnOnce() -> Result<ImportReport, ImportError> + Send + 'static,
+    ) -> Result<ImportReport, ImportError> {
+        let (answer, answered) = oneshot::channel();
+        let run = move || {
+            // Who asked may be gone; the rows are in all the same.
+            let _ = answer.send(import());
+        };
+        spawn("registration-import", run).map_err(|error| {
+            tracing::error!(%error, "an import could not start");
+            Unavailable
+        })?;
+        let report = answered.await.unwrap_or(Err(ImportError::Unavailable(Unavailable)))?;
+        self.inner.effects.metrics.rows_accepted.increment(report.accepted);
+        self.inner.effects.metrics.rows_refused.increment(report.refused);
+        Ok(report)
+    }
+}
+
+/// Coupling, and what a bound phone may do.
+impl Registrations {
+    pub async fn claim(&self, claim: Claim) -> Result<Claimed, Error> {
+        let outcome = self.open_claim(claim).await;
+        self.inner.effects.metrics.phone_call(outcome)
+    }
+
+    async fn open_claim(&self, claim: Claim) -> Result<Claimed, Error> {
+        let claim = claim.check()?;
+        let (claims_max, ttl_ms) = (self.inner.config.claims_max, u64::from(self.inner.config.claim_seconds) * 1000);
+        let now = telemetry::now();
+        self.inner.truth.write(move |db| claim.open(db, claims_max, ttl_ms, now), |_| {}).await
+    }
+
+    pub async fn prove(&self, proof: CouplingProof) -> Result<Coupled, Error> {
+        let now = telemetry::now();
+        let (envelope, expires) = (self.inner.truth.envelope(), self.phone_token_expiry(now));
+        let effects = Arc::clone(&self.inner.effects);
+        let bind = move |db: &rusqlite::Connection| {
+            let bound = proof.bind(db, &envelope, expires, now)?;
+            Ok(bound.map(|(registration, token)| Coupled { registration: Arc::new(registration), token }))
+        };
+        let coupled = self.inner.truth.write(bind, move |coupled: &Result<Coupled, Error>| {
+            if let Ok(coupled) = coupled {
+                effects.metrics.couplings.increment(1);
+                effects.changed(&coupled.registration);
+                effects.roller.changed([coupled.registration.device]);
+            }
+        });
+        let outcome = coupled.await.and_then(|coupled| coupled);
+        self.inner.effects.metrics.phone_call(outcome)
+    }
+
+    /// A token for the phone of a binding, in place of the binding's earlier ones.
+    pub async fn phone_token(&self, request: PhoneTokenRequest) -> Result<Token, Error> {
+        let now = telemetry::now();
+        let expires = self.phone_token_expiry(now);
+        let effects = Arc::clone(&self.inner.effects);
+        let issued = self.inner.truth.write(
+            move |db| request.issue(db, expires, now),
+            move |(binding, _): &(BindingId, Token)| effects.tokens.forget_role(Role::Phone(*binding)),
+        );
+        let outcome = issued.await.map(|(_, token)| token);
+        self.inner.effects.metrics.phone_call(outcome)
+    }
+
+    /// A nonce for the phone's next proof, in place of an earlier one for the same purpose.
+    pub fn issue_nonce(&self, binding: BindingId, purpose: Purpose) -> IssuedNonce {
+        self.inner.nonces.issue(binding, purpose, telemetry::now())
+    }
+
+    /// Checks that dongle and phone of the binding are at the station.
+    pub async fn phone_presence(&self, proof: PresenceProof) -> Result<Arc<Registration>, Error> {
+        let outcome = async {
+            self.inner.nonces.take(proof.binding, Purpose::Presence, &proof.nonce, telemetry::now())?;
+            let prover = self.prover(proof.binding).await?;
+            prover.check_presence(&proof)?;
+            Ok(Arc::new(prover.registration))
+        };
+        self.inner.effects.metrics.phone_call(outcome.await)
+    }
+
+    /// Catches up a dongle's clock that is further off than its codes can be heard. It is in effect with the next
+    /// codebook, which comes at once.
+    pub async fn phone_clock(&self, proof: ClockProof) -> Result<(), Error> {
+        let outcome = async {
+            let now = telemetry::now();
+            self.inner.nonces.take(proof.binding, Purpose::Clock, &proof.nonce, now)?;
+            match self.prover(proof.binding).await?.check_clock(&proof, now)? {
+                Some(hit) => Ok(self.inner.roller.proven(hit, now)?),
+                None => Ok(()),
+            }
+        };
+        self.inner.effects.metrics.phone_call(outcome.await)
+    }
+
+    async fn prover(&self, binding: BindingId) -> Result<Prover, Error> {
+        let (envelope, slot) = (self.inner.truth.envelope(), self.inner.slot);
+        self.inner.truth.read(move |db| Ok(Prover::select(db, &envelope, slot, binding))).await?
+    }
+
+    fn phone_token_expiry(&self, now: UnixMs) -> Option<UnixMs> {
+        let days = u64::from(self.inner.config.phone_token_days);
+        (days > 0).then(|| now.plus(days * DAY_MS))
+    }
+}
+
+/// Bearer tokens.
+impl Registrations {
+    /// A new token, for `ttl_ms` or for ever.
+    pub async fn issue(&self, role: Role, ttl_ms: Option<u64>) -> Result<Token, Unavailable> {
+        let now = telemetry::now();
+        let grant = Grant { role, expires: ttl_ms.map(|ms| now.plus(ms)) };
+        let insert = move |db: &rusqlite::Connection| {
+            let token = Token::random(role);
+            tokens::insert(db, &token, grant, now)?;
+            audit(db, now, "operator", "token issued", &format!("{role:?}"))?;
+            Ok(token)
+        };
+        self.inner.truth.write(insert, |_| {}).await
+    }
+
+    /// Whose token it is; `None` when it is nobody's, or no longer.
+    pub async fn resolve(&self, token: &str) -> Result<Option<Role>, Unavailable> {
+        let Some(hash) = tokens::hash(token) else { return Ok(None) };
+        let cache = &self.inner.effects.tokens;
+        let grant = match cache.known(&hash) {
+            Some(grant) => Some(grant),
+            None => {
+                let since = cache.version();
+                let found = self.inner.truth.read(move |db| tokens::select(db, &hash)).await?;
+                if let Some(grant) = found {
+                    cache.remember(hash, grant, since);
+                }
+                found
+            }
+        };
+        Ok(grant.filter(|grant| grant.is_valid(telemetry::now())).map(|grant| grant.role))
+    }
+
+    /// Takes a token back, at once. `false` when there was none.
+    pub async fn revoke_token(&self, token: &str) -> Result<bool, Unavailable> {
+        let Some(hash) = tokens::hash(token) else { return Ok(false) };
+        let effects = Arc::clone(&self.inner.effects);
+        let delete = move |db: &rusqlite::Connection| {
+            let was_there = tokens::delete(db, &hash)?;
+            if was_there {
+                audit(db, telemetry::now(), "operator", "token revoked", "")?;
+            }
+            Ok(was_there)
+        };
+        self.inner.truth.write(delete, move |_| effects.tokens.forget(&hash)).await
+    }
+}
+
+/// What an operator does to a binding; `who` goes into the audit. Doing it twice is doing it once.
+impl Registrations {
+    /// Stops payments until it is restored. The car is still seen.
+    pub async fn suspend(&self, binding: BindingId, who: &str) -> Result<Arc<Registration>, Error> {
+        self.set_status(binding, BindingStatus::Suspended, who).await
+    }
+
+    pub async fn restore(&self, binding: BindingId, who: &str) -> Result<Arc<Registration>, Error> {
+        self.set_status(binding, BindingStatus::Active, who).await
+    }
+
+    /// Ends the binding for ever: its phone's tokens are void, its dongle leaves the codebook and may be coupled anew.
+    pub async fn revoke(&self, binding: BindingId, who: &str) -> Result<Arc<Registration>, Error> {
+        self.set_status(binding, BindingStatus::Revoked, who).await
+    }
+
+    /// The newest `limit` lines of the audit, the newest first.
+    pub async fn audit(&self, limit: u32) -> Result<Vec<AuditRow>, Unavailable> {
+        self.inner.truth.read(move |db| AuditRow::newest(db, limit)).await
+    }
+
+    async fn set_status(
+        &self,
+        binding: BindingId,
+        status: BindingStatus,
+        who: &str,
+    ) -> Result<Arc<Registration>, Error> {
+        let who = who.to_owned();
+        let now = telemetry::now();
+        let effects = Arc::clone(&self.inner.effects);
+        let change = move |db: &rusqlite::Connection| {
+            let known = binding_by_id(db, binding)?.ok_or(Error::UnknownBinding)?;
+            if known.status == status {
+                return Ok((Arc::new(known), false));
+            }
+            if known.status == BindingStatus::Revoked {
+                return Err(Error::Revoked);
+            }
+            change_status(db, binding, known.device, status, now)?;
+            if status == BindingStatus::Revoked {
+                tokens::delete_of(db, Role::Phone(binding))?;
+            }
+            audit(db, now, &who, &format!("binding {}", status.name()), &binding.to_string())?;
+            let changed = binding_by_id(db, binding)?.ok_or(Error::UnknownBinding)?;
+            Ok((Arc::new(changed), true))
+        };
+        let changed = self.inner.truth.write(change, move |(registration, has_changed): &(Arc<Registration>, bool)| {
+            if *has_changed {
+                effects.status_changed(registration);
+            }
+        });
+        changed.await.map(|(registration, _)| registration)
+    }
+}
+
+impl Effects {
+    fn changed(&self, registration: &Arc<Registration>) {
+        self.near.replace(registration);
+        self.tell(registration);
+    }
+
+    fn status_changed(&self, registration: &Arc<Registration>) {
+        self.changed(registration);
+        if !registration.status.is_live() {
+            self.tokens.forget_role(Role::Phone(registration.binding));
+            self.roller.changed([registration.device]);
+        }
+    }
+
+    /// Bindings that nobody can have met are neither cached nor told of: an import of millions would push out what
+    /// is in use, and every subscriber would lag.
+    fn imported(&self, imported: &[Imported]) {
+        for import in imported {
+            let registration = Arc::new(import.registration.clone());
+            let was_cached = self.near.replace_known(&registration);
+            if import.phone_changed {
+                self.tokens.forget_role(Role::Phone(registration.binding));
+            }
+            if import.was_known || was_cached {
+                self.tell(&registration);
+            }
+        }
+        let new = imported.iter().filter(|import| !import.was_known);
+        self.roller.changed(new.map(|import| import.registration.device));
+    }
+
+    fn tell(&self, registration: &Registration) {
+        self.metrics.bindings_changed.increment(1);
+        // Without a subscriber there is nobody to tell.
+        let _ = self.changes.send(registration.change());
+    }
+}

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -178,33 +179,47 @@ pub(super) fn ensure_operator_token(db: &Connection, folder: &Path) -> Result<()
 }
 
 /// Tokens that were resolved before, so that a terminal's poll costs no look-up in the store.
+///
+/// As in the near cache, a look-up that began before a token was taken back is not kept.
 pub(super) struct TokenCache {
     grants: DashMap<TokenHash, Grant>,
     entries_max: usize,
+    version: AtomicU64,
 }
 
 impl TokenCache {
     pub(super) fn new(entries_max: usize) -> TokenCache {
-        TokenCache { grants: DashMap::new(), entries_max: entries_max.max(1) }
+        TokenCache { grants: DashMap::new(), entries_max: entries_max.max(1), version: AtomicU64::new(0) }
     }
 
     pub(super) fn known(&self, hash: &TokenHash) -> Option<Grant> {
         self.grants.get(hash).map(|grant| *grant)
     }
 
+    /// When a look-up began.
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::SeqCst)
+    }
+
     /// A full cache starts anew: the bearers that are about refill it with one look-up each, and no order is kept.
-    pub(super) fn remember(&self, hash: TokenHash, grant: Grant) {
+    pub(super) fn remember(&self, hash: TokenHash, grant: Grant, since: u64) {
         if self.grants.len() >= self.entries_max {
             self.grants.clear();
         }
-        self.grants.insert(hash, grant);
+        let place = self.grants.entry(hash);
+        // Under the entry's lock: a revocation raises the version first and then takes the lock to remove it.
+        if self.version() == since {
+            place.insert(grant);
+        }
     }
 
     pub(super) fn forget(&self, hash: &TokenHash) {
+        self.version.fetch_add(1, Ordering::SeqCst);
         self.grants.remove(hash);
     }
 
     pub(super) fn forget_role(&self, role: Role) {
+        self.version.fetch_add(1, Ordering::SeqCst);
         self.grants.retain(|_, grant| grant.role != role);
     }
 }

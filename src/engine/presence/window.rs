@@ -43,6 +43,7 @@ const SMOOTHING_SHIFT: u32 = 2;
     Eq,
     Hash,
     serde::Serialize,
+    serde::Deserialize,
     rkyv::Archive,
     rkyv::Serialize,
     rkyv::Deserialize,
@@ -146,6 +147,7 @@ impl Window {
             State::Fading | State::Parked if self.elsewhere => Some(self.last.plus(policy.fade_after_ms)),
             State::Fading => Some(self.last.plus(policy.leave_after_ms)),
             State::Parked => Some(self.last.plus(policy.parked_for_ms)),
+            State::Left => None,
         }
     }
 

@@ -148,6 +148,8 @@ pub enum Why {
     DriverRejected,
     /// A refund that was owed did not go through.
     RefundFailed,
+    /// The PSP took another amount than the proven one.
+    AmountDiffers,
     /// The PSP never gave a clear answer.
     NeverKnown,
     /// An operator took it over.

@@ -7,17 +7,10 @@ use crate::engine::id::{BindingId, DeviceId};
 use crate::engine::plate::Plate;
 use crate::engine::time::UnixMs;
 use crate::registration::binding::{BindingStatus, Registration};
+use crate::registration::vehicle::Vehicle;
 
-/// What is bound to a dongle.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::registration) struct Vehicle {
-    pub(in crate::registration) plate: Plate,
-    pub(in crate::registration) fuel: Option<String>,
-    pub(in crate::registration) phone: Option<[u8; 32]>,
-    pub(in crate::registration) means: Vec<String>,
-}
-
-const SELECT: &str = "SELECT b.id, b.device_id, b.epoch, b.plate, b.fuel, b.phone_key, b.status, d.proof_key IS NOT NULL
+const SELECT: &str =
+    "SELECT b.id, b.device_id, b.epoch, b.plate, b.fuel, b.phone_key, b.status, d.proof_key IS NOT NULL
     FROM bindings b JOIN devices d ON d.device_id = b.device_id";
 
 /// The live binding of a dongle, else its last one. Epochs only grow, so it is the one with the highest.
@@ -30,7 +23,10 @@ pub(in crate::registration) fn binding_by_id(db: &Connection, id: BindingId) -> 
 }
 
 /// Which dongle holds the plate now.
-pub(in crate::registration) fn live_binding_of_plate(db: &Connection, plate: &Plate) -> rusqlite::Result<Option<DeviceId>> {
+pub(in crate::registration) fn live_binding_of_plate(
+    db: &Connection,
+    plate: &Plate,
+) -> rusqlite::Result<Option<DeviceId>> {
     db.prepare_cached("SELECT device_id FROM bindings WHERE plate = ?1 AND status <> 'revoked'")?
         .query_row([plate.as_str()], |row| device_id(row, 0))
         .optional()
@@ -61,7 +57,7 @@ pub(in crate::registration) fn bind(
     set_means(db, id, &vehicle.means)
 }
 
-/// Replaces what is bound. A phone that is replaced loses its tokens.
+/// Replaces what is bound.
 pub(in crate::registration) fn update_vehicle(
     db: &Connection,
     id: BindingId,

@@ -1,0 +1,508 @@
+//! The actor of one station: a shell around [`Forecourt`] that tells the time, resolves dongles and publishes changes.
+//!
+//! After each message [`StationActor::settle`] restores what must hold: silence has taken effect, the directory of
+//! whereabouts knows, and the watchers are told.
+
+use std::{collections::HashMap, time::Duration};
+
+use actix::prelude::*;
+use bytes::Bytes;
+use tokio::sync::{broadcast, oneshot};
+
+use super::{
+    directory::Stations,
+    forecourt::Forecourt,
+    selection::{Choice, Known, Select, Selection, choose, vehicle},
+    view::{StationEvent, VehicleView},
+    whereabouts::{Place, REFRESH_MS},
+};
+use crate::{
+    engine::{
+        batch::BatchError,
+        control::Receiver,
+        id::{DeviceId, SessionId, SpoolId, StationId},
+        presence::{Change, Record, Seen, State},
+        time::UnixMs,
+    },
+    registration::{Registration, Registrations, Unavailable},
+    session::{self, Open, SessionChanged, SessionView},
+    telemetry::now,
+};
+
+/// How often silence is looked for when nothing else happens.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What the batches of one call came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    /// The highest sequence applied of this spool.
+    pub highest: u64,
+    pub batches: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AttachError {
+    #[error("no such station")]
+    Unknown,
+    #[error("the station's actor has ended")]
+    Gone,
+}
+
+/// Why batches were not applied; those before the one at fault were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ObserveError {
+    #[error(transparent)]
+    Batch(BatchError),
+    /// A newer uplink has taken over, or the actor has ended.
+    #[error("the uplink is not the station's any more")]
+    Gone,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StationError {
+    #[error("no such station")]
+    UnknownStation,
+    #[error("the station cannot be asked at present")]
+    Unavailable,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SelectError {
+    #[error("no such station")]
+    UnknownStation,
+    #[error("no vehicle that is present has this plate")]
+    NoMatch,
+    #[error("the vehicle is not present")]
+    NotPresent,
+    #[error("the vehicle is heard at two stations at once; the driver has to confirm where it is")]
+    Contested,
+    #[error("the vehicle's registration is suspended")]
+    Suspended,
+    #[error(transparent)]
+    Session(#[from] session::Error),
+    #[error("the station cannot be asked at present")]
+    Unavailable,
+}
+
+/// A newer uplink takes the station over.
+#[derive(Message)]
+#[rtype(result = "Attachment")]
+pub(super) struct AttachUplink {
+    pub(super) spool: SpoolId,
+    pub(super) receivers: Vec<Receiver>,
+    pub(super) replaced: oneshot::Sender<()>,
+}
+
+#[derive(MessageResponse)]
+pub(super) struct Attachment {
+    pub(super) uplink: u64,
+    pub(super) applied: Option<u64>,
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct DetachUplink(pub(super) u64);
+
+/// What one read of the uplink brought: whole batches.
+#[derive(Message)]
+#[rtype(result = "Result<Applied, ObserveError>")]
+pub(super) struct Observe {
+    pub(super) uplink: u64,
+    pub(super) batches: Bytes,
+}
+
+#[derive(Message)]
+#[rtype(result = "Result<Vec<VehicleView>, StationError>")]
+pub(super) struct Vehicles;
+
+#[derive(Message)]
+#[rtype(result = "broadcast::Receiver<StationEvent>")]
+pub(super) struct Watch;
+
+#[derive(Message)]
+#[rtype(result = "Result<Selection, SelectError>")]
+pub(super) struct SelectVehicle(pub(super) Select);
+
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct EnteredElsewhere(pub(super) DeviceId);
+
+#[derive(Message)]
+#[rtype(result = "Vec<Record>")]
+pub(super) struct Snapshot;
+
+struct Uplink {
+    number: u64,
+    replaced: oneshot::Sender<()>,
+}
+
+pub(super) struct StationActor {
+    station: StationId,
+    place: Option<Place>,
+    forecourt: Forecourt,
+    uplink: Option<Uplink>,
+    uplinks: u64,
+    /// The open session of each vehicle that is in one.
+    taken: HashMap<DeviceId, SessionId>,
+    events: broadcast::Sender<StationEvent>,
+    /// Filled and emptied within one message; kept for its memory.
+    changes: Vec<Change>,
+    refreshed: UnixMs,
+    stations: Stations,
+}
+
+impl StationActor {
+    pub(super) fn new(station: StationId, windows: Vec<Record>, stations: Stations) -> StationActor {
+        let config = stations.config();
+        let mut forecourt = Forecourt::new(config.policy(), config.hearings_per_receiver_s);
+        windows.into_iter().for_each(|window| forecourt.presence_mut().restore(window));
+        StationActor {
+            station,
+            place: None,
+            forecourt,
+            uplink: None,
+            uplinks: 0,
+            taken: HashMap::new(),
+            events: broadcast::Sender::new(config.events_max),
+            changes: Vec::new(),
+            refreshed: UnixMs(0),
+            stations,
+        }
+    }
+
+    /// Restores the invariants after a message.
+    fn settle(&mut self, now: UnixMs, ctx: &mut Context<Self>) {
+        self.forecourt.presence_mut().expire(now, &mut self.changes);
+        let changes = std::mem::take(&mut self.changes);
+        for change in &changes {
+            self.stations.metrics().changed(change);
+            self.tell_whereabouts(change, now);
+            self.publish(change, ctx);
+        }
+        self.changes = changes;
+        self.changes.clear();
+        if now.since(self.refreshed) >= REFRESH_MS {
+            self.refresh_whereabouts(now);
+        }
+    }
+
+    fn tell_whereabouts(&self, change: &Change, now: UnixMs) {
+        let whereabouts = self.stations.whereabouts();
+        match change.state {
+            State::Entered => {
+                let dbm = self.forecourt.presence().seen(change.device).map_or(i8::MIN, level);
+                for other in whereabouts.entered(change.device, self.station, self.place, dbm, now) {
+                    self.stations.tell(other, EnteredElsewhere(change.device));
+                }
+            }
+            State::Left => whereabouts.left(change.device, self.station),
+            State::Sighted | State::Present | State::Fading | State::Parked => {}
+        }
+    }
+
+    fn refresh_whereabouts(&mut self, now: UnixMs) {
+        self.refreshed = now;
+        for seen in self.forecourt.presence().selectable() {
+            self.stations.whereabouts().refresh(seen.device, self.station, level(seen), seen.last);
+        }
+    }
+
+    /// Tells the watchers. A newcomer's registration is fetched even when nobody watches: the attendant's query
+    /// comes next.
+    fn publish(&self, change: &Change, ctx: &mut Context<Self>) {
+        let Some(seen) = self.after(change) else { return };
+        let at = change.at;
+        match self.stations.registrations().cached(change.device) {
+            Some(registration) => self.send(at, &seen, &registration),
+            None if change.state == State::Entered || self.events.receiver_count() > 0 => {
+                let registrations = self.stations.registrations().clone();
+                let find = async move { registrations.find(seen.device).await };
+                ctx.spawn(find.into_actor(self).map(move |found, actor, _| {
+                    if let Ok(Some(registration)) = found {
+                        actor.send(at, &seen, &registration);
+                    }
+                }));
+            }
+            None => {}
+        }
+    }
+
+    /// The vehicle as it is after the change; one that has left is described by the change alone.
+    fn after(&self, change: &Change) -> Option<Seen> {
+        if change.state != State::Left {
+            return self.forecourt.presence().seen(change.device);
+        }
+        Some(Seen {
+            device: change.device,
+            state: State::Left,
+            pinned: false,
+            entered: change.at,
+            last: change.at,
+            hearings: 0,
+            strongest: None,
+            pump: None,
+        })
+    }
+
+    fn send(&self, at: UnixMs, seen: &Seen, registration: &Registration) {
+        if registration.is_active() {
+            // An error says that nobody watches.
+            let _ = self.events.send(StationEvent::Presence { at, vehicle: VehicleView::new(seen, registration) });
+        }
+    }
+
+    /// Those who may be selected here: present, and not better heard next door.
+    fn selectable(&self) -> Vec<Seen> {
+        let whereabouts = self.stations.whereabouts();
+        let here = |seen: &Seen| !whereabouts.is_heard_better_elsewhere(seen.device, self.station, level(*seen));
+        self.forecourt.presence().selectable().filter(here).collect()
+    }
+
+    fn pin(&mut self, device: DeviceId, session: SessionId) {
+        self.taken.insert(device, session);
+        self.forecourt.presence_mut().pin(device, now());
+    }
+
+    fn unpin(&mut self, device: DeviceId, session: SessionId) {
+        if self.taken.get(&device) == Some(&session) {
+            self.taken.remove(&device);
+            self.forecourt.presence_mut().unpin(device);
+        }
+    }
+
+    /// Picks among `present`, which was looked up a moment ago, and takes the vehicle for the session.
+    fn take(
+        &mut self,
+        select: &Select,
+        present: Vec<(Seen, std::sync::Arc<Registration>)>,
+    ) -> Result<Step, SelectError> {
+        let known = present.into_iter().map(|(seen, registration)| Known {
+            contested: self.stations.whereabouts().is_contested(seen.device, self.station),
+            seen,
+            registration,
+        });
+        let (taken, free): (Vec<Known>, Vec<Known>) =
+            known.partition(|known| self.taken.contains_key(&known.seen.device));
+        match choose(select, &free) {
+            Ok(Choice::Several(candidates)) => Ok(Step::Done(Selection::Ambiguous(candidates))),
+            Ok(Choice::One(picked)) => self.take_one(select, picked),
+            Err(refusal @ (SelectError::NoMatch | SelectError::NotPresent)) => match choose(select, &taken) {
+                Ok(Choice::One(picked)) => Err(session::Error::VehicleTaken(self.taken[&picked.seen.device]).into()),
+                Ok(Choice::Several(candidates)) => Ok(Step::Done(Selection::Ambiguous(candidates))),
+                Err(_) => Err(refusal),
+            },
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn take_one(&mut self, select: &Select, picked: &Known) -> Result<Step, SelectError> {
+        // The look-up took a moment, and the vehicle may have left in it.
+        if self.forecourt.presence().seen(picked.seen.device).is_none_or(|seen| !seen.state.is_selectable()) {
+            return Err(SelectError::NotPresent);
+        }
+        self.pin(picked.seen.device, select.session);
+        Ok(Step::Open(Box::new(Open {
+            request: select.request,
+            session: select.session,
+            station: self.station,
+            pump: select.pump,
+            vehicle: vehicle(&picked.registration),
+        })))
+    }
+
+    fn open(&self, open: Open) -> ResponseActFuture<Self, Result<Selection, SelectError>> {
+        let (device, session) = (open.vehicle.device, open.session);
+        let sessions = self.stations.sessions().clone();
+        let opened = async move { sessions.open(open).await };
+        Box::pin(opened.into_actor(self).map(move |opened, actor, _| match opened {
+            Ok(view) => Ok(Selection::Opened(Box::new(view))),
+            Err(error) => {
+                actor.unpin(device, session);
+                Err(error.into())
+            }
+        }))
+    }
+
+    /// Before the first message: which of the station's vehicles are in a session.
+    fn begin(&mut self, ctx: &mut Context<Self>) {
+        let station = self.stations.registrations().station(self.station);
+        self.place = station.and_then(|station| station.lat.zip(station.lon));
+        let (sessions, station, recipient) =
+            (self.stations.sessions().clone(), self.station, ctx.address().recipient());
+        let open = async move { sessions.attach_station(station, recipient).await };
+        ctx.wait(open.into_actor(self).map(|open, actor, ctx| match open {
+            Ok(open) => open.iter().for_each(|view| actor.follow(view)),
+            Err(error) => {
+                // Without its open sessions it would give a vehicle away twice: the directory starts another.
+                tracing::error!(station = %actor.station, %error, "open sessions cannot be asked for");
+                ctx.stop();
+            }
+        }));
+    }
+}
+
+/// The smoothed RSSI of the best receiver.
+fn level(seen: Seen) -> i8 {
+    seen.strongest.map_or(i8::MIN, |(_, dbm)| dbm)
+}
+
+/// How a selection goes on.
+enum Step {
+    Done(Selection),
+    Open(Box<Open>),
+}
+
+/// The registrations of those seen, from the near cache or the truth. Dongles that have none are left out.
+async fn resolve(
+    registrations: Registrations,
+    seen: Vec<Seen>,
+) -> Result<Vec<(Seen, std::sync::Arc<Registration>)>, Unavailable> {
+    let mut known = Vec::with_capacity(seen.len());
+    for seen in seen {
+        let registration = match registrations.cached(seen.device) {
+            Some(registration) => Some(registration),
+            None => registrations.find(seen.device).await?,
+        };
+        known.extend(registration.map(|registration| (seen, registration)));
+    }
+    Ok(known)
+}
+
+impl Actor for StationActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(self.stations.config().mailbox);
+        self.stations.metrics().actors.increment(1.0);
+        self.begin(ctx);
+        ctx.run_interval(TICK, |actor, ctx| actor.settle(now(), ctx));
+    }
+
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        self.stations.metrics().actors.decrement(1.0);
+    }
+}
+
+impl Handler<AttachUplink> for StationActor {
+    type Result = Attachment;
+
+    fn handle(&mut self, attach: AttachUplink, _: &mut Context<Self>) -> Attachment {
+        let setups = self.stations.config().setups(&attach.receivers);
+        let applied = self.forecourt.attach(attach.spool, setups);
+        self.uplinks += 1;
+        let newer = Uplink { number: self.uplinks, replaced: attach.replaced };
+        if let Some(older) = self.uplink.replace(newer) {
+            // An error says that it has gone by itself.
+            let _ = older.replaced.send(());
+        }
+        Attachment { uplink: self.uplinks, applied }
+    }
+}
+
+impl Handler<DetachUplink> for StationActor {
+    type Result = ();
+
+    fn handle(&mut self, DetachUplink(number): DetachUplink, _: &mut Context<Self>) {
+        self.uplink.take_if(|uplink| uplink.number == number);
+    }
+}
+
+impl Handler<Observe> for StationActor {
+    type Result = Result<Applied, ObserveError>;
+
+    fn handle(&mut self, observe: Observe, ctx: &mut Context<Self>) -> Self::Result {
+        if self.uplink.as_ref().is_none_or(|uplink| uplink.number != observe.uplink) {
+            return Err(ObserveError::Gone);
+        }
+        let (now, registrations) = (now(), self.stations.registrations());
+        let book = registrations.codebook();
+        let observed = self.forecourt.observe(&observe.batches, &book, now, &mut self.changes, |hit, at| {
+            registrations.heard(hit, at);
+        });
+        self.stations.metrics().add(&self.forecourt.take_tally());
+        self.settle(now, ctx);
+        observed
+            .map(|progress| Applied { highest: progress.highest, batches: progress.batches })
+            .map_err(ObserveError::Batch)
+    }
+}
+
+impl Handler<Vehicles> for StationActor {
+    type Result = ResponseActFuture<Self, Result<Vec<VehicleView>, StationError>>;
+
+    fn handle(&mut self, _: Vehicles, ctx: &mut Context<Self>) -> Self::Result {
+        self.settle(now(), ctx);
+        let resolved = resolve(self.stations.registrations().clone(), self.selectable());
+        Box::pin(resolved.into_actor(self).map(|known, _, _| {
+            let known = known.map_err(|Unavailable| StationError::Unavailable)?;
+            let active = known.iter().filter(|(_, registration)| registration.is_active());
+            Ok(active.map(|(seen, registration)| VehicleView::new(seen, registration)).collect())
+        }))
+    }
+}
+
+impl Handler<Watch> for StationActor {
+    type Result = MessageResult<Watch>;
+
+    fn handle(&mut self, _: Watch, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.events.subscribe())
+    }
+}
+
+impl Handler<SelectVehicle> for StationActor {
+    type Result = ResponseActFuture<Self, Result<Selection, SelectError>>;
+
+    fn handle(&mut self, SelectVehicle(select): SelectVehicle, ctx: &mut Context<Self>) -> Self::Result {
+        self.settle(now(), ctx);
+        let resolved = resolve(self.stations.registrations().clone(), self.selectable());
+        Box::pin(resolved.into_actor(self).then(move |known, actor, _| {
+            let known = known.map_err(|Unavailable| SelectError::Unavailable);
+            match known.and_then(|known| actor.take(&select, known)) {
+                Ok(Step::Open(open)) => actor.open(*open),
+                Ok(Step::Done(selection)) => Box::pin(fut::ready(Ok(selection))),
+                Err(error) => Box::pin(fut::ready(Err(error))),
+            }
+        }))
+    }
+}
+
+impl Handler<EnteredElsewhere> for StationActor {
+    type Result = ();
+
+    fn handle(&mut self, EnteredElsewhere(device): EnteredElsewhere, ctx: &mut Context<Self>) {
+        self.forecourt.presence_mut().entered_elsewhere(device);
+        self.settle(now(), ctx);
+    }
+}
+
+impl Handler<SessionChanged> for StationActor {
+    type Result = ();
+
+    fn handle(&mut self, SessionChanged(view): SessionChanged, ctx: &mut Context<Self>) {
+        self.follow(&view);
+        let session = Box::new(view.without_challenge());
+        // An error says that nobody watches.
+        let _ = self.events.send(StationEvent::Session { session });
+        self.settle(now(), ctx);
+    }
+}
+
+impl StationActor {
+    /// Keeps the vehicle of an open session here.
+    fn follow(&mut self, view: &SessionView) {
+        if view.pins_vehicle {
+            self.pin(view.device, view.id);
+        } else {
+            self.unpin(view.device, view.id);
+        }
+    }
+}
+
+impl Handler<Snapshot> for StationActor {
+    type Result = Vec<Record>;
+
+    fn handle(&mut self, _: Snapshot, ctx: &mut Context<Self>) -> Vec<Record> {
+        self.settle(now(), ctx);
+        self.forecourt.presence().records()
+    }
+}

@@ -1,0 +1,277 @@
+//! One station's frame path: batches in, presence windows out. No actor, clock or log in it.
+
+use super::tables::{CodeTable, Rates, Spools};
+use crate::engine::{
+    batch::{self, Batch, BatchError},
+    codebook::{Codebook, Hit},
+    id::{ReceiverId, SpoolId},
+    limits::RECEIVERS_MAX,
+    presence::{Change, Heard, Policy, Presence, Setup},
+    time::UnixMs,
+};
+
+/// What came in, counted in plain integers and handed to the metrics once per message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    pub batches: u64,
+    pub duplicate_batches: u64,
+    pub hearings: u64,
+    /// Of a registered dongle.
+    pub resolved: u64,
+    pub unknown: u64,
+    pub stale: u64,
+    /// Past the receiver's rate.
+    pub over_rate: u64,
+    /// The station had no window to spare.
+    pub full: u64,
+}
+
+/// What one message's batches came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// The highest sequence applied of this spool.
+    pub highest: u64,
+    pub batches: u32,
+}
+
+/// The presence windows of a station and the tables of its uplink.
+pub struct Forecourt {
+    presence: Presence,
+    spools: Spools,
+    spool: SpoolId,
+    table: CodeTable,
+    rates: Rates,
+    hearings_per_receiver_s: u32,
+    tally: Tally,
+}
+
+impl Forecourt {
+    pub fn new(policy: Policy, hearings_per_receiver_s: u32) -> Forecourt {
+        Forecourt {
+            presence: Presence::new(policy),
+            spools: Spools::default(),
+            spool: SpoolId(0),
+            table: CodeTable::default(),
+            rates: Rates::default(),
+            hearings_per_receiver_s,
+            tally: Tally::default(),
+        }
+    }
+
+    pub fn presence(&self) -> &Presence {
+        &self.presence
+    }
+
+    pub fn presence_mut(&mut self) -> &mut Presence {
+        &mut self.presence
+    }
+
+    /// A new uplink takes over: its code table is empty. The answer is how far its spool was applied.
+    pub fn attach(&mut self, spool: SpoolId, receivers: [Option<Setup>; RECEIVERS_MAX]) -> Option<u64> {
+        self.presence.set_receivers(receivers);
+        self.spool = spool;
+        self.table = CodeTable::default();
+        self.spools.applied(spool)
+    }
+
+    /// Applies whole batches as they stand in the stream, in order. Presence changes are appended to `changes`;
+    /// `found` is told of each code that was looked up and found. A refused batch changes nothing, those before it stay
+    /// applied.
+    pub fn observe(
+        &mut self,
+        batches: &[u8],
+        book: &Codebook,
+        now: UnixMs,
+        changes: &mut Vec<Change>,
+        mut found: impl FnMut(Hit, UnixMs),
+    ) -> Result<Progress, BatchError> {
+        self.rates.tick(now);
+        let mut progress = Progress { highest: self.spools.applied(self.spool).unwrap_or(0), batches: 0 };
+        for body in batch::split(batches) {
+            let batch = Batch::read(body?)?;
+            batch.check_numbers(self.table.len())?;
+            batch.check_time(now)?;
+            self.apply(&batch, book, now, changes, &mut found);
+            progress.highest = progress.highest.max(batch.sequence());
+            progress.batches += 1;
+        }
+        Ok(progress)
+    }
+
+    /// What was counted since the last call.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+
+    /// A duplicate's hearings were applied before; its introductions still count, for the numbers that follow.
+    fn apply(
+        &mut self,
+        batch: &Batch<'_>,
+        book: &Codebook,
+        now: UnixMs,
+        changes: &mut Vec<Change>,
+        found: &mut impl FnMut(Hit, UnixMs),
+    ) {
+        self.table.introduce(batch);
+        self.tally.batches += 1;
+        if !self.spools.advance(self.spool, batch.sequence()) {
+            self.tally.duplicate_batches += 1;
+            return;
+        }
+        self.tally.hearings += batch.hearings() as u64;
+        for group in batch.groups() {
+            self.apply_group(batch, &group, book, now, changes, found);
+        }
+    }
+
+    fn apply_group(
+        &mut self,
+        batch: &Batch<'_>,
+        group: &batch::Group<'_>,
+        book: &Codebook,
+        now: UnixMs,
+        changes: &mut Vec<Change>,
+        found: &mut impl FnMut(Hit, UnixMs),
+    ) {
+        let first = group.hearings.first().map_or(now, |hearing| batch.time_of(hearing));
+        let (owner, entry) = self.table.resolve(group.number, book, |hit| found(hit, first));
+        let Some(device) = owner else {
+            self.tally.unknown += group.hearings.len() as u64;
+            return;
+        };
+        self.tally.resolved += group.hearings.len() as u64;
+        for hearing in group.hearings {
+            if !self.rates.admit(hearing.receiver, self.hearings_per_receiver_s) {
+                self.tally.over_rate += 1;
+                continue;
+            }
+            let (receiver, at) = (ReceiverId(hearing.receiver), batch.time_of(hearing));
+            match self.presence.observe(device, entry.window, receiver, hearing.rssi, at, now, changes) {
+                Heard::Taken(window) => entry.window = Some(window),
+                Heard::Stale => self.tally.stale += 1,
+                Heard::Full => self.tally.full += 1,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{
+        batch::{Encoder, Hearing},
+        clock::ClockOffset,
+        code::{Code, Secret},
+        codebook::Builder,
+        id::DeviceId,
+        presence::State,
+        time::SlotLength,
+    };
+
+    const START: UnixMs = UnixMs(1_800_000_000_000);
+    const SPOOL: SpoolId = SpoolId(1);
+
+    fn secret() -> Secret {
+        Secret::from_root(&[1; 32])
+    }
+
+    fn book(generation: u64, secret: Option<&Secret>) -> Codebook {
+        let mut builder = Builder::new(SlotLength::DEFAULT, START, 1);
+        if let Some(secret) = secret {
+            builder.add(DeviceId(7), secret, ClockOffset::default()).unwrap();
+        }
+        builder.finish(generation)
+    }
+
+    fn code() -> Code {
+        secret().code(SlotLength::DEFAULT.slot_at(START))
+    }
+
+    struct Line {
+        forecourt: Forecourt,
+        encoder: Encoder,
+        changes: Vec<Change>,
+        found: Vec<Hit>,
+    }
+
+    impl Line {
+        fn new() -> Line {
+            let mut forecourt = Forecourt::new(Policy::DESIGN, 100);
+            assert_eq!(forecourt.attach(SPOOL, [None; RECEIVERS_MAX]), None);
+            Line { forecourt, encoder: Encoder::new(), changes: Vec::new(), found: Vec::new() }
+        }
+
+        fn batch(&mut self, sequence: u64, codes: &[Code]) -> Vec<u8> {
+            let at = START.plus(sequence * 100);
+            let hearings: Vec<_> =
+                codes.iter().map(|&code| Hearing { code, receiver: ReceiverId(0), rssi: -50, at }).collect();
+            let mut bytes = Vec::new();
+            self.encoder.encode(sequence, &hearings, &mut bytes).unwrap();
+            bytes
+        }
+
+        fn observe(&mut self, bytes: &[u8], book: &Codebook) -> Result<Progress, BatchError> {
+            let found = &mut self.found;
+            let now = START.plus(10_000);
+            self.forecourt.observe(bytes, book, now, &mut self.changes, |hit, _| found.push(hit))
+        }
+    }
+
+    #[test]
+    fn a_registered_dongle_enters_and_a_stranger_opens_no_window() {
+        let mut line = Line::new();
+        let book = book(1, Some(&secret()));
+        let bytes = [line.batch(1, &[code(), Code([9; 16])]), line.batch(2, &[code(), Code([9; 16])])].concat();
+        assert_eq!(line.observe(&bytes, &book), Ok(Progress { highest: 2, batches: 2 }));
+        let tally = line.forecourt.take_tally();
+        assert_eq!((tally.hearings, tally.resolved, tally.unknown), (4, 2, 2));
+        assert_eq!(
+            line.changes.iter().map(|change| (change.device, change.state)).collect::<Vec<_>>(),
+            [(DeviceId(7), State::Entered)]
+        );
+        assert_eq!((line.forecourt.presence().len(), line.found.len()), (1, 1), "looked up once");
+    }
+
+    #[test]
+    fn a_batch_sent_again_counts_once_and_keeps_its_introductions() {
+        let mut line = Line::new();
+        let book = book(1, Some(&secret()));
+        let first = line.batch(1, &[code()]);
+        line.observe(&first, &book).unwrap();
+        line.forecourt.attach(SPOOL, [None; RECEIVERS_MAX]);
+        line.observe(&first, &book).unwrap();
+        let second = line.batch(2, &[code()]);
+        line.observe(&second, &book).unwrap();
+        let tally = line.forecourt.take_tally();
+        assert_eq!((tally.batches, tally.duplicate_batches, tally.hearings), (3, 1, 2));
+    }
+
+    #[test]
+    fn an_unknown_code_is_asked_for_again_when_the_codebook_changes() {
+        let mut line = Line::new();
+        for (sequence, generation, knows, resolved) in [(1, 1, false, 0), (2, 2, true, 1), (3, 3, false, 0)] {
+            let bytes = line.batch(sequence, &[code()]);
+            line.observe(&bytes, &book(generation, knows.then_some(&secret()))).unwrap();
+            assert_eq!(line.forecourt.take_tally().resolved, resolved, "generation {generation}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_was_never_introduced_harms_nothing() {
+        let mut line = Line::new();
+        let book = book(1, Some(&secret()));
+        let (first, second) = (line.batch(1, &[code()]), line.batch(2, &[code()]));
+        line.observe(&first, &book).unwrap();
+        line.forecourt.attach(SPOOL, [None; RECEIVERS_MAX]);
+        assert_eq!(line.observe(&second, &book), Err(BatchError::Number));
+        assert_eq!(line.forecourt.presence().len(), 1);
+    }
+
+    #[test]
+    fn a_receiver_past_its_rate_is_cut_off() {
+        let mut line = Line::new();
+        let bytes: Vec<u8> = (1..=99).flat_map(|sequence| line.batch(sequence, &[code(); 2])).collect();
+        line.observe(&bytes, &book(1, Some(&secret()))).unwrap();
+        assert_eq!(line.forecourt.take_tally().over_rate, 98);
+    }
+}

@@ -1,0 +1,91 @@
+//! Whom the attendant means, out of the vehicles present.
+
+use std::sync::Arc;
+
+use super::{actor::SelectError, view::Candidate as CandidateView};
+use crate::{
+    engine::{
+        candidate::{Candidate, Pick, pick},
+        id::{BindingId, PumpNumber, SessionId},
+        plate::Query,
+        presence::Seen,
+    },
+    registration::{BindingStatus, Registration},
+    session::{Request, SessionView, Vehicle},
+};
+
+/// A terminal asks for the vehicle with this part of a plate.
+#[derive(Debug, Clone)]
+pub struct Select {
+    pub query: Query,
+    pub pump: Option<PumpNumber>,
+    /// The pick out of an earlier, ambiguous answer.
+    pub candidate: Option<BindingId>,
+    pub request: Request,
+    /// The session that this request opens: the same request names the same session.
+    pub session: SessionId,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    Opened(Box<SessionView>),
+    /// Nothing was created; the likeliest first.
+    Ambiguous(Vec<CandidateView>),
+}
+
+/// A vehicle on the forecourt whose registration is known.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) seen: Seen,
+    pub(super) registration: Arc<Registration>,
+    pub(super) contested: bool,
+}
+
+/// What [`choose`] came to.
+#[derive(Debug)]
+pub(super) enum Choice<'a> {
+    One(&'a Known),
+    Several(Vec<CandidateView>),
+}
+
+/// Decides among those present; nothing is changed by it.
+pub(super) fn choose<'a>(select: &Select, present: &'a [Known]) -> Result<Choice<'a>, SelectError> {
+    let live: Vec<&Known> =
+        present.iter().filter(|known| known.registration.status != BindingStatus::Revoked).collect();
+    let candidates: Vec<Candidate<'_>> = (live.iter())
+        .filter(|known| select.candidate.is_none_or(|picked| known.registration.binding == picked))
+        .map(|known| Candidate { seen: known.seen, plate: &known.registration.plate })
+        .collect();
+    let of = |device| live.iter().find(|known| known.seen.device == device).copied().expect("picked from these");
+    match pick(&select.query, select.pump, &candidates) {
+        Pick::Nobody if select.candidate.is_some() => Err(SelectError::NotPresent),
+        Pick::Nobody => Err(SelectError::NoMatch),
+        Pick::One(device) => permitted(of(device)).map(Choice::One),
+        Pick::Several(devices) => Ok(Choice::Several(
+            devices.into_iter().map(of).map(|known| CandidateView::new(&known.seen, &known.registration)).collect(),
+        )),
+    }
+}
+
+fn permitted(known: &Known) -> Result<&Known, SelectError> {
+    match known.registration.status {
+        _ if known.contested => Err(SelectError::Contested),
+        BindingStatus::Active => Ok(known),
+        BindingStatus::Suspended => Err(SelectError::Suspended),
+        BindingStatus::Revoked => Err(SelectError::NotPresent),
+    }
+}
+
+/// The facts of a registration that a session keeps.
+pub(super) fn vehicle(registration: &Registration) -> Vehicle {
+    Vehicle {
+        device: registration.device,
+        binding: registration.binding,
+        epoch: registration.epoch,
+        plate: registration.plate.as_str().to_owned(),
+        fuel: registration.fuel.clone(),
+        phone: registration.phone,
+        means: registration.means.clone(),
+        provable: registration.provable,
+    }
+}
