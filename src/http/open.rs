@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use axum::{Json, Router, body::Bytes, extract::State, http::StatusCode, http::header, response::IntoResponse, routing::get};
+use axum::{
+    Json, Router, body::Bytes, extract::State, http::StatusCode, http::header, response::IntoResponse, routing::get,
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Shared, readiness::Report};

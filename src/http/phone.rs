@@ -23,10 +23,10 @@ use super::{
 };
 use crate::{
     engine::{
-        id::{BindingId, DeviceId, SessionId, StationId},
+        id::{BindingId, CouplingId, DeviceId, SessionId, StationId},
         time::UnixMs,
     },
-    registration::{self, Claim, ClockProof, CouplingId, CouplingProof, PhoneTokenRequest, PresenceProof, Purpose},
+    registration::{self, Claim, ClockProof, CouplingProof, PhoneTokenRequest, PresenceProof, Purpose},
     session::{By, Command, Order, Receipt, SessionView, Sessions},
     telemetry,
 };
@@ -289,13 +289,8 @@ async fn prove_presence(
     Body(proving): Body<ProvingPresence>,
 ) -> Result<StatusCode, Problem> {
     let station = proving.station;
-    let proof = PresenceProof {
-        binding,
-        nonce: proving.nonce.0,
-        station,
-        mac: proving.mac.0,
-        signature: proving.signature.0,
-    };
+    let proof =
+        PresenceProof { binding, nonce: proving.nonce.0, station, mac: proving.mac.0, signature: proving.signature.0 };
     let registration = shared.surface.registrations.phone_presence(proof).await?;
     shared.surface.stations.presence_proven(station, registration.device).await?;
     Ok(StatusCode::NO_CONTENT)

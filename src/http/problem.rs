@@ -213,9 +213,10 @@ impl From<SelectError> for Problem {
             SelectError::UnknownStation => (Code::NotFound, "there is no such station"),
             SelectError::NoMatch => (Code::PlateNoMatch, "no vehicle on the forecourt has this plate"),
             SelectError::NotPresent => (Code::VehicleNotPresent, "the vehicle is not on the forecourt"),
-            SelectError::Contested => {
-                (Code::ConcurrentPresence, "the vehicle appears at two stations; the driver's phone must prove where it is")
-            }
+            SelectError::Contested => (
+                Code::ConcurrentPresence,
+                "the vehicle appears at two stations; the driver's phone must prove where it is",
+            ),
             SelectError::Suspended => (Code::BindingSuspended, "the vehicle's binding is suspended"),
             SelectError::Session(error) => return error.into(),
             SelectError::Unavailable => (Code::Unavailable, "the station cannot answer at present"),
