@@ -1,1 +1,209 @@
-//! app
+//! The composition root: the only place where stages are built, and where they are told to stop.
+//!
+//! Built from the money outwards (ledger, payment, session, station, HTTP, and the uplinks last), so that nothing
+//! comes in before all of it can be dealt with; drained in reverse, so that nothing is in flight when the ledger
+//! closes.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use actix::Arbiter;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Settings,
+    http::{self, Http, Part, Readiness, Surface},
+    ingest::{self, Ingest},
+    ledger::{self, Ledger},
+    payment::{self, Payments},
+    registration::{self, Registrations, Token},
+    session::{self, Sessions},
+    station::Stations,
+    telemetry,
+};
+
+const LOCK_FILE: &str = "lock";
+const ADDRESSES_FILE: &str = "engine.json";
+const SNAPSHOT_FILE: &str = "presence.snapshot";
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(transparent)]
+    Registration(#[from] registration::StartError),
+    #[error(transparent)]
+    Ledger(#[from] ledger::OpenError),
+    #[error(transparent)]
+    Payment(#[from] payment::StartError),
+    #[error(transparent)]
+    Session(#[from] session::StartError),
+    #[error(transparent)]
+    Http(#[from] http::StartError),
+    #[error(transparent)]
+    Ingest(#[from] ingest::StartError),
+}
+
+/// The data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    #[error("another engine owns the data folder {0}")]
+    InUse(PathBuf),
+    #[error("data folder: {path}: {source}")]
+    File { path: PathBuf, source: io::Error },
+}
+
+/// The data folder, owned until this is dropped: one engine (or one import) at a time.
+#[derive(Debug)]
+pub struct DataFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Takes the folder, and makes it when there is none.
+    pub fn take(path: &Path) -> Result<DataFolder, FolderError> {
+        let failed = |source| FolderError::File { path: path.into(), source };
+        fs::create_dir_all(path).map_err(failed)?;
+        let lock = File::create(path.join(LOCK_FILE)).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(DataFolder { path: path.into(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(FolderError::InUse(path.into())),
+            Err(TryLockError::Error(source)) => Err(failed(source)),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Where a running engine is reached: kept in its data folder, for the commands that talk to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Addresses {
+    pub ingest: SocketAddr,
+    pub http: SocketAddr,
+    pub metrics: SocketAddr,
+}
+
+impl Addresses {
+    /// Those of the engine that runs on this data folder; `None` when they cannot be read.
+    pub fn of_running(folder: &Path) -> Option<Addresses> {
+        serde_json::from_slice(&fs::read(folder.join(ADDRESSES_FILE)).ok()?).ok()
+    }
+
+    fn write(&self, folder: &Path) -> Result<(), FolderError> {
+        let path = folder.join(ADDRESSES_FILE);
+        let text = serde_json::to_string_pretty(self).expect("addresses are plain text");
+        fs::write(&path, text).map_err(|source| FolderError::File { path, source })
+    }
+}
+
+/// The running engine.
+pub struct App {
+    addresses: Addresses,
+    operator_token: Token,
+    uplinks: CancellationToken,
+    snapshots: CancellationToken,
+    surface: CancellationToken,
+    ingest: Ingest,
+    snapshot_writer: tokio::task::JoinHandle<()>,
+    http: Http,
+    readiness: Readiness,
+    sessions: Sessions,
+    ledger: Ledger,
+    registrations: Registrations,
+    folder: DataFolder,
+}
+
+impl App {
+    /// Starts every stage. Must be called within an actix system.
+    pub async fn start(settings: Settings) -> Result<App, StartError> {
+        let folder = DataFolder::take(&settings.engine.data)?;
+        let slot = settings.slot_length();
+        let readiness = Readiness::new();
+        let recorder = telemetry::recorder();
+        let [uplinks, snapshots, surface_end] = std::array::from_fn(|_| CancellationToken::new());
+
+        let registrations = Registrations::start(settings.registration, folder.path(), slot)?;
+        let operator_token = registrations.ensure_operator_token(folder.path())?;
+        let ledger = Ledger::open(&settings.ledger, folder.path())?;
+        let payments = Payments::start(&settings.payment, folder.path(), ledger.clone(), &Arbiter::current())?;
+        let sessions =
+            Sessions::start(&settings.session, ledger.clone(), payments, registrations.clone(), &Arbiter::current())
+                .await?;
+        let snapshot = folder.path().join(SNAPSHOT_FILE);
+        let stations = Stations::start(settings.station, registrations.clone(), sessions.clone(), snapshot);
+        let snapshot_writer = tokio::spawn(stations.clone().keep_snapshots(snapshots.clone()));
+        let surface = Surface {
+            stations: stations.clone(),
+            registrations: registrations.clone(),
+            sessions: sessions.clone(),
+            prometheus: Arc::new(move || recorder.render()),
+            readiness: readiness.clone(),
+        };
+        let http = http::start(&settings.http, surface, surface_end.clone())?;
+        let ingest = ingest::start(settings.ingest, stations, folder.path(), slot, uplinks.clone())?;
+
+        let addresses =
+            Addresses { ingest: ingest.local_addr(), http: http.local_addr(), metrics: http.metrics_addr() };
+        addresses.write(folder.path())?;
+        readiness.set_ready(Part::Engine);
+        tracing::info!(uplinks = %addresses.ingest, http = %addresses.http, metrics = %addresses.metrics, "serving");
+        Ok(App {
+            addresses,
+            operator_token,
+            uplinks,
+            snapshots,
+            surface: surface_end,
+            ingest,
+            snapshot_writer,
+            http,
+            readiness,
+            sessions,
+            ledger,
+            registrations,
+            folder,
+        })
+    }
+
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn operator_token(&self) -> &Token {
+        &self.operator_token
+    }
+
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Drains: readiness off, uplinks told, presence written down, requests answered, ledger closed.
+    pub async fn stop(self) {
+        tracing::info!("draining");
+        self.readiness.set_unready(Part::Engine, "draining");
+        self.uplinks.cancel();
+        self.ingest.stopped().await;
+        self.snapshots.cancel();
+        if let Err(error) = self.snapshot_writer.await {
+            tracing::error!(%error, "presence was not written down");
+        }
+        self.surface.cancel();
+        self.http.stopped().await;
+        if let Err(error) = self.ledger.close().await {
+            tracing::error!(%error, "the ledger did not close cleanly");
+        }
+        self.registrations.stop();
+        tracing::info!("stopped");
+    }
+}

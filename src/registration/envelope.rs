@@ -157,7 +157,6 @@ pub(super) fn write_secret_file(path: &Path, text: &str) -> Result<(), StartErro
     write().map_err(|source| StartError::File { path: path.into(), source })
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -52,14 +52,14 @@ impl Metrics {
         self.codebook_bytes.set(built.book.bytes() as f64);
         self.codebook_build.record(took_ms as f64 / 1000.0);
     }
+}
 
-    /// Passes the outcome of a phone's call on, and counts a refusal by its reason. Rare enough for a look-up.
-    pub(super) fn phone_call<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
-        if let Err(refusal) = &outcome {
-            counter!("forecourt_registration_phone_refusals_total", "reason" => reason(refusal)).increment(1);
-        }
-        outcome
+/// Passes the outcome of a phone's call on, and counts a refusal by its reason. Rare enough for a look-up.
+pub(super) fn phone_call<T>(outcome: Result<T, Error>) -> Result<T, Error> {
+    if let Err(refusal) = &outcome {
+        counter!("forecourt_registration_phone_refusals_total", "reason" => reason(refusal)).increment(1);
     }
+    outcome
 }
 
 /// The label of a refusal: a closed set, by the kind of answer.
@@ -82,17 +82,29 @@ fn reason(refusal: &Error) -> &'static str {
 }
 
 fn describe() {
-    describe_counter!("forecourt_registration_near_hits_total", "Look-ups of a registration that the near cache answered");
-    describe_counter!("forecourt_registration_near_misses_total", "Look-ups of a registration that the near cache could not answer");
+    describe_counter!(
+        "forecourt_registration_near_hits_total",
+        "Look-ups of a registration that the near cache answered"
+    );
+    describe_counter!(
+        "forecourt_registration_near_misses_total",
+        "Look-ups of a registration that the near cache could not answer"
+    );
     describe_gauge!("forecourt_registration_near_entries", "Registrations in the near cache");
-    describe_counter!("forecourt_registration_clock_hearings_dropped_total", "Hearings not learned from because the queue was full");
+    describe_counter!(
+        "forecourt_registration_clock_hearings_dropped_total",
+        "Hearings not learned from because the queue was full"
+    );
     describe_counter!("forecourt_registration_clocks_learned_total", "Corrections of a dongle's learned clock");
     describe_counter!("forecourt_registration_bindings_changed_total", "Changes of bindings that took effect");
     describe_counter!("forecourt_registration_couplings_total", "Bindings made by coupling");
     describe_counter!("forecourt_registration_phone_refusals_total", "Calls of phones refused, by reason");
     describe_counter!("forecourt_registration_import_rows_total", "Imported rows, by outcome");
     describe_counter!("forecourt_registration_codebook_builds_total", "Codebooks built");
-    describe_counter!("forecourt_registration_codebook_duplicates_total", "Dongles left out of a codebook because another one has their code");
+    describe_counter!(
+        "forecourt_registration_codebook_duplicates_total",
+        "Dongles left out of a codebook because another one has their code"
+    );
     describe_gauge!("forecourt_registration_codebook_dongles", "Dongles in the codebook");
     describe_gauge!("forecourt_registration_codebook_bytes", Unit::Bytes, "Memory of the codebook");
     describe_histogram!("forecourt_registration_codebook_build_seconds", Unit::Seconds, "Time to build a codebook");

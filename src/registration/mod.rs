@@ -18,6 +18,7 @@
 
 mod binding;
 mod coupling;
+mod effects;
 pub mod envelope;
 mod error;
 mod fleet;
@@ -29,6 +30,8 @@ mod phone;
 mod registrations;
 mod roller;
 mod stations;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod truth;
 mod vehicle;
@@ -37,9 +40,7 @@ pub use binding::{BindingStatus, Change, Registration};
 pub use coupling::{Claim, Claimed, CouplingProof, claim_message};
 pub use envelope::KekHex;
 pub use error::{Error, StartError, Unavailable};
-pub use import::{
-    ImportError, ImportReport, Progress, REFUSALS_MAX, Refusal, import_devices, import_stations,
-};
+pub use import::{ImportError, ImportReport, Progress, REFUSALS_MAX, Refusal, import_devices, import_stations};
 pub use nonces::{IssuedNonce, Purpose};
 pub use phone::{ClockProof, PhoneTokenRequest, PresenceProof, phone_token_message};
 pub use registrations::{Coupled, Registrations};

@@ -100,7 +100,8 @@ impl Near {
         ring.push_back(newcomer);
         while ring.len() > self.entries_max {
             let Some(oldest) = ring.pop_front() else { return };
-            let was_asked = self.entries.get(&oldest).is_some_and(|entry| entry.was_asked.swap(false, Ordering::Relaxed));
+            let was_asked =
+                self.entries.get(&oldest).is_some_and(|entry| entry.was_asked.swap(false, Ordering::Relaxed));
             if was_asked {
                 ring.push_back(oldest);
             } else {

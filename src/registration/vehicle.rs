@@ -86,7 +86,8 @@ fn has_card_run(text: &str, joins_groups: bool) -> bool {
 /// The Luhn check of ISO/IEC 7812-1: from the right, every second digit is doubled and its own digits are summed.
 fn is_card_number(digits: &[u8]) -> bool {
     let doubled = |digit: u8| if digit > 4 { 2 * digit - 9 } else { 2 * digit };
-    let sum = digits.iter().rev().enumerate().map(|(at, &digit)| u32::from(if at % 2 == 1 { doubled(digit) } else { digit }));
+    let sum =
+        digits.iter().rev().enumerate().map(|(at, &digit)| u32::from(if at % 2 == 1 { doubled(digit) } else { digit }));
     CARD_DIGITS.contains(&digits.len()) && sum.sum::<u32>().is_multiple_of(10)
 }
 

@@ -323,23 +323,19 @@ impl StationActor {
         }))
     }
 
-    /// Before the first message: where the station is, and which of its vehicles are in a session.
-    fn begin(&self, ctx: &mut Context<Self>) {
-        let (registrations, sessions) = (self.stations.registrations().clone(), self.stations.sessions().clone());
-        let (station, recipient) = (self.station, ctx.address().recipient());
-        let facts =
-            async move { (registrations.station(station).await, sessions.attach_station(station, recipient).await) };
-        ctx.wait(facts.into_actor(self).map(|(station, open), actor, ctx| {
-            if let Ok(Some(station)) = station {
-                actor.place = station.lat.zip(station.lon);
-            }
-            match open {
-                Ok(open) => open.iter().for_each(|view| actor.pin(view.device, view.id)),
-                Err(error) => {
-                    // Without its open sessions it would give a vehicle away twice: begin again from the directory.
-                    tracing::error!(station = %actor.station, %error, "open sessions cannot be asked for");
-                    ctx.stop();
-                }
+    /// Before the first message: which of the station's vehicles are in a session.
+    fn begin(&mut self, ctx: &mut Context<Self>) {
+        let station = self.stations.registrations().station(self.station);
+        self.place = station.and_then(|station| station.lat.zip(station.lon));
+        let (sessions, station, recipient) =
+            (self.stations.sessions().clone(), self.station, ctx.address().recipient());
+        let open = async move { sessions.attach_station(station, recipient).await };
+        ctx.wait(open.into_actor(self).map(|open, actor, ctx| match open {
+            Ok(open) => open.iter().for_each(|view| actor.follow(view)),
+            Err(error) => {
+                // Without its open sessions it would give a vehicle away twice: the directory starts another.
+                tracing::error!(station = %actor.station, %error, "open sessions cannot be asked for");
+                ctx.stop();
             }
         }));
     }

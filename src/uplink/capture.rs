@@ -1,12 +1,15 @@
 //! A recorded log as what one receiver heard: codes with RSSI and time, and a tally of everything else.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use super::{
     advertising::{advertisements, service_code},
     btsnoop::{self, BtsnoopError},
 };
-use crate::engine::{code::Code, time::UnixMs};
+use crate::engine::{code::Code, id::ReceiverId, limits::RECEIVERS_MAX, time::UnixMs};
 
 /// A log is read whole: a day of a busy receiver is 300 MB.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -95,6 +98,48 @@ impl Capture {
     }
 }
 
+/// A log, and the receiver that it stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    pub receiver: ReceiverId,
+    pub path: PathBuf,
+}
+
+/// What one receiver heard once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    pub receiver: ReceiverId,
+    pub frame: Frame,
+}
+
+/// Reads all logs and merges them by time.
+pub fn merge(sources: &[Source], uuid: u16) -> Result<(Vec<Heard>, Tally), CaptureError> {
+    let (mut heard, mut tally) = (Vec::new(), Tally::default());
+    for source in sources {
+        let capture = Capture::read(&source.path, uuid)?;
+        tally += capture.tally;
+        heard.extend(capture.frames.into_iter().map(|frame| Heard { receiver: source.receiver, frame }));
+    }
+    heard.sort_by_key(|heard| heard.frame.at);
+    Ok((heard, tally))
+}
+
+/// `N=FILE`.
+pub fn parse_source(text: &str) -> Result<Source, String> {
+    let (receiver, path) = text.split_once('=').ok_or_else(|| format!("{text:?} is not N=FILE"))?;
+    if path.is_empty() {
+        return Err(format!("{text:?} names no file"));
+    }
+    Ok(Source { receiver: parse_receiver(receiver)?, path: path.into() })
+}
+
+/// A receiver's number within its bound.
+pub fn parse_receiver(text: &str) -> Result<ReceiverId, String> {
+    let receiver: ReceiverId = text.parse().map_err(|error| format!("{error}"))?;
+    let known = usize::from(receiver.0) < RECEIVERS_MAX;
+    known.then_some(receiver).ok_or_else(|| format!("a receiver's number is at most {}", RECEIVERS_MAX - 1))
+}
+
 /// A 16-bit service UUID as people write it: `fd6f`, `0xFD6F`.
 pub fn parse_uuid(text: &str) -> Result<u16, String> {
     let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
@@ -151,6 +196,15 @@ mod tests {
             files(&folder, "btsnoop").iter().flat_map(|path| Capture::read(path, 0xfd6f).unwrap().frames).collect();
         let known = heard.iter().filter(|frame| sent.contains(&hex::encode(frame.code.0))).count();
         assert!(known * 10 > heard.len() * 9, "{known} of {} frames", heard.len());
+    }
+
+    #[test]
+    fn a_source_names_a_receiver_and_a_file() {
+        let source = Source { receiver: ReceiverId(2), path: "a=b.btsnoop".into() };
+        assert_eq!(parse_source("2=a=b.btsnoop"), Ok(source));
+        for wrong in ["a.btsnoop", "2=", "x=a", "32=a", "256=a"] {
+            assert!(parse_source(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

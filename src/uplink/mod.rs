@@ -4,7 +4,7 @@
 //! them until they are acknowledged, [`sender`] holds a connection up, and [`link`] is one connection. What decides
 //! (outbox, backoff, clock) knows no socket and is tested without one.
 //!
-//! [`btsnoop`] and [`advertising`] read recorded Bluetooth logs; [`receiver`] plays one as a live receiver, and
+//! [`capture`] reads recorded Bluetooth logs; [`receiver`] plays one as a live receiver, and
 //! [`replay`] runs the engine over some without any network.
 
 pub mod advertising;
@@ -17,6 +17,7 @@ mod identity;
 mod link;
 mod outbox;
 pub mod receiver;
+pub mod replay;
 mod sender;
 
 use std::{
@@ -209,6 +210,11 @@ impl UplinkHandle {
     /// The slot length that the server told at its last welcome.
     pub fn slot_seconds(&self) -> Option<u16> {
         self.shared.state().slot_seconds
+    }
+
+    /// Why the last connection ended; `None` while the first one holds.
+    pub fn last_end(&self) -> Option<Ended> {
+        self.shared.state().last_end.clone()
     }
 
     /// Sends what is left and waits for its acknowledgement, but no longer than `within`.

@@ -35,6 +35,7 @@ pub(super) struct State {
     pub(super) batches_sent: u64,
     pub(super) bytes_sent: u64,
     pub(super) slot_seconds: Option<u16>,
+    pub(super) last_end: Option<Ended>,
     connected: bool,
     connects: u64,
     replaced: u64,
@@ -57,6 +58,7 @@ impl State {
             batches_sent: 0,
             bytes_sent: 0,
             slot_seconds: None,
+            last_end: None,
             connected: false,
             connects: 0,
             replaced: 0,
@@ -76,6 +78,7 @@ impl State {
 
     pub(super) fn disconnected(&mut self, ended: &Ended) {
         self.connected = false;
+        self.last_end = Some(ended.clone());
         match ended {
             Ended::Replaced => self.replaced += 1,
             Ended::Refused(_) => self.refused += 1,

@@ -13,7 +13,8 @@ use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::{Column, Fields, ImportError, ImportReport, Outcome, Progress, import, optional, required};
+use super::rows::{Column, Fields, optional, required};
+use super::{ImportError, ImportReport, Outcome, Progress, import};
 use crate::engine::code::{Code, Secret};
 use crate::engine::id::{BindingId, DeviceId};
 use crate::engine::proof::ProofKey;
@@ -167,7 +168,9 @@ impl Row {
                 return refused("the plate is bound to another dongle");
             }
             let is_revoked = current.as_ref().is_some_and(|binding| {
-                !binding.status.is_live() && binding.plate == vehicle.plate && replaces(vehicle.phone, binding.phone).is_none()
+                !binding.status.is_live()
+                    && binding.plate == vehicle.plate
+                    && replaces(vehicle.phone, binding.phone).is_none()
             });
             if is_revoked {
                 return refused("the binding was revoked, and an import does not undo that");
@@ -310,7 +313,8 @@ fn parse_secret(fields: &Fields<'_>, slot: SlotLength) -> Result<(Secret, Option
 }
 
 fn parse_exponent(scheme: &str, slot: SlotLength) -> Result<u8, String> {
-    let rest = scheme.strip_prefix("eddystone-eid").ok_or("scheme is one of hmac, eddystone-eid, eddystone-eid/K, fixed")?;
+    let rest =
+        scheme.strip_prefix("eddystone-eid").ok_or("scheme is one of hmac, eddystone-eid, eddystone-eid/K, fixed")?;
     let exponent = match rest.strip_prefix('/') {
         None if rest.is_empty() => EID_EXPONENT_DEFAULT,
         Some(digits) => digits.parse().map_err(|_| "the K of eddystone-eid/K is not a number")?,

@@ -9,7 +9,8 @@ use crate::engine::time::UnixMs;
 use crate::registration::binding::{BindingStatus, Registration};
 use crate::registration::vehicle::Vehicle;
 
-const SELECT: &str = "SELECT b.id, b.device_id, b.epoch, b.plate, b.fuel, b.phone_key, b.status, d.proof_key IS NOT NULL
+const SELECT: &str =
+    "SELECT b.id, b.device_id, b.epoch, b.plate, b.fuel, b.phone_key, b.status, d.proof_key IS NOT NULL
     FROM bindings b JOIN devices d ON d.device_id = b.device_id";
 
 /// The live binding of a dongle, else its last one. Epochs only grow, so it is the one with the highest.
@@ -22,7 +23,10 @@ pub(in crate::registration) fn binding_by_id(db: &Connection, id: BindingId) -> 
 }
 
 /// Which dongle holds the plate now.
-pub(in crate::registration) fn live_binding_of_plate(db: &Connection, plate: &Plate) -> rusqlite::Result<Option<DeviceId>> {
+pub(in crate::registration) fn live_binding_of_plate(
+    db: &Connection,
+    plate: &Plate,
+) -> rusqlite::Result<Option<DeviceId>> {
     db.prepare_cached("SELECT device_id FROM bindings WHERE plate = ?1 AND status <> 'revoked'")?
         .query_row([plate.as_str()], |row| device_id(row, 0))
         .optional()

@@ -47,7 +47,10 @@ pub(in crate::registration) fn mark_owner(db: &Connection, mark: &[u8; 16]) -> r
 }
 
 /// Whose activation code has this hash.
-pub(in crate::registration) fn activation_owner(db: &Connection, hash: &[u8; 32]) -> rusqlite::Result<Option<DeviceId>> {
+pub(in crate::registration) fn activation_owner(
+    db: &Connection,
+    hash: &[u8; 32],
+) -> rusqlite::Result<Option<DeviceId>> {
     owner(db, "SELECT device_id FROM devices WHERE activation_hash = ?1", hash)
 }
 
@@ -93,7 +96,11 @@ pub(in crate::registration) fn set_proof_key(
         .map(drop)
 }
 
-pub(in crate::registration) fn set_activation(db: &Connection, device: DeviceId, hash: &[u8; 32]) -> rusqlite::Result<()> {
+pub(in crate::registration) fn set_activation(
+    db: &Connection,
+    device: DeviceId,
+    hash: &[u8; 32],
+) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE devices SET activation_hash = ?2 WHERE device_id = ?1")?
         .execute(params![device.0 as i64, hash])
         .map(drop)
@@ -112,7 +119,11 @@ pub(in crate::registration) fn proof_key(
     Ok(sealed.flatten().and_then(|sealed| open_proof_key(envelope, device, &sealed)))
 }
 
-pub(in crate::registration) fn open_proof_key(envelope: &Envelope, device: DeviceId, sealed: &[u8]) -> Option<ProofKey> {
+pub(in crate::registration) fn open_proof_key(
+    envelope: &Envelope,
+    device: DeviceId,
+    sealed: &[u8],
+) -> Option<ProofKey> {
     let Ok(key) = envelope.open(device, Purpose::Proof, sealed) else {
         tracing::error!(%device, "the proof key of a dongle does not open");
         return None;
@@ -152,7 +163,8 @@ pub(in crate::registration) fn each_live(
     envelope: &Envelope,
     mut take: impl FnMut(Dongle),
 ) -> rusqlite::Result<()> {
-    let sql = format!("SELECT d.device_id, d.scheme, d.exponent, d.secret, d.clock_offset_ms {LIVE} ORDER BY d.device_id");
+    let sql =
+        format!("SELECT d.device_id, d.scheme, d.exponent, d.secret, d.clock_offset_ms {LIVE} ORDER BY d.device_id");
     let mut select = db.prepare_cached(&sql)?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {

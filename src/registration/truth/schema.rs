@@ -105,7 +105,9 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StartError> {
     }
     let mut db = Connection::open(path)?;
     // 16 MiB of pages: the upper levels of every index at ten million dongles.
-    db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -16384")?;
+    db.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -16384",
+    )?;
     assert_pragma(&db, "journal_mode", "wal")?;
     assert_pragma(&db, "synchronous", "2")?;
     assert_pragma(&db, "foreign_keys", "1")?;

@@ -57,7 +57,9 @@ fn commit(db: &Connection, group: Vec<Job>) {
     let committed = begun.and_then(|()| db.execute_batch("COMMIT"));
     if let Err(error) = &committed {
         tracing::error!(%error, "registrations.db refused a commit");
-        if open.is_some() && let Err(error) = db.execute_batch("ROLLBACK") {
+        if open.is_some()
+            && let Err(error) = db.execute_batch("ROLLBACK")
+        {
             tracing::error!(%error, "registrations.db refused a rollback");
         }
     }

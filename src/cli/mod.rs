@@ -1,0 +1,191 @@
+//! What the command line says, and which part does it.
+
+mod doctor;
+mod import;
+mod serve;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use forecourt::{
+    app::{FolderError, StartError},
+    config::{ConfigError, DEFAULT_TOML, Settings},
+    engine::id::StationId,
+    ingest::pki,
+    telemetry::{self, TelemetryError},
+    uplink::{receiver, replay},
+};
+
+/// Presence-and-payment backend of a fuel chain.
+///
+/// Without a command it serves: everything embedded, on loopback, in the folder ./forecourt-data.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    /// Settings that override the defaults (see `forecourt config default`).
+    #[arg(long, global = true, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed, for the reason on standard error
+  2  the command line does not read
+  3  the settings do not hold
+  4  another engine owns the data folder
+  5  an import refused some lines; the others are in
+
+Settings: every key of `forecourt config default` can also be given in the environment, as
+FORECOURT_<SECTION>_<KEY>, for example FORECOURT_HTTP_LISTEN=127.0.0.1:8080.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the engine until SIGTERM or Ctrl-C, then drain.
+    Serve {
+        /// Only say whether the settings hold and the data folder is free.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Play recorded Bluetooth logs as a station's live receivers.
+    Receiver(receiver::Args),
+    /// Run the engine offline over recorded Bluetooth logs and print every presence change.
+    Replay(replay::Args),
+    /// Take stations or devices from a CSV file into the running engine, or into its folder when none runs.
+    Import {
+        what: Importable,
+        /// Columns of stations: station_id,name,brand,lat,lon,pumps. Columns of devices:
+        /// device_id,scheme,key_hex,proof_key_hex,plate,fuel,phone_key_hex,payment_means[,activation_code]; from
+        /// proof_key_hex on a column may be absent or empty. Several payment means are separated by ';'.
+        #[arg(value_name = "FILE.csv")]
+        file: PathBuf,
+    },
+    /// Print settings.
+    Config { which: Printable },
+    /// Check this machine and the data folder, and say how to mend what is wrong.
+    Doctor,
+    /// Make the development authority, the server's certificate, and those of stations.
+    Pki {
+        /// A station to make a certificate for; once for each.
+        #[arg(long = "station", value_name = "S")]
+        stations: Vec<StationId>,
+    },
+    /// Print what was built.
+    Version {
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Importable {
+    Stations,
+    Devices,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Printable {
+    /// Every knob with its meaning, unit and default.
+    Default,
+    /// What holds here, after the file and the environment.
+    Print,
+}
+
+/// Why a command failed, for the person at the terminal.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Settings(#[from] ConfigError),
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(transparent)]
+    Receiver(#[from] receiver::Error),
+    #[error(transparent)]
+    Replay(#[from] replay::Error),
+    #[error(transparent)]
+    Import(#[from] import::Error),
+    #[error(transparent)]
+    Pki(#[from] pki::PkiError),
+    #[error("{0} of the checks failed")]
+    Unwell(usize),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl Failure {
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Failure::Settings(_) | Failure::Telemetry(TelemetryError::Filter(_)) => 3,
+            Failure::Folder(FolderError::InUse(_)) | Failure::Start(StartError::Folder(FolderError::InUse(_))) => 4,
+            Failure::Import(import::Error::Refused { .. }) => 5,
+            _ => 1,
+        })
+    }
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    let settings = Settings::load(arguments.config.as_deref(), std::env::vars())?;
+    match arguments.command.unwrap_or(Command::Serve { check: false }) {
+        Command::Serve { check: true } => serve::check(&settings),
+        Command::Serve { check: false } => serve::run(settings),
+        Command::Receiver(args) => {
+            telemetry::log(&settings.log)?;
+            let data: &Path = &settings.engine.data;
+            if args.pki.is_none() {
+                pki::issue_station(data, args.station)?;
+            }
+            let pki = pki::folder(data);
+            block_on(async { Ok(receiver::run(&args, &pki).await?) })
+        }
+        Command::Replay(args) => Ok(replay::run(&args)?),
+        Command::Import { what, file } => import::run(settings, what, &file),
+        Command::Config { which: Printable::Default } => {
+            print!("{DEFAULT_TOML}");
+            Ok(())
+        }
+        Command::Config { which: Printable::Print } => {
+            print!("{}", toml::to_string(&settings).expect("settings were read from TOML"));
+            Ok(())
+        }
+        Command::Doctor => doctor::run(&settings),
+        Command::Pki { stations } => make_certificates(&settings, &stations),
+        Command::Version { json } => {
+            print_version(json);
+            Ok(())
+        }
+    }
+}
+
+fn make_certificates(settings: &Settings, stations: &[StationId]) -> Result<(), Failure> {
+    let folder: &Path = &settings.engine.data;
+    let server = pki::ensure(folder, &settings.ingest.names)?;
+    println!("server: {}", server.certificate.display());
+    for station in stations {
+        let issued = pki::issue_station(folder, *station)?;
+        println!("station {station}: {} {}", issued.certificate.display(), issued.key.display());
+    }
+    Ok(())
+}
+
+fn print_version(json: bool) {
+    let build = telemetry::build();
+    if json {
+        println!("{}", serde_json::to_string(&build).expect("a build is plain text"));
+    } else {
+        println!("forecourt {} ({}, {}, SQLite {})", build.version, build.profile, build.target, build.sqlite);
+    }
+}
+
+/// Runs a command that needs a runtime and no actors.
+fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+}
