@@ -68,8 +68,7 @@ struct Claiming {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct Claimed {
     /// Names the coupling in the path of its proof.
-    #[schema(value_type = String)]
-    coupling: Hex<16>,
+    coupling: CouplingId,
     device: DeviceId,
     #[schema(value_type = String)]
     nonce: Hex<32>,
@@ -93,7 +92,7 @@ async fn claim(
     };
     let claimed = shared.surface.registrations.claim(claim).await?;
     let claimed = Claimed {
-        coupling: Hex(claimed.coupling.0),
+        coupling: claimed.coupling,
         device: claimed.device,
         nonce: Hex(claimed.nonce),
         expires_at: claimed.expires,
@@ -126,14 +125,14 @@ struct Coupled {
 
 /// Proves that the phone has the dongle at hand, and so binds them.
 #[utoipa::path(post, path = "/v1/couplings/{coupling}/proof", tag = "phone", request_body = Proof,
-    params(("coupling" = String, Path, description = "32 hexadecimal digits, from the claim.")),
+    params(("coupling" = CouplingId, Path, description = "32 hexadecimal digits, from the claim.")),
     responses((status = 201, body = Coupled), CouplingProblems))]
 async fn prove_coupling(
     State(shared): State<Shared>,
-    Named(coupling): Named<Hex<16>>,
+    Named(coupling): Named<CouplingId>,
     Body(proof): Body<Proof>,
 ) -> Result<(StatusCode, Json<Coupled>), Problem> {
-    let proof = CouplingProof { coupling: CouplingId(coupling.0), mac: proof.mac.0, signature: proof.signature.0 };
+    let proof = CouplingProof { coupling, mac: proof.mac.0, signature: proof.signature.0 };
     let coupled = shared.surface.registrations.prove(proof).await?;
     let coupled = Coupled {
         binding: coupled.registration.binding,
@@ -292,7 +291,7 @@ async fn prove_presence(
     let proof =
         PresenceProof { binding, nonce: proving.nonce.0, station, mac: proving.mac.0, signature: proving.signature.0 };
     let registration = shared.surface.registrations.phone_presence(proof).await?;
-    shared.surface.stations.presence_proven(station, registration.device).await?;
+    shared.surface.stations.presence_proven(station, registration.device);
     Ok(StatusCode::NO_CONTENT)
 }
 
