@@ -113,7 +113,7 @@ pub struct App {
     ingest: Ingest,
     snapshot_writer: tokio::task::JoinHandle<()>,
     http: Http,
-    serving: Part,
+    readiness: Readiness,
     sessions: Sessions,
     ledger: Ledger,
     registrations: Registrations,
@@ -125,8 +125,7 @@ impl App {
     pub async fn start(settings: Settings) -> Result<App, StartError> {
         let folder = DataFolder::take(&settings.engine.data)?;
         let slot = settings.slot_length();
-        let readiness = Readiness::default();
-        let serving = readiness.part("engine");
+        let readiness = Readiness::new();
         let recorder = telemetry::recorder();
         let [uplinks, snapshots, surface_end] = std::array::from_fn(|_| CancellationToken::new());
 
@@ -134,8 +133,7 @@ impl App {
         let ledger = Ledger::open(&settings.ledger, folder.path())?;
         let payments = Payments::start(&settings.payment, folder.path(), ledger.clone(), &Arbiter::current())?;
         let sessions =
-            Sessions::start(&settings.session, ledger.clone(), payments, registrations.clone(), &Arbiter::current())
-                .await?;
+            Sessions::start(&settings.session, ledger.clone(), payments, registrations.clone(), &Arbiter::current())?;
         let snapshot = folder.path().join(SNAPSHOT_FILE);
         let stations = Stations::start(settings.station, registrations.clone(), sessions.clone(), snapshot);
         let snapshot_writer = tokio::spawn(stations.clone().keep_snapshots(snapshots.clone()));
@@ -144,7 +142,7 @@ impl App {
             registrations: registrations.clone(),
             sessions: sessions.clone(),
             prometheus: Arc::new(move || recorder.render()),
-            readiness,
+            readiness: readiness.clone(),
         };
         let http = http::start(&settings.http, surface, surface_end.clone())?;
         let ingest = ingest::start(settings.ingest, stations, folder.path(), slot, uplinks.clone())?;
@@ -152,7 +150,7 @@ impl App {
         let addresses =
             Addresses { ingest: ingest.local_addr(), http: http.local_addr(), metrics: http.metrics_addr() };
         addresses.write(folder.path())?;
-        serving.ready();
+        readiness.set_ready(Part::Engine);
         tracing::info!(uplinks = %addresses.ingest, http = %addresses.http, metrics = %addresses.metrics, "serving");
         Ok(App {
             addresses,
@@ -162,7 +160,7 @@ impl App {
             ingest,
             snapshot_writer,
             http,
-            serving,
+            readiness,
             sessions,
             ledger,
             registrations,
@@ -185,7 +183,7 @@ impl App {
     /// Drains: readiness off, uplinks told, presence written down, requests answered, ledger closed.
     pub async fn stop(self) {
         tracing::info!("draining");
-        self.serving.not_ready("draining");
+        self.readiness.set_unready(Part::Engine, "draining");
         self.uplinks.cancel();
         self.ingest.stopped().await;
         self.snapshots.cancel();

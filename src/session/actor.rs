@@ -311,11 +311,13 @@ impl Actor for SessionDesk {
         context.add_stream(BroadcastStream::new(self.registrations.changes()));
         let payments = self.payments.clone();
         let (reports, unsettled) = (context.address().recipient(), self.desk.unsettled());
-        context.spawn(async move { payments.attach(reports, unsettled).await }.into_actor(self).map(|attached, _, _| {
-            if let Err(error) = attached {
-                tracing::error!(%error, "payments cannot be attached");
-            }
-        }));
+        context.spawn(async move { payments.attach(reports, unsettled).await }.into_actor(self).map(
+            |attached, _, _| {
+                if let Err(error) = attached {
+                    tracing::error!(%error, "payments cannot be attached");
+                }
+            },
+        ));
         context.run_interval(HOUSEKEEPING, |actor, _| {
             actor.desk.evict(now());
             actor.watchers.sweep();

@@ -35,8 +35,8 @@ use crate::{
     payment::Payments,
     registration::Registrations,
 };
-pub use actor::StartError;
 use actor::SessionDesk;
+pub use actor::StartError;
 use desk::Desk;
 use messages::{AttachStation, Give, OpenSession, Repeated, See, SeeReceipt, SetPrices, Summarise, WatchPhone};
 use prices::PricesSet;
