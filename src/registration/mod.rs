@@ -18,6 +18,7 @@
 
 mod binding;
 mod coupling;
+mod effects;
 pub mod envelope;
 mod error;
 mod fleet;
@@ -29,6 +30,8 @@ mod phone;
 mod registrations;
 mod roller;
 mod stations;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod truth;
 mod vehicle;
