@@ -5,7 +5,9 @@ use std::{
     time::Duration,
 };
 
-use axum::{Json, Router, body::Bytes, extract::State, http::StatusCode, http::header, response::IntoResponse, routing::get};
+use axum::{
+    Json, Router, body::Bytes, extract::State, http::StatusCode, http::header, response::IntoResponse, routing::get,
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{

@@ -288,13 +288,8 @@ async fn prove_presence(
     Body(proving): Body<ProvingPresence>,
 ) -> Result<StatusCode, Problem> {
     let station = proving.station;
-    let proof = PresenceProof {
-        binding,
-        nonce: proving.nonce.0,
-        station,
-        mac: proving.mac.0,
-        signature: proving.signature.0,
-    };
+    let proof =
+        PresenceProof { binding, nonce: proving.nonce.0, station, mac: proving.mac.0, signature: proving.signature.0 };
     let registration = shared.surface.registrations.phone_presence(proof).await?;
     shared.surface.stations.presence_proven(station, registration.device);
     Ok(StatusCode::NO_CONTENT)

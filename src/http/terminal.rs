@@ -182,11 +182,7 @@ async fn set_prices(
     security(("terminal" = []), ("phone" = []), ("operator" = [])),
     responses((status = 200, body = SessionView), (status = 202, body = SessionView,
     description = "The payment has no clear outcome yet."), ReadProblems))]
-async fn view(
-    State(shared): State<Shared>,
-    Caller(by): Caller,
-    Named(session): Named<SessionId>,
-) -> SessionAnswer {
+async fn view(State(shared): State<Shared>, Caller(by): Caller, Named(session): Named<SessionId>) -> SessionAnswer {
     Ok(answer(by, shared.surface.sessions.view(session, by).await?))
 }
 
