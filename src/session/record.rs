@@ -4,7 +4,7 @@ use super::{Error, Request};
 use crate::{
     engine::{
         id::SessionId,
-        session::{Event, Moment, Opening, Session},
+        session::{Effects, Event, Moment, Opening, Session},
     },
     ledger::{self, Entry, Kind},
 };
@@ -124,10 +124,10 @@ pub(super) fn replay(
     event: Event,
     request: Option<Request>,
     moment: Moment,
-) -> Result<(), Unreadable> {
-    state.on_event(event.clone(), moment).map_err(|_| Unreadable::Contradiction(session))?;
+) -> Result<Effects, Unreadable> {
+    let effects = state.on_event(event.clone(), moment).map_err(|_| Unreadable::Contradiction(session))?;
     if let Some(request) = request {
         requests.push(request, Answered::of(&event, state));
     }
-    Ok(())
+    Ok(effects)
 }
