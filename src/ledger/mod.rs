@@ -114,9 +114,7 @@ impl Ledger {
     /// The entries of one subject in order.
     pub async fn of(&self, kind: Kind, subject: Vec<u8>) -> Result<Vec<Entry>, LedgerError> {
         let ledger = self.clone();
-        tokio::task::spawn_blocking(move || ledger.read(kind, &subject))
-            .await
-            .unwrap_or(Err(LedgerError::Closed))
+        tokio::task::spawn_blocking(move || ledger.read(kind, &subject)).await.unwrap_or(Err(LedgerError::Closed))
     }
 
     /// As [`of`](Ledger::of), and blocks; made for the start. Not from within a replay.

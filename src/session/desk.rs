@@ -254,7 +254,9 @@ impl Desk {
     /// Instructions without an outcome, and whether their session still wants them.
     pub(super) fn unsettled(&self) -> Vec<(Instruction, bool)> {
         let sessions = self.slots.values().map(|slot| &slot.session);
-        sessions.flat_map(|session| session.pending().map(|pending| (pending.clone(), session.wants(pending)))).collect()
+        sessions
+            .flat_map(|session| session.pending().map(|pending| (pending.clone(), session.wants(pending))))
+            .collect()
     }
 
     /// Whether an instruction still has no outcome, and if so whether it is wanted.

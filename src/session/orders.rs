@@ -51,7 +51,13 @@ pub(super) fn event_of(
         Command::Reserve { pump, preset, hold, quote } => {
             let currency = preset.map(|preset| preset.currency);
             let agrees = quote.is_none_or(|quote| {
-                prices.agrees(station, &quote.grade, quote.unit_price_milli, currency, crate::engine::time::UnixMs(u64::MAX))
+                prices.agrees(
+                    station,
+                    &quote.grade,
+                    quote.unit_price_milli,
+                    currency,
+                    crate::engine::time::UnixMs(u64::MAX),
+                )
             });
             if !agrees {
                 return Err(Error::PriceChanged);
@@ -72,9 +78,7 @@ pub(super) fn event_of(
         Command::Cleared => Event::SiteCleared,
         Command::Notice => Event::PhoneNoticed,
         Command::Reject => Event::DriverRejected,
-        Command::Prove { mac, signature } => {
-            proof_event(session, &mac, &signature, witness.ok_or(Error::Unavailable)?)
-        }
+        Command::Prove { mac, signature } => proof_event(session, &mac, &signature, witness.ok_or(Error::Unavailable)?),
         Command::Refund { amount } => Event::RefundOrdered { amount },
         Command::Settle => Event::SettledInBatch,
         Command::HandOver => Event::HandedOver,
