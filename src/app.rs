@@ -21,7 +21,7 @@ use crate::{
     ingest::{self, Ingest},
     ledger::{self, Ledger},
     payment::{self, Payments},
-    registration::{self, Registrations, Token},
+    registration::{self, Registrations},
     session::{self, Sessions},
     station::Stations,
     telemetry,
@@ -107,14 +107,13 @@ impl Addresses {
 /// The running engine.
 pub struct App {
     addresses: Addresses,
-    operator_token: Token,
     uplinks: CancellationToken,
     snapshots: CancellationToken,
     surface: CancellationToken,
     ingest: Ingest,
     snapshot_writer: tokio::task::JoinHandle<()>,
     http: Http,
-    readiness: Readiness,
+    serving: Part,
     sessions: Sessions,
     ledger: Ledger,
     registrations: Registrations,
@@ -126,12 +125,12 @@ impl App {
     pub async fn start(settings: Settings) -> Result<App, StartError> {
         let folder = DataFolder::take(&settings.engine.data)?;
         let slot = settings.slot_length();
-        let readiness = Readiness::new();
+        let readiness = Readiness::default();
+        let serving = readiness.part("engine");
         let recorder = telemetry::recorder();
         let [uplinks, snapshots, surface_end] = std::array::from_fn(|_| CancellationToken::new());
 
         let registrations = Registrations::start(settings.registration, folder.path(), slot)?;
-        let operator_token = registrations.ensure_operator_token(folder.path())?;
         let ledger = Ledger::open(&settings.ledger, folder.path())?;
         let payments = Payments::start(&settings.payment, folder.path(), ledger.clone(), &Arbiter::current())?;
         let sessions =
@@ -145,7 +144,7 @@ impl App {
             registrations: registrations.clone(),
             sessions: sessions.clone(),
             prometheus: Arc::new(move || recorder.render()),
-            readiness: readiness.clone(),
+            readiness,
         };
         let http = http::start(&settings.http, surface, surface_end.clone())?;
         let ingest = ingest::start(settings.ingest, stations, folder.path(), slot, uplinks.clone())?;
@@ -153,18 +152,17 @@ impl App {
         let addresses =
             Addresses { ingest: ingest.local_addr(), http: http.local_addr(), metrics: http.metrics_addr() };
         addresses.write(folder.path())?;
-        readiness.set_ready(Part::Engine);
+        serving.ready();
         tracing::info!(uplinks = %addresses.ingest, http = %addresses.http, metrics = %addresses.metrics, "serving");
         Ok(App {
             addresses,
-            operator_token,
             uplinks,
             snapshots,
             surface: surface_end,
             ingest,
             snapshot_writer,
             http,
-            readiness,
+            serving,
             sessions,
             ledger,
             registrations,
@@ -180,10 +178,6 @@ impl App {
         self.folder.path()
     }
 
-    pub fn operator_token(&self) -> &Token {
-        &self.operator_token
-    }
-
     pub fn sessions(&self) -> &Sessions {
         &self.sessions
     }
@@ -191,7 +185,7 @@ impl App {
     /// Drains: readiness off, uplinks told, presence written down, requests answered, ledger closed.
     pub async fn stop(self) {
         tracing::info!("draining");
-        self.readiness.set_unready(Part::Engine, "draining");
+        self.serving.not_ready("draining");
         self.uplinks.cancel();
         self.ingest.stopped().await;
         self.snapshots.cancel();

@@ -1,11 +1,22 @@
 //! What anybody may ask: whether the engine lives, whether it is ready, and how to speak to it.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use axum::{Json, Router, body::Bytes, extract::State, http::StatusCode, http::header, response::IntoResponse, routing::get};
+use axum::{
+    Json, Router, body::Bytes, extract::State, http::StatusCode, http::header, response::IntoResponse, routing::get,
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Shared, readiness::Report};
+use super::{
+    Shared,
+    readiness::{Part, Report},
+};
+
+/// How long a part has to answer a probe; orchestrators give up on one after about as long.
+const PROBE: Duration = Duration::from_secs(1);
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready)).routes(routes!(document))
@@ -21,7 +32,13 @@ async fn live() -> StatusCode {
 #[utoipa::path(get, path = "/health/ready", tag = "open",
     responses((status = 200, body = Report), (status = 503, body = Report)))]
 async fn ready(State(shared): State<Shared>) -> (StatusCode, Json<Report>) {
-    let report = shared.surface.readiness.report();
+    let readiness = &shared.surface.readiness;
+    match tokio::time::timeout(PROBE, shared.surface.sessions.summary()).await {
+        Ok(Ok(_)) => readiness.set_ready(Part::Sessions),
+        Ok(Err(error)) => readiness.set_unready(Part::Sessions, error.to_string()),
+        Err(_) => readiness.set_unready(Part::Sessions, "no answer in time"),
+    }
+    let report = readiness.report();
     let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(report))
 }

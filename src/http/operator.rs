@@ -52,8 +52,9 @@ pub(super) fn import_routes() -> OpenApiRouter<Shared> {
 /// All stations.
 #[utoipa::path(get, path = "/v1/stations", tag = "operator", security(("operator" = [])),
     responses((status = 200, body = Vec<Station>), ReadProblems))]
-async fn stations(State(shared): State<Shared>, _: Operator) -> Result<Json<Vec<Station>>, Problem> {
-    Ok(Json(shared.surface.registrations.stations().await?))
+async fn stations(State(shared): State<Shared>, _: Operator) -> Json<Vec<Station>> {
+    let stations = shared.surface.registrations.stations();
+    Json(stations.into_iter().map(Arc::unwrap_or_clone).collect())
 }
 
 #[derive(Debug, Deserialize, utoipa::ToSchema)]

@@ -23,10 +23,10 @@ use super::{
 };
 use crate::{
     engine::{
-        id::{BindingId, DeviceId, SessionId, StationId},
+        id::{BindingId, CouplingId, DeviceId, SessionId, StationId},
         time::UnixMs,
     },
-    registration::{self, Claim, ClockProof, CouplingId, CouplingProof, PhoneTokenRequest, PresenceProof, Purpose},
+    registration::{self, Claim, ClockProof, CouplingProof, PhoneTokenRequest, PresenceProof, Purpose},
     session::{By, Command, Order, Receipt, SessionView, Sessions},
     telemetry,
 };
@@ -68,8 +68,7 @@ struct Claiming {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct Claimed {
     /// Names the coupling in the path of its proof.
-    #[schema(value_type = String)]
-    coupling: Hex<16>,
+    coupling: CouplingId,
     device: DeviceId,
     #[schema(value_type = String)]
     nonce: Hex<32>,
@@ -93,7 +92,7 @@ async fn claim(
     };
     let claimed = shared.surface.registrations.claim(claim).await?;
     let claimed = Claimed {
-        coupling: Hex(claimed.coupling.0),
+        coupling: claimed.coupling,
         device: claimed.device,
         nonce: Hex(claimed.nonce),
         expires_at: claimed.expires,
@@ -126,14 +125,14 @@ struct Coupled {
 
 /// Proves that the phone has the dongle at hand, and so binds them.
 #[utoipa::path(post, path = "/v1/couplings/{coupling}/proof", tag = "phone", request_body = Proof,
-    params(("coupling" = String, Path, description = "32 hexadecimal digits, from the claim.")),
+    params(("coupling" = CouplingId, Path, description = "32 hexadecimal digits, from the claim.")),
     responses((status = 201, body = Coupled), CouplingProblems))]
 async fn prove_coupling(
     State(shared): State<Shared>,
-    Named(coupling): Named<Hex<16>>,
+    Named(coupling): Named<CouplingId>,
     Body(proof): Body<Proof>,
 ) -> Result<(StatusCode, Json<Coupled>), Problem> {
-    let proof = CouplingProof { coupling: CouplingId(coupling.0), mac: proof.mac.0, signature: proof.signature.0 };
+    let proof = CouplingProof { coupling, mac: proof.mac.0, signature: proof.signature.0 };
     let coupled = shared.surface.registrations.prove(proof).await?;
     let coupled = Coupled {
         binding: coupled.registration.binding,
@@ -289,15 +288,10 @@ async fn prove_presence(
     Body(proving): Body<ProvingPresence>,
 ) -> Result<StatusCode, Problem> {
     let station = proving.station;
-    let proof = PresenceProof {
-        binding,
-        nonce: proving.nonce.0,
-        station,
-        mac: proving.mac.0,
-        signature: proving.signature.0,
-    };
+    let proof =
+        PresenceProof { binding, nonce: proving.nonce.0, station, mac: proving.mac.0, signature: proving.signature.0 };
     let registration = shared.surface.registrations.phone_presence(proof).await?;
-    shared.surface.stations.presence_proven(station, registration.device).await?;
+    shared.surface.stations.presence_proven(station, registration.device);
     Ok(StatusCode::NO_CONTENT)
 }
 

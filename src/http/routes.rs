@@ -48,9 +48,8 @@ struct Described;
 pub(super) fn router(config: &Config, shared: Shared) -> Router {
     let timeout = Duration::from_millis(config.request_timeout_ms.into());
     let bounded = |group: OpenApiRouter<Shared>| group.layer(from_fn_with_state(timeout, answer_in_time));
-    let counted = |name: Group, group: OpenApiRouter<Shared>| {
-        group.layer(from_fn_with_state(Requests::new(name), count))
-    };
+    let counted =
+        |name: Group, group: OpenApiRouter<Shared>| group.layer(from_fn_with_state(Requests::new(name), count));
     let imports = operator::import_routes().layer(DefaultBodyLimit::max(config.import_body_bytes_max));
     let api = OpenApiRouter::new()
         .merge(counted(Group::Terminal, bounded(terminal::routes())))

@@ -25,7 +25,7 @@ const BATCH_ROWS: usize = 1_000;
 pub const REFUSALS_MAX: usize = 1_000;
 
 /// What became of an import.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct ImportReport {
     /// Rows that are in the store now, those that it knew already among them.
     pub accepted: u64,
@@ -36,7 +36,7 @@ pub struct ImportReport {
     pub refusals: Vec<Refusal>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct Refusal {
     /// The line of the file, the header being line 1.
     pub line: u64,

@@ -295,6 +295,12 @@ impl Registrations {
 
 /// Bearer tokens.
 impl Registrations {
+    /// The operator's token of the data folder, made with its file at the first start. Waits for the disk.
+    pub fn ensure_operator_token(&self, folder: &Path) -> Result<Token, StartError> {
+        let folder = folder.to_owned();
+        self.inner.truth.write_waiting(move |db| tokens::ensure_operator_token(db, &folder), |_| {})
+    }
+
     /// A new token, for `ttl_ms` or for ever.
     pub async fn issue(&self, role: Role, ttl_ms: Option<u64>) -> Result<Token, Unavailable> {
         let now = telemetry::now();

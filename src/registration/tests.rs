@@ -351,18 +351,24 @@ async fn no_key_and_no_token_is_in_the_files_of_the_store() {
 }
 
 #[tokio::test]
-async fn the_operator_token_of_the_folder_is_known_from_the_first_start_on() {
+async fn the_operator_token_of_the_folder_stays_until_it_is_taken_back() {
     let folder = TempDir::new().unwrap();
+    let mut tokens = Vec::new();
     for _ in 0..2 {
         let registrations = start(folder.path());
-        let token = std::fs::read_to_string(folder.path().join(OPERATOR_TOKEN_FILE)).unwrap();
-        assert_eq!(registrations.resolve(token.trim()).await, Ok(Some(Role::Operator)));
+        let token = registrations.ensure_operator_token(folder.path()).unwrap();
+        assert_eq!(registrations.resolve(token.reveal()).await, Ok(Some(Role::Operator)));
         registrations.stop();
+        tokens.push(token);
     }
+    assert_eq!(tokens[0], tokens[1]);
+
+    std::fs::remove_file(folder.path().join(OPERATOR_TOKEN_FILE)).unwrap();
     let registrations = start(folder.path());
-    let token = std::fs::read_to_string(folder.path().join(OPERATOR_TOKEN_FILE)).unwrap();
-    assert_eq!(registrations.revoke_token(token.trim()).await, Ok(true));
-    assert_eq!(registrations.resolve(token.trim()).await, Ok(None));
+    let renewed = registrations.ensure_operator_token(folder.path()).unwrap();
+    assert_eq!(registrations.resolve(tokens[0].reveal()).await, Ok(None), "the removed one is void");
+    assert_eq!(registrations.revoke_token(renewed.reveal()).await, Ok(true));
+    assert_eq!(registrations.resolve(renewed.reveal()).await, Ok(None));
 }
 
 #[tokio::test]

@@ -134,8 +134,7 @@ async fn an_amount_that_is_not_volume_times_price_is_refused() {
 
 #[tokio::test]
 async fn a_plate_may_fit_nobody_one_or_several() {
-    let (one, other, third) =
-        (car(), Car::new(8, "98나3456", "tok_ok_8"), Car::new(9, "34다7777", "tok_ok_9"));
+    let (one, other, third) = (car(), Car::new(8, "98나3456", "tok_ok_8"), Car::new(9, "34다7777", "tok_ok_9"));
     let site = Site::with_cars(&[&one, &other, &third]).await;
     site.select("0000").await.is_problem(404, "PLATE_NO_MATCH");
     assert_eq!(site.select("7").await.status.as_u16() / 100, 4);

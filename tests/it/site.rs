@@ -102,7 +102,8 @@ impl Site {
         let heard: Vec<(u64, &'static str, &'static str)> =
             cars.iter().map(|car| (car.device.0, car.plate, car.means)).collect();
         let radio = tokio::spawn(async move {
-            let cars: Vec<Car> = heard.into_iter().map(|(device, plate, means)| Car::new(device, plate, means)).collect();
+            let cars: Vec<Car> =
+                heard.into_iter().map(|(device, plate, means)| Car::new(device, plate, means)).collect();
             loop {
                 uplink.hear_all(&cars.iter().map(|car| car.hearing(-55)).collect::<Vec<_>>());
                 tokio::time::sleep(Duration::from_millis(100)).await;
