@@ -142,11 +142,13 @@ impl Bench {
     }
 
     fn instructions(&self) -> Vec<&Instruction> {
-        let instruction = |effect| match effect {
-            &Effect::Instruct(ref instruction) => Some(instruction),
-            _ => None,
-        };
-        self.effects.iter().filter_map(instruction).collect()
+        let mut instructions = Vec::new();
+        for effect in &self.effects {
+            if let Effect::Instruct(instruction) = effect {
+                instructions.push(instruction);
+            }
+        }
+        instructions
     }
 
     /// The desk that a restart makes of the journal.
