@@ -113,7 +113,7 @@ pub struct App {
     ingest: Ingest,
     snapshot_writer: tokio::task::JoinHandle<()>,
     http: Http,
-    serving: Part,
+    readiness: Readiness,
     sessions: Sessions,
     ledger: Ledger,
     registrations: Registrations,
@@ -125,12 +125,12 @@ impl App {
     pub async fn start(settings: Settings) -> Result<App, StartError> {
         let folder = DataFolder::take(&settings.engine.data)?;
         let slot = settings.slot_length();
-        let readiness = Readiness::default();
-        let serving = readiness.part("engine");
+        let readiness = Readiness::new();
         let recorder = telemetry::recorder();
         let [uplinks, snapshots, surface_end] = std::array::from_fn(|_| CancellationToken::new());
 
         let registrations = Registrations::start(settings.registration, folder.path(), slot)?;
+        registrations.ensure_operator_token(folder.path())?;
         let ledger = Ledger::open(&settings.ledger, folder.path())?;
         let payments = Payments::start(&settings.payment, folder.path(), ledger.clone(), &Arbiter::current())?;
         let sessions =
@@ -144,7 +144,7 @@ impl App {
             registrations: registrations.clone(),
             sessions: sessions.clone(),
             prometheus: Arc::new(move || recorder.render()),
-            readiness,
+            readiness: readiness.clone(),
         };
         let http = http::start(&settings.http, surface, surface_end.clone())?;
         let ingest = ingest::start(settings.ingest, stations, folder.path(), slot, uplinks.clone())?;
@@ -152,7 +152,7 @@ impl App {
         let addresses =
             Addresses { ingest: ingest.local_addr(), http: http.local_addr(), metrics: http.metrics_addr() };
         addresses.write(folder.path())?;
-        serving.ready();
+        readiness.set_ready(Part::Engine);
         tracing::info!(uplinks = %addresses.ingest, http = %addresses.http, metrics = %addresses.metrics, "serving");
         Ok(App {
             addresses,
@@ -162,7 +162,7 @@ impl App {
             ingest,
             snapshot_writer,
             http,
-            serving,
+            readiness,
             sessions,
             ledger,
             registrations,
@@ -185,7 +185,7 @@ impl App {
     /// Drains: readiness off, uplinks told, presence written down, requests answered, ledger closed.
     pub async fn stop(self) {
         tracing::info!("draining");
-        self.serving.not_ready("draining");
+        self.readiness.set_unready(Part::Engine, "draining");
         self.uplinks.cancel();
         self.ingest.stopped().await;
         self.snapshots.cancel();

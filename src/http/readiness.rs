@@ -48,11 +48,8 @@ impl Readiness {
     /// What a probe is told.
     pub fn report(&self) -> Report {
         let lacks = self.lacks.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let parts = Part::ALL.into_iter().zip(lacks).map(|(part, reason)| PartReport {
-            part,
-            ready: reason.is_none(),
-            reason,
-        });
+        let parts =
+            Part::ALL.into_iter().zip(lacks).map(|(part, reason)| PartReport { part, ready: reason.is_none(), reason });
         let parts: Vec<PartReport> = parts.collect();
         Report { ready: parts.iter().all(|part| part.ready), parts }
     }
