@@ -83,11 +83,11 @@ impl Maker {
         let role = if number % 10 < PASSERS_OF_TEN { Role::Passer } else { Role::Customer };
         let home = SiteId(number % self.config.stations);
         let twin = earlier.iter().rev().find(|car| car.role == role && starts_at(car, home));
-        let like = twin.filter(|_| number % TWIN_OF == 0).map(|car| car.plate.clone());
+        let like = twin.filter(|_| number.is_multiple_of(TWIN_OF)).map(|car| car.plate.clone());
         let plate = self.plates.next(like.as_deref(), &mut self.rng);
         let enrolment = match role {
-            Role::Customer if number % COUPLED_OF == 0 => {
-                Enrolment::Coupled { activation_code: format!("FC-{:06}", self.rng.random_range(0..1_000_000)) }
+            Role::Customer if number.is_multiple_of(COUPLED_OF) => {
+                Enrolment::Coupled { activation_code: format!("FC-{number}-{:06}", self.rng.random_range(0..1_000_000)) }
             }
             _ => Enrolment::Imported,
         };
@@ -111,7 +111,7 @@ impl Maker {
         Car {
             role,
             plate,
-            fuel: if number % 4 == 0 { "diesel" } else { "gasoline" },
+            fuel: if number.is_multiple_of(4) { "diesel" } else { "gasoline" },
             means: means(number),
             phone_seed: key(&mut self.rng),
             enrolment,
