@@ -21,7 +21,7 @@ use crate::{
     ingest::{self, Ingest},
     ledger::{self, Ledger},
     payment::{self, Payments},
-    registration::{self, Registrations, Token},
+    registration::{self, Registrations},
     session::{self, Sessions},
     station::Stations,
     telemetry,
@@ -107,7 +107,6 @@ impl Addresses {
 /// The running engine.
 pub struct App {
     addresses: Addresses,
-    operator_token: Token,
     uplinks: CancellationToken,
     snapshots: CancellationToken,
     surface: CancellationToken,
@@ -131,12 +130,10 @@ impl App {
         let [uplinks, snapshots, surface_end] = std::array::from_fn(|_| CancellationToken::new());
 
         let registrations = Registrations::start(settings.registration, folder.path(), slot)?;
-        let operator_token = registrations.ensure_operator_token(folder.path())?;
         let ledger = Ledger::open(&settings.ledger, folder.path())?;
         let payments = Payments::start(&settings.payment, folder.path(), ledger.clone(), &Arbiter::current())?;
         let sessions =
-            Sessions::start(&settings.session, ledger.clone(), payments, registrations.clone(), &Arbiter::current())
-                .await?;
+            Sessions::start(&settings.session, ledger.clone(), payments, registrations.clone(), &Arbiter::current())?;
         let snapshot = folder.path().join(SNAPSHOT_FILE);
         let stations = Stations::start(settings.station, registrations.clone(), sessions.clone(), snapshot);
         let snapshot_writer = tokio::spawn(stations.clone().keep_snapshots(snapshots.clone()));
@@ -157,7 +154,6 @@ impl App {
         tracing::info!(uplinks = %addresses.ingest, http = %addresses.http, metrics = %addresses.metrics, "serving");
         Ok(App {
             addresses,
-            operator_token,
             uplinks,
             snapshots,
             surface: surface_end,
@@ -178,10 +174,6 @@ impl App {
 
     pub fn folder(&self) -> &Path {
         self.folder.path()
-    }
-
-    pub fn operator_token(&self) -> &Token {
-        &self.operator_token
     }
 
     pub fn sessions(&self) -> &Sessions {

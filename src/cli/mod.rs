@@ -139,7 +139,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Serve { check: false } => serve::run(settings),
         Command::Receiver(args) => {
             telemetry::log(&settings.log)?;
-            let pki = settings.engine.data.join("pki");
+            let data: &Path = &settings.engine.data;
+            if args.pki.is_none() {
+                pki::issue_station(data, args.station)?;
+            }
+            let pki = pki::folder(data);
             block_on(async { Ok(receiver::run(&args, &pki).await?) })
         }
         Command::Replay(args) => Ok(replay::run(&args)?),

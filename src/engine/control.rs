@@ -134,19 +134,11 @@ pub enum Refusal {
     Station,
     #[error("a receiver is out of bounds or named twice")]
     Receivers,
-    #[error("the server has no room now")]
-    Overloaded,
 }
 
 impl Refusal {
-    pub const ALL: [Refusal; 6] = [
-        Refusal::Malformed,
-        Refusal::Version,
-        Refusal::Certificate,
-        Refusal::Station,
-        Refusal::Receivers,
-        Refusal::Overloaded,
-    ];
+    pub const ALL: [Refusal; 5] =
+        [Refusal::Malformed, Refusal::Version, Refusal::Certificate, Refusal::Station, Refusal::Receivers];
 
     /// The code that the connection is closed with. Part of the protocol: numbers are never used again.
     pub fn close_code(self) -> u32 {
@@ -156,7 +148,6 @@ impl Refusal {
             Refusal::Certificate => 0x32,
             Refusal::Station => 0x33,
             Refusal::Receivers => 0x34,
-            Refusal::Overloaded => 0x35,
         }
     }
 
@@ -168,7 +159,6 @@ impl Refusal {
             Refusal::Certificate => "hello_certificate",
             Refusal::Station => "hello_station",
             Refusal::Receivers => "hello_receivers",
-            Refusal::Overloaded => "hello_overloaded",
         }
     }
 

@@ -195,7 +195,8 @@ mod tests {
 
     #[test]
     fn a_key_is_visible_and_short() {
-        let with = |value: &str| HeaderMap::from_iter([(HEADER.parse().unwrap(), HeaderValue::from_str(value).unwrap())]);
+        let with =
+            |value: &str| HeaderMap::from_iter([(HEADER.parse().unwrap(), HeaderValue::from_str(value).unwrap())]);
         assert_eq!(key(&HeaderMap::new()).unwrap_err().code(), Code::IdempotencyKeyMissing);
         assert_eq!(key(&with("order-7")), Ok("order-7"));
         for refused in ["", "a b", &"k".repeat(129)] {

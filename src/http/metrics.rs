@@ -8,7 +8,9 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 
 use super::problem::Code;
 

@@ -1,1 +1,159 @@
-//! http
+//! The HTTP surface: what terminals, phones and operators call. It decides nothing; it asks the stations, sessions
+//! and registrations, and says what they answer.
+//!
+//! ```text
+//! request -> count, time out -> who calls (auth) -> what is said (extract, idempotency) -> the stage -> answer
+//!                                      \                    \                                \
+//!                                       `--------------------`--------------------------------`--> problem
+//! ```
+//!
+//! Rules:
+//! - Every refusal is a [`problem`] with a stable code, whoever refuses: a stage, an extractor, the router.
+//! - A write that must not happen twice takes an `Idempotency-Key` ([`idempotency`]).
+//! - Connections, bodies, times, streams and writes under way are bounded by [`Config`].
+//! - The OpenAPI document is read from the routes; what is not documented is not served.
+
+mod answer;
+mod auth;
+mod events;
+mod extract;
+mod idempotency;
+mod listener;
+mod metrics;
+mod open;
+mod operator;
+mod phone;
+mod problem;
+mod readiness;
+mod routes;
+mod terminal;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub use problem::{Code, Problem};
+pub use readiness::{Part, PartReport, Readiness, Report};
+
+use crate::{registration::Registrations, session::Sessions, station::Stations};
+
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// TCP address and port of the API. Port 0 takes any free one. It speaks no TLS: put a proxy that does in front
+    /// of it before it leaves the loopback.
+    pub listen: SocketAddr,
+    /// TCP address and port of `/metrics`. Port 0 takes any free one.
+    pub metrics_listen: SocketAddr,
+    /// Connections at a time; further ones wait in the kernel's queue. Each costs about 20 KB, event streams
+    /// included.
+    pub connections_max: usize,
+    /// Bytes of a body. A completion has about 200.
+    pub body_bytes_max: usize,
+    /// Bytes of an import's body, held in memory while it runs. A dongle's line has about 150.
+    pub import_body_bytes_max: usize,
+    /// Milliseconds after which a call without an answer is given up. A hold may take 30 s; imports and event streams
+    /// are not bounded by it.
+    pub request_timeout_ms: u32,
+    /// Event streams at a time. Each holds its connection.
+    pub event_streams_max: usize,
+    /// Writes under an idempotency key at a time, 32 bytes each; further ones are told to come again.
+    pub writes_max: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen for HTTP on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+}
+
+/// What the surface serves.
+#[derive(Clone)]
+pub struct Surface {
+    pub stations: Stations,
+    pub registrations: Registrations,
+    pub sessions: Sessions,
+    /// Renders the metrics in Prometheus' text format.
+    pub prometheus: Arc<dyn Fn() -> String + Send + Sync>,
+    pub readiness: Readiness,
+}
+
+/// What every handler may use.
+#[derive(Clone)]
+struct Shared {
+    surface: Surface,
+    events: events::Events,
+    in_flight: idempotency::InFlight,
+}
+
+/// How long a drain waits for calls that are being answered.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// The running surface. Ends when the token given to [`start`] is cancelled: no connection is taken, event streams
+/// end, calls under way are answered.
+#[derive(Debug)]
+pub struct Http {
+    local_addr: SocketAddr,
+    metrics_addr: SocketAddr,
+    servers: [JoinHandle<()>; 2],
+}
+
+impl Http {
+    /// The address of the API, with the port that was taken.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The address of `/metrics`, with the port that was taken.
+    pub fn metrics_addr(&self) -> SocketAddr {
+        self.metrics_addr
+    }
+
+    /// Waits until both listeners are closed, ten seconds at most after the cancellation.
+    pub async fn stopped(self) {
+        for server in self.servers {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "an HTTP listener broke");
+            }
+        }
+    }
+}
+
+/// Begins to serve. Must be called on the runtime that is to do the work.
+pub fn start(config: &Config, surface: Surface, shutdown: CancellationToken) -> Result<Http, StartError> {
+    let api = listener::bind(config.listen, config.connections_max)?;
+    let metrics = listener::bind(config.metrics_listen, METRICS_CONNECTIONS_MAX)?;
+    let (local_addr, metrics_addr) = (api.address(), metrics.address());
+    let render = surface.prometheus.clone();
+    let shared = Shared {
+        surface,
+        events: events::Events::new(config.event_streams_max, shutdown.clone()),
+        in_flight: idempotency::InFlight::new(config.writes_max),
+    };
+    let servers = [
+        tokio::spawn(serve(api, routes::router(config, shared), shutdown.clone())),
+        tokio::spawn(serve(metrics, open::metrics(render), shutdown)),
+    ];
+    tracing::info!(%local_addr, %metrics_addr, "listening for HTTP");
+    Ok(Http { local_addr, metrics_addr, servers })
+}
+
+/// Scrapers are few.
+const METRICS_CONNECTIONS_MAX: usize = 16;
+
+async fn serve(listener: listener::Bounded, router: Router, shutdown: CancellationToken) {
+    let overdue = {
+        let shutdown = shutdown.clone();
+        async move {
+            shutdown.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        }
+    };
+    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
+    tokio::select! {
+        served = server => served.expect("serving ends without an error"),
+        () = overdue => tracing::warn!("calls were still under way when the drain's time was up"),
+    }
+}

@@ -209,27 +209,26 @@ impl From<registration::Error> for Problem {
 
 impl From<SelectError> for Problem {
     fn from(error: SelectError) -> Problem {
-        let (code, detail) = match error {
-            SelectError::UnknownStation => (Code::NotFound, "there is no such station"),
-            SelectError::NoMatch => (Code::PlateNoMatch, "no vehicle on the forecourt has this plate"),
-            SelectError::NotPresent => (Code::VehicleNotPresent, "the vehicle is not on the forecourt"),
-            SelectError::Contested => {
-                (Code::ConcurrentPresence, "the vehicle appears at two stations; the driver's phone must prove where it is")
-            }
-            SelectError::Suspended => (Code::BindingSuspended, "the vehicle's binding is suspended"),
+        let code = match error {
+            SelectError::UnknownStation => Code::NotFound,
+            SelectError::NoMatch => Code::PlateNoMatch,
+            SelectError::NotPresent => Code::VehicleNotPresent,
+            SelectError::Contested => Code::ConcurrentPresence,
+            SelectError::Suspended => Code::BindingSuspended,
             SelectError::Session(error) => return error.into(),
-            SelectError::Unavailable => (Code::Unavailable, "the station cannot answer at present"),
+            SelectError::Unavailable => Code::Unavailable,
         };
-        Problem::new(code, detail)
+        Problem::new(code, error.to_string())
     }
 }
 
 impl From<StationError> for Problem {
     fn from(error: StationError) -> Problem {
-        match error {
-            StationError::UnknownStation => Problem::new(Code::NotFound, "there is no such station"),
-            StationError::Unavailable => Problem::new(Code::Unavailable, "the station cannot answer at present"),
-        }
+        let code = match error {
+            StationError::UnknownStation => Code::NotFound,
+            StationError::Unavailable => Code::Unavailable,
+        };
+        Problem::new(code, error.to_string())
     }
 }
 

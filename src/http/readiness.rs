@@ -1,57 +1,61 @@
 //! Whether the engine can do its work, part by part. Liveness is another matter: an engine that answers is alive.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-/// The parts of the engine and what each lacks. Cheap to clone; all clones are one.
-#[derive(Debug, Clone, Default)]
+/// What a probe is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// All stages are up, and none drains.
+    Engine,
+    /// The session desk answers, and so the journal behind it.
+    Sessions,
+}
+
+impl Part {
+    const ALL: [Part; 2] = [Part::Engine, Part::Sessions];
+}
+
+/// What each part of the engine lacks. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
 pub struct Readiness {
-    parts: Arc<Mutex<BTreeMap<&'static str, Option<String>>>>,
+    lacks: Arc<Mutex<[Option<String>; Part::ALL.len()]>>,
+}
+
+impl Default for Readiness {
+    fn default() -> Readiness {
+        Readiness::new()
+    }
 }
 
 impl Readiness {
-    /// Names a part; it is not ready until it says so.
-    pub fn part(&self, name: &'static str) -> Part {
-        let part = Part { name, readiness: self.clone() };
-        part.not_ready("starting");
-        part
+    /// No part is ready until it is said to be.
+    pub fn new() -> Readiness {
+        Readiness { lacks: Arc::new(Mutex::new(Part::ALL.map(|_| Some("starting".to_owned())))) }
+    }
+
+    pub fn set_ready(&self, part: Part) {
+        self.set(part, None);
+    }
+
+    /// `reason` is read by anybody who can reach the probe.
+    pub fn set_unready(&self, part: Part, reason: impl Into<String>) {
+        self.set(part, Some(reason.into()));
     }
 
     /// What a probe is told.
     pub fn report(&self) -> Report {
-        let parts = self.lock();
-        let state = |(&name, reason): (&&'static str, &Option<String>)| PartReport {
-            name,
-            ready: reason.is_none(),
-            reason: reason.clone(),
-        };
-        Report { ready: parts.values().all(Option::is_none), parts: parts.iter().map(state).collect() }
+        let lacks = self.lacks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let parts =
+            Part::ALL.into_iter().zip(lacks).map(|(part, reason)| PartReport { part, ready: reason.is_none(), reason });
+        let parts: Vec<PartReport> = parts.collect();
+        Report { ready: parts.iter().all(|part| part.ready), parts }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Option<String>>> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One part's own handle.
-#[derive(Debug, Clone)]
-pub struct Part {
-    name: &'static str,
-    readiness: Readiness,
-}
-
-impl Part {
-    pub fn ready(&self) {
-        self.readiness.lock().insert(self.name, None);
-    }
-
-    /// `reason` is read by anybody who can reach the probe.
-    pub fn not_ready(&self, reason: impl Into<String>) {
-        self.readiness.lock().insert(self.name, Some(reason.into()));
+    fn set(&self, part: Part, lack: Option<String>) {
+        self.lacks.lock().unwrap_or_else(PoisonError::into_inner)[part as usize] = lack;
     }
 }
 
@@ -64,7 +68,7 @@ pub struct Report {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PartReport {
-    pub name: &'static str,
+    pub part: Part,
     pub ready: bool,
     /// What the part lacks.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,22 +81,20 @@ mod tests {
 
     #[test]
     fn the_engine_is_ready_when_every_part_is() {
-        let readiness = Readiness::default();
-        let (ledger, ingest) = (readiness.part("ledger"), readiness.part("ingest"));
-        ledger.ready();
+        let readiness = Readiness::new();
+        readiness.set_ready(Part::Engine);
         let report = readiness.report();
         assert!(!report.ready);
-        assert_eq!(report.parts[0].reason.as_deref(), Some("starting"));
-        ingest.ready();
+        assert_eq!(report.parts[1].reason.as_deref(), Some("starting"));
+        readiness.set_ready(Part::Sessions);
         assert!(readiness.report().ready);
     }
 
     #[test]
     fn a_part_that_drains_takes_the_engine_out_with_its_reason() {
-        let readiness = Readiness::default();
-        let part = readiness.part("ingest");
-        part.ready();
-        part.not_ready("draining");
+        let readiness = Readiness::new();
+        Part::ALL.into_iter().for_each(|part| readiness.set_ready(part));
+        readiness.clone().set_unready(Part::Engine, "draining");
         let report = readiness.report();
         assert!(!report.ready);
         assert_eq!(report.parts[0].reason.as_deref(), Some("draining"));

@@ -111,8 +111,8 @@ impl Source for Forecourt {
         match change {
             StationEvent::Presence { .. } => named("presence", &change),
             StationEvent::Session { session } => {
-                let session = visible(By::Station(self.station), session);
-                named("session", &StationEvent::Session { session })
+                let session = visible(By::Station(self.station), *session);
+                named("session", &StationEvent::Session { session: session.into() })
             }
         }
     }
@@ -152,7 +152,7 @@ async fn select(
     match shared.surface.stations.select(station, select).await? {
         Selection::Opened(view) => {
             let location = [(header::LOCATION, format!("/v1/sessions/{}", view.id))];
-            Ok((StatusCode::CREATED, location, Json(visible(by, view))))
+            Ok((StatusCode::CREATED, location, Json(visible(by, *view))))
         }
         Selection::Ambiguous(candidates) => Err(ambiguous(&candidates)),
     }
@@ -182,11 +182,7 @@ async fn set_prices(
     security(("terminal" = []), ("phone" = []), ("operator" = [])),
     responses((status = 200, body = SessionView), (status = 202, body = SessionView,
     description = "The payment has no clear outcome yet."), ReadProblems))]
-async fn view(
-    State(shared): State<Shared>,
-    Caller(by): Caller,
-    Named(session): Named<SessionId>,
-) -> SessionAnswer {
+async fn view(State(shared): State<Shared>, Caller(by): Caller, Named(session): Named<SessionId>) -> SessionAnswer {
     Ok(answer(by, shared.surface.sessions.view(session, by).await?))
 }
 

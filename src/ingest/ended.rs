@@ -25,8 +25,6 @@ pub(super) enum Ended {
     Control,
     Hello(Refusal),
     Batch(BatchError),
-    /// The station's actor could not take the batches.
-    Overloaded,
     /// The station's actor stopped.
     Gone,
 }
@@ -40,8 +38,7 @@ impl Ended {
             Ended::Replaced => Goodbye::Replaced.close_code(),
             Ended::HelloTimeout => 0x20,
             Ended::Control => 0x21,
-            Ended::Overloaded => 0x22,
-            Ended::Gone => 0x23,
+            Ended::Gone => 0x22,
             Ended::Hello(refusal) => refusal.close_code(),
             Ended::Batch(error) => error.close_code(),
         }
@@ -57,7 +54,6 @@ impl Ended {
             Ended::Handshake => "handshake",
             Ended::HelloTimeout => "hello_timeout",
             Ended::Control => "control",
-            Ended::Overloaded => "overloaded",
             Ended::Gone => "gone",
             Ended::Hello(refusal) => refusal.reason(),
             Ended::Batch(error) => error.reason(),
@@ -74,7 +70,6 @@ impl Ended {
             Ended::Handshake,
             Ended::HelloTimeout,
             Ended::Control,
-            Ended::Overloaded,
             Ended::Gone,
         ];
         let hello = Refusal::ALL.into_iter().map(Ended::Hello);

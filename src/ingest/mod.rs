@@ -3,7 +3,8 @@
 //! Who gets how far: [`admission`] bounds who may try; TLS ([`tls`]) lets in only holders of a certificate of our
 //! authority ([`pki`]); the hello ([`hello`]) only the station that the certificate names; [`connection`] cuts its
 //! stream into whole batches and hands them to the station, which checks what is inside. Whatever a peer does wrong
-//! ends its own connection with a stated code ([`ended`]), is counted, and reaches nobody else.
+//! ends its own connection with a stated code ([`ended`]), is counted, and reaches nobody else. After a crash the
+//! uplinks of the process before are told at once ([`reset`]).
 //!
 //! Everything runs on the runtime that [`start`] is called on. A current-thread runtime serves small packets at 70 %
 //! less CPU than a multi-threaded one.
@@ -15,6 +16,7 @@ mod hello;
 mod listener;
 mod metrics;
 pub mod pki;
+mod reset;
 mod socket;
 mod tls;
 
@@ -90,17 +92,17 @@ impl Ingest {
     }
 }
 
-/// Begins to serve uplinks. Must be called on the runtime that is to do the work. `folder` holds the certificates;
-/// those that are missing are made.
+/// Begins to serve uplinks. Must be called on the runtime that is to do the work. The certificates lie in the data
+/// folder; those that are missing are made.
 pub fn start(
     config: Config,
     stations: Stations,
-    folder: &Path,
+    data: &Path,
     slot: SlotLength,
     shutdown: CancellationToken,
 ) -> Result<Ingest, StartError> {
-    let server = pki::ensure(folder, &config.names).map_err(TlsError::from)?;
-    let tls = tls::server_config(folder, &server)?;
+    let server = pki::ensure(data, &config.names).map_err(TlsError::from)?;
+    let tls = tls::read(data, &server)?;
     let listen_error = |source| StartError::Listen { address: config.listen, source };
     let endpoint = socket::endpoint(&config, tls).map_err(listen_error)?;
     let local_addr = endpoint.local_addr().map_err(listen_error)?;

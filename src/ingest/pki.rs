@@ -1,21 +1,25 @@
-//! The development authority: one CA in the data folder, the server's certificate and those of stations.
+//! The development authority: in the data folder's `pki`, one CA, the server's certificate and those of stations.
 //!
-//! A chain with an authority of its own puts `ca.pem`, `server.pem` and `server.key` in the folder and no `ca.key`:
+//! A chain with an authority of its own puts `ca.pem`, `server.pem` and `server.key` there and no `ca.key`:
 //! then nothing is ever made here. A certificate whose file is deleted is made anew at the next start.
 
 use std::{
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use zeroize::Zeroizing;
 
-use crate::engine::{control::station_name, id::StationId};
+use crate::{
+    engine::{control::station_name, id::StationId},
+    telemetry,
+};
 
 /// Names that the server's certificate always carries.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -29,8 +33,8 @@ const CERTIFICATE_DAYS: u32 = 825;
 pub enum PkiError {
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
-    #[error("{} is missing, and without {} it cannot be made", missing.display(), authority.display())]
-    NoAuthority { missing: PathBuf, authority: PathBuf },
+    #[error("no certificate can be made without the authority's key {}", authority.display())]
+    NoAuthority { authority: PathBuf },
     #[error("{}: {source}", path.display())]
     Pem { path: PathBuf, source: rustls::pki_types::pem::Error },
     #[error("cannot make a certificate: {0}")]
@@ -44,24 +48,39 @@ pub struct Issued {
     pub key: PathBuf,
 }
 
-/// Makes what the folder lacks of a CA and a server certificate; `names` are host names and addresses under which
-/// uplinks reach this server, beside the local ones.
-pub fn ensure(folder: &Path, names: &[String]) -> Result<Issued, PkiError> {
+impl Issued {
+    fn is_there(&self) -> bool {
+        self.certificate.exists() && self.key.exists()
+    }
+}
+
+/// Where the certificates of a data folder lie.
+pub fn folder(data: &Path) -> PathBuf {
+    data.join("pki")
+}
+
+/// Makes what the data folder lacks of a CA and a server certificate; `names` are host names and addresses under
+/// which uplinks reach this server, beside the local ones.
+pub fn ensure(data: &Path, names: &[String]) -> Result<Issued, PkiError> {
+    let folder = &folder(data);
     make_folder(folder)?;
     if !folder.join("ca.pem").exists() && !folder.join("ca.key").exists() {
         make_authority(folder)?;
     }
     let issued = paths(folder, "server");
-    if !issued.certificate.exists() || !issued.key.exists() {
+    if !issued.is_there() {
         let names = LOCAL_NAMES.iter().map(ToString::to_string).chain(names.iter().cloned()).collect();
-        Authority::open(folder)?.issue(&issued, names, ExtendedKeyUsagePurpose::ServerAuth)?;
+        Authority::open(data)?.issue(&issued, names, ExtendedKeyUsagePurpose::ServerAuth)?;
     }
     Ok(issued)
 }
 
 /// Makes a station's certificate and key, or finds those made before.
-pub fn issue_station(folder: &Path, station: StationId) -> Result<Issued, PkiError> {
-    Authority::open(folder)?.issue_station(station)
+pub fn issue_station(data: &Path, station: StationId) -> Result<Issued, PkiError> {
+    match station_paths(&folder(data), station) {
+        issued if issued.is_there() => Ok(issued),
+        _ => Authority::open(data)?.issue_station(station),
+    }
 }
 
 /// The CA's key, opened once for many certificates.
@@ -77,20 +96,21 @@ impl std::fmt::Debug for Authority {
 }
 
 impl Authority {
-    pub fn open(folder: &Path) -> Result<Authority, PkiError> {
+    pub fn open(data: &Path) -> Result<Authority, PkiError> {
+        let folder = folder(data);
         let path = folder.join("ca.key");
         if !path.exists() {
-            return Err(PkiError::NoAuthority { missing: folder.join("server.pem"), authority: path });
+            return Err(PkiError::NoAuthority { authority: path });
         }
-        let pem = fs::read_to_string(&path).map_err(|source| PkiError::File { path, source })?;
+        let pem = fs::read_to_string(&path).map(Zeroizing::new).map_err(|source| PkiError::File { path, source })?;
         let issuer = Issuer::new(authority_params(), KeyPair::from_pem(&pem)?);
-        Ok(Authority { folder: folder.into(), issuer })
+        Ok(Authority { folder, issuer })
     }
 
     /// As [`issue_station`].
     pub fn issue_station(&self, station: StationId) -> Result<Issued, PkiError> {
-        let issued = paths(&self.folder, &format!("station-{station}"));
-        if !issued.certificate.exists() || !issued.key.exists() {
+        let issued = station_paths(&self.folder, station);
+        if !issued.is_there() {
             self.issue(&issued, vec![station_name(station)], ExtendedKeyUsagePurpose::ClientAuth)?;
         }
         Ok(issued)
@@ -136,7 +156,7 @@ fn named(common: &str) -> DistinguishedName {
 
 /// Valid from yesterday, for clocks that are behind.
 fn limit(params: &mut CertificateParams, days: u32) {
-    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let today = Duration::from_millis(telemetry::now().0);
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     params.not_before = epoch + today.saturating_sub(DAY);
     params.not_after = epoch + today + DAY * days;
@@ -146,12 +166,16 @@ fn paths(folder: &Path, name: &str) -> Issued {
     Issued { certificate: folder.join(format!("{name}.pem")), key: folder.join(format!("{name}.key")) }
 }
 
+fn station_paths(folder: &Path, station: StationId) -> Issued {
+    paths(folder, &format!("station-{station}"))
+}
+
 fn make_folder(folder: &Path) -> Result<(), PkiError> {
     fs::create_dir_all(folder).map_err(|source| PkiError::File { path: folder.into(), source })
 }
 
 fn write_key(path: &Path, key: &KeyPair) -> Result<(), PkiError> {
-    let pem = zeroize::Zeroizing::new(key.serialize_pem());
+    let pem = Zeroizing::new(key.serialize_pem());
     write(path, pem.as_bytes(), 0o600)
 }
 
@@ -178,19 +202,23 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PkiError> {
 mod tests {
     use super::*;
 
+    fn pki(data: &tempfile::TempDir) -> PathBuf {
+        super::folder(data.path())
+    }
+
     #[test]
     fn what_is_there_is_kept_and_what_lacks_is_made() {
-        let folder = tempfile::tempdir().unwrap();
-        let issued = ensure(folder.path(), &["forecourt.example".into()]).unwrap();
+        let data = tempfile::tempdir().unwrap();
+        let issued = ensure(data.path(), &["forecourt.example".into()]).unwrap();
         let (authority, server) =
-            (fs::read(folder.path().join("ca.pem")).unwrap(), fs::read(&issued.certificate).unwrap());
+            (fs::read(pki(&data).join("ca.pem")).unwrap(), fs::read(&issued.certificate).unwrap());
         fs::remove_file(&issued.key).unwrap();
-        ensure(folder.path(), &[]).unwrap();
-        assert_eq!(fs::read(folder.path().join("ca.pem")).unwrap(), authority);
+        ensure(data.path(), &[]).unwrap();
+        assert_eq!(fs::read(pki(&data).join("ca.pem")).unwrap(), authority);
         assert_ne!(fs::read(&issued.certificate).unwrap(), server, "a certificate without its key is of no use");
-        let station = issue_station(folder.path(), StationId(7)).unwrap();
+        let station = issue_station(data.path(), StationId(7)).unwrap();
         let first = fs::read(&station.certificate).unwrap();
-        assert_eq!(issue_station(folder.path(), StationId(7)).unwrap(), station);
+        assert_eq!(issue_station(data.path(), StationId(7)).unwrap(), station);
         assert_eq!(fs::read(&station.certificate).unwrap(), first);
     }
 
@@ -198,18 +226,19 @@ mod tests {
     #[test]
     fn only_the_owner_reads_a_key() {
         use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let issued = ensure(folder.path(), &[]).unwrap();
-        for key in [issued.key, folder.path().join("ca.key")] {
+        let data = tempfile::tempdir().unwrap();
+        let issued = ensure(data.path(), &[]).unwrap();
+        for key in [issued.key, pki(&data).join("ca.key")] {
             assert_eq!(fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
         }
     }
 
     #[test]
     fn a_foreign_authority_without_its_key_is_never_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("ca.pem"), "a chain's own").unwrap();
-        assert!(matches!(ensure(folder.path(), &[]), Err(PkiError::NoAuthority { .. })));
-        assert_eq!(fs::read_to_string(folder.path().join("ca.pem")).unwrap(), "a chain's own");
+        let data = tempfile::tempdir().unwrap();
+        fs::create_dir(pki(&data)).unwrap();
+        fs::write(pki(&data).join("ca.pem"), "a chain's own").unwrap();
+        assert!(matches!(ensure(data.path(), &[]), Err(PkiError::NoAuthority { .. })));
+        assert_eq!(fs::read_to_string(pki(&data).join("ca.pem")).unwrap(), "a chain's own");
     }
 }

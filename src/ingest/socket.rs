@@ -2,12 +2,10 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use quinn::{
-    Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt, crypto::rustls::QuicServerConfig,
-};
+use quinn::{Endpoint, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::Config;
+use super::{Config, tls::Tls};
 
 /// Newcomers that wait to be looked at; each holds one packet.
 const INCOMING_MAX: usize = 4096;
@@ -15,12 +13,12 @@ const INCOMING_MAX: usize = 4096;
 /// What we send on the control stream; small, so that a peer that never reads cannot make us keep much.
 const SEND_WINDOW_BYTES: u64 = 64 * 1024;
 
-pub(super) fn endpoint(config: &Config, tls: QuicServerConfig) -> io::Result<Endpoint> {
-    let mut server = ServerConfig::with_crypto(Arc::new(tls));
+pub(super) fn endpoint(config: &Config, tls: Tls) -> io::Result<Endpoint> {
+    let mut server = ServerConfig::with_crypto(Arc::new(tls.server));
     server.transport_config(Arc::new(transport(config)));
     server.max_incoming(INCOMING_MAX);
     let socket = bind(config.listen, config.socket_receive_bytes)?;
-    Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(quinn::TokioRuntime))
+    Endpoint::new(tls.endpoint, Some(server), socket, Arc::new(quinn::TokioRuntime))
 }
 
 /// One stream of batches and one of control: a peer that opens more waits in vain.

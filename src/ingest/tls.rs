@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{EndpointConfig, crypto::rustls::QuicServerConfig};
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::ring,
@@ -10,7 +10,10 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 
-use super::pki::{Issued, PkiError};
+use super::{
+    pki::{self, Issued, PkiError},
+    reset,
+};
 use crate::engine::{control, id::StationId};
 
 #[derive(Debug, thiserror::Error)]
@@ -25,21 +28,28 @@ pub enum TlsError {
     Initial(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
 }
 
-/// TLS for an endpoint: the server's own certificate, and the authority whose stations are let in.
-pub(super) fn server_config(folder: &Path, server: &Issued) -> Result<QuicServerConfig, TlsError> {
+/// What an endpoint takes of the certificates' folder.
+pub(super) struct Tls {
+    /// The server's own certificate, and the authority whose stations are let in.
+    pub(super) server: QuicServerConfig,
+    pub(super) endpoint: EndpointConfig,
+}
+
+pub(super) fn read(data: &Path, server: &Issued) -> Result<Tls, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let mut roots = RootCertStore::empty();
-    for certificate in read_certificates(&folder.join("ca.pem"))? {
+    for certificate in read_certificates(&pki::folder(data).join("ca.pem"))? {
         roots.add(certificate)?;
     }
     let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone()).build()?;
     let key = PrivateKeyDer::from_pem_file(&server.key).map_err(pem_error(&server.key))?;
+    let endpoint = reset::endpoint_config(key.secret_der());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(clients)
         .with_single_cert(read_certificates(&server.certificate)?, key)?;
     config.alpn_protocols = vec![control::ALPN.to_vec()];
-    Ok(config.try_into()?)
+    Ok(Tls { server: config.try_into()?, endpoint })
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PkiError> {
@@ -67,7 +77,6 @@ fn certificate_names(certificate: &CertificateDer<'_>, station: StationId) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::pki;
 
     #[test]
     fn a_station_certificate_names_its_station_and_no_other() {
@@ -85,9 +94,9 @@ mod tests {
     fn a_made_folder_serves_and_a_damaged_one_says_which_file() {
         let folder = tempfile::tempdir().unwrap();
         let server = pki::ensure(folder.path(), &[]).unwrap();
-        assert!(server_config(folder.path(), &server).is_ok());
+        assert!(read(folder.path(), &server).is_ok());
         std::fs::write(&server.key, "not a key").unwrap();
-        let refusal = server_config(folder.path(), &server).err().unwrap().to_string();
+        let refusal = read(folder.path(), &server).err().unwrap().to_string();
         assert!(refusal.contains("server.key"), "{refusal}");
     }
 }

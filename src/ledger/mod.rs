@@ -114,9 +114,12 @@ impl Ledger {
     /// The entries of one subject in order.
     pub async fn of(&self, kind: Kind, subject: Vec<u8>) -> Result<Vec<Entry>, LedgerError> {
         let ledger = self.clone();
-        tokio::task::spawn_blocking(move || store::of(&ledger.reader(), kind, &subject))
-            .await
-            .unwrap_or(Err(LedgerError::Closed))
+        tokio::task::spawn_blocking(move || ledger.read(kind, &subject)).await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    /// As [`of`](Ledger::of), and blocks; made for the start. Not from within a replay.
+    pub fn read(&self, kind: Kind, subject: &[u8]) -> Result<Vec<Entry>, LedgerError> {
+        store::of(&self.reader(), kind, subject)
     }
 
     /// Commits what waits, makes a last checkpoint and ends the thread. Later appends fail.

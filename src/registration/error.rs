@@ -65,7 +65,7 @@ pub enum StartError {
     File { path: std::path::PathBuf, source: std::io::Error },
     #[error("registrations.db: {0}")]
     Store(#[from] rusqlite::Error),
-    #[error("registrations.db: {0}")]
+    #[error("{0}")]
     Unfit(String),
     #[error("the key-encryption key is not 64 hexadecimal digits")]
     KekForm,
@@ -75,4 +75,6 @@ pub enum StartError {
     Randomness(getrandom::Error),
     #[error("a thread could not be started: {0}")]
     Thread(std::io::Error),
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
 }

@@ -50,10 +50,6 @@ impl Fleet {
         loaded
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.dongles.len()
-    }
-
     /// The list with the changes in it.
     pub(super) fn merged(self, changes: Changes) -> Fleet {
         let mut dongles = Vec::with_capacity(self.dongles.len() + changes.len());

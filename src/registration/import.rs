@@ -5,6 +5,7 @@
 //! imported once changes nothing when it comes again, so an import that was cut off is simply run again.
 
 mod devices;
+mod rows;
 mod stations;
 
 pub use devices::import_devices;
@@ -15,6 +16,7 @@ pub(super) use stations::import_stations_then;
 use std::io::Read;
 
 use super::error::Unavailable;
+use rows::{Column, Fields, Header, Reader, Row};
 
 /// A commit of some 50 ms, in which nobody else waits long.
 const BATCH_ROWS: usize = 1_000;
@@ -23,7 +25,7 @@ const BATCH_ROWS: usize = 1_000;
 pub const REFUSALS_MAX: usize = 1_000;
 
 /// What became of an import.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct ImportReport {
     /// Rows that are in the store now, those that it knew already among them.
     pub accepted: u64,
@@ -34,7 +36,7 @@ pub struct ImportReport {
     pub refusals: Vec<Refusal>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct Refusal {
     /// The line of the file, the header being line 1.
     pub line: u64,
@@ -70,101 +72,22 @@ enum Outcome {
     Refused(String),
 }
 
-struct Column {
-    name: &'static str,
-    is_required: bool,
-}
-
-const fn required(name: &'static str) -> Column {
-    Column { name, is_required: true }
-}
-
-const fn optional(name: &'static str) -> Column {
-    Column { name, is_required: false }
-}
-
-/// Where each known column stands.
-struct Header {
-    columns: Vec<(&'static str, usize)>,
-    width: usize,
-}
-
-impl Header {
-    fn parse(record: &csv::StringRecord, known: &'static [Column]) -> Result<Header, ImportError> {
-        let mut columns = Vec::new();
-        for (at, name) in record.iter().enumerate() {
-            let name = name.trim_start_matches('\u{feff}').trim().to_ascii_lowercase();
-            let Some(column) = known.iter().find(|column| column.name == name) else {
-                let known = known.iter().map(|column| column.name).collect::<Vec<_>>().join(", ");
-                return Err(ImportError::ColumnUnknown { name, known });
-            };
-            if columns.iter().any(|(known, _)| *known == name) {
-                return Err(ImportError::ColumnTwice(name));
-            }
-            columns.push((column.name, at));
-        }
-        let missing =
-            known.iter().find(|wanted| wanted.is_required && columns.iter().all(|(name, _)| *name != wanted.name));
-        match missing {
-            Some(column) => Err(ImportError::ColumnMissing(column.name)),
-            None => Ok(Header { columns, width: record.len() }),
-        }
-    }
-}
-
-/// The fields of one row by their columns' names.
-struct Fields<'a> {
-    header: &'a Header,
-    record: &'a csv::StringRecord,
-}
-
-impl<'a> Fields<'a> {
-    /// Empty when the column or the field is not there.
-    fn text(&self, name: &str) -> &'a str {
-        let at = self.header.columns.iter().find(|(known, _)| *known == name).map(|(_, at)| *at);
-        at.and_then(|at| self.record.get(at)).unwrap_or("").trim()
-    }
-
-    /// `None` when empty. What is not a number is named by its column and not repeated: it may be anything.
-    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, String> {
-        match self.text(name) {
-            "" => Ok(None),
-            text => text.parse().map(Some).map_err(|_| format!("{name} is not a number in its range")),
-        }
-    }
-}
-
 /// Reads, checks with `parse`, and hands batches to `apply`, which answers for each row in turn.
-fn import<Row>(
+fn import<T>(
     csv: impl Read,
     known: &'static [Column],
-    mut parse: impl FnMut(&Fields<'_>) -> Result<Row, String>,
-    mut apply: impl FnMut(Vec<Row>) -> Result<Vec<Outcome>, Unavailable>,
+    mut parse: impl FnMut(&Fields<'_>) -> Result<T, String>,
+    mut apply: impl FnMut(Vec<T>) -> Result<Vec<Outcome>, Unavailable>,
     mut progress: impl FnMut(Progress),
 ) -> Result<ImportReport, ImportError> {
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(csv);
-    let mut record = csv::StringRecord::new();
-    reader.read_record(&mut record)?;
-    let header = Header::parse(&record, known)?;
+    let mut reader = Reader::new(csv);
+    let header = Header::parse(reader.next()?, known)?;
     let mut report = Reporter::default();
     let mut batch = Batch { lines: Vec::new(), rows: Vec::new() };
-    loop {
-        let line = reader.position().line();
-        match reader.read_record(&mut record) {
-            Ok(false) => break,
-            // The reader names the line where the row begins, which blank lines before it push on.
-            Ok(true) => {
-                let line = record.position().map_or(line, csv::Position::line);
-                match parse_row(&header, &record, &mut parse) {
-                    Ok(row) => batch.push(line, row),
-                    Err(reason) => report.refuse(line, reason),
-                }
-            }
-            Err(error) if matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) => {
-                let line = error.position().map_or(line, csv::Position::line);
-                report.refuse(line, "the line is not UTF-8".into());
-            }
-            Err(error) => return Err(error.into()),
+    while let Some(Row { line, text }) = reader.next()? {
+        match text.and_then(|text| parse(&header.fields(&text)?)) {
+            Ok(row) => batch.push(line, row),
+            Err(reason) => report.refuse(line, reason),
         }
         if batch.rows.len() == BATCH_ROWS {
             batch.apply(&mut apply, &mut report)?;
@@ -176,31 +99,20 @@ fn import<Row>(
     Ok(report.finish())
 }
 
-fn parse_row<Row>(
-    header: &Header,
-    record: &csv::StringRecord,
-    parse: &mut impl FnMut(&Fields<'_>) -> Result<Row, String>,
-) -> Result<Row, String> {
-    if record.len() > header.width {
-        return Err(format!("{} fields, and the header names {}", record.len(), header.width));
-    }
-    parse(&Fields { header, record })
-}
-
-struct Batch<Row> {
+struct Batch<T> {
     lines: Vec<u64>,
-    rows: Vec<Row>,
+    rows: Vec<T>,
 }
 
-impl<Row> Batch<Row> {
-    fn push(&mut self, line: u64, row: Row) {
+impl<T> Batch<T> {
+    fn push(&mut self, line: u64, row: T) {
         self.lines.push(line);
         self.rows.push(row);
     }
 
     fn apply(
         &mut self,
-        apply: &mut impl FnMut(Vec<Row>) -> Result<Vec<Outcome>, Unavailable>,
+        apply: &mut impl FnMut(Vec<T>) -> Result<Vec<Outcome>, Unavailable>,
         report: &mut Reporter,
     ) -> Result<(), Unavailable> {
         if self.rows.is_empty() {
@@ -246,5 +158,140 @@ impl Reporter {
     fn finish(mut self) -> ImportReport {
         self.report.refusals.sort_by_key(|refusal| refusal.line);
         self.report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::time::SlotLength;
+    use crate::registration::truth::Truth;
+
+    const HEADER: &str = "device_id,scheme,key_hex,proof_key_hex,plate,fuel,phone_key_hex,payment_means";
+
+    fn hmac(byte: u8) -> String {
+        hex::encode([byte; 32])
+    }
+
+    /// The report on these lines under the full header, in a new store.
+    fn devices(lines: &[String]) -> ImportReport {
+        let folder = tempfile::tempdir().unwrap();
+        let truth = Truth::open(folder.path(), None, 16).unwrap();
+        let csv = [HEADER.to_owned()].iter().chain(lines).cloned().collect::<Vec<_>>().join("\n");
+        import_devices(&truth, SlotLength::DEFAULT, csv.as_bytes(), |_| {}).unwrap()
+    }
+
+    fn refusals(report: &ImportReport) -> Vec<(u64, &str)> {
+        report.refusals.iter().map(|refusal| (refusal.line, refusal.reason.as_str())).collect()
+    }
+
+    #[test]
+    fn bad_lines_are_named_and_the_others_go_in() {
+        let (eid, code) = (hex::encode([9; 16]), hex::encode([8; 16]));
+        let report = devices(&[
+            format!("1,hmac,{},,AB001,diesel,,tok_a tok_b", hmac(1)),
+            format!("2,hmac,{},,AB001,,,", hmac(2)),
+            format!("3,hmac,{},,,,,", hmac(1)),
+            format!("1,hmac,{},,,,,", hmac(3)),
+            "4,hmac,abc,,,,,".into(),
+            format!("5,fixed,{code},,AB005"),
+            format!("6,eddystone-eid/4,{eid},,,,,"),
+            format!("6,eddystone-eid/12,{eid},,,,,"),
+            format!("x,hmac,{},,,,,", hmac(4)),
+            format!("7,morse,{},,,,,", hmac(4)),
+            format!("8,hmac,{},,AB008,,,4111 1111 1111 1111", hmac(5)),
+            format!("9,hmac,{},,4111111111111111,,,", hmac(6)),
+            format!("10,hmac,{},,,,,tok_a", hmac(7)),
+            format!("11,hmac,{},,,,,,,", hmac(7)),
+        ]);
+        assert_eq!((report.accepted, report.refused), (3, 11));
+        assert_eq!(
+            refusals(&report),
+            [
+                (3, "the plate is bound to another dongle"),
+                (4, "the key is that of dongle 1"),
+                (5, "the file names this dongle before"),
+                (6, "key_hex is not 64 hexadecimal digits"),
+                (8, "a code of 2^4 s is shorter than the slot of 300 s"),
+                (10, "device_id is not a number in its range"),
+                (11, "scheme is one of hmac, eddystone-eid, eddystone-eid/K, fixed"),
+                (12, "a card number; payment means are tokens of the payment provider"),
+                (13, "a card number; payment means are tokens of the payment provider"),
+                (14, "a phone and payment means need a plate"),
+                (15, "10 fields, and the header names 8"),
+            ]
+        );
+    }
+
+    #[test]
+    fn the_same_file_changes_nothing_the_second_time_and_another_key_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let truth = Truth::open(folder.path(), None, 16).unwrap();
+        let run = |key: &str, rest: &str| {
+            let csv = format!("device_id,scheme,key_hex,plate\n1,hmac,{key},{rest}\n");
+            import_devices(&truth, SlotLength::DEFAULT, csv.as_bytes(), |_| {}).unwrap()
+        };
+        assert_eq!(run(&hmac(1), "AB001").unchanged, 0);
+        assert_eq!(run(&hmac(1), "AB001").unchanged, 1);
+        assert_eq!(run(&hmac(1), "ab-001").unchanged, 1, "the same plate, written otherwise");
+        assert_eq!(run(&hmac(1), "AB002").unchanged, 0);
+        assert_eq!(refusals(&run(&hmac(2), "AB002")), [(2, "the dongle is known with another key")]);
+    }
+
+    #[test]
+    fn columns_are_found_by_the_header_and_unknown_ones_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let truth = Truth::open(folder.path(), None, 16).unwrap();
+        let run = |csv: &str| import_stations(&truth, csv.as_bytes(), |_| {});
+        let report = run("\u{feff}pumps,Name,station_id\n8,North,5\n,,6\n1000,South,7\n").unwrap();
+        assert_eq!((report.accepted, report.refused), (1, 2));
+        assert!(
+            matches!(run("station_id,name,colour\n"), Err(ImportError::ColumnUnknown { name, .. }) if name == "colour")
+        );
+        assert!(matches!(run("station_id\n"), Err(ImportError::ColumnMissing("name"))));
+        assert!(matches!(run("name,name,station_id\n"), Err(ImportError::ColumnTwice(_))));
+        assert!(matches!(run(""), Err(ImportError::ColumnMissing("station_id"))));
+    }
+
+    #[test]
+    fn refusals_name_the_line_of_the_file_whatever_ends_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let truth = Truth::open(folder.path(), None, 16).unwrap();
+        let mut csv =
+            b"station_id,name,lat,lon\r\n1,\xff\xfe,,\r\n2,South,91,0\r\n\r\n3,West,44.5,11.3\r\nx,\n".to_vec();
+        csv.extend_from_slice(b"\n\n7,\"two\nlines\",1,\ny,\r\nz,");
+        let report = import_stations(&truth, csv.as_slice(), |_| {}).unwrap();
+        assert_eq!(report.accepted, 1);
+        assert_eq!(
+            refusals(&report),
+            [
+                (2, "the line is not UTF-8"),
+                (3, "lat is not within 90 degrees"),
+                (6, "station_id is not a number in its range"),
+                (9, "lat and lon come together"),
+                (11, "station_id is not a number in its range"),
+                (12, "station_id is not a number in its range"),
+            ]
+        );
+    }
+
+    #[test]
+    fn refusals_past_the_bound_are_counted() {
+        let lines = vec!["x".to_owned(); REFUSALS_MAX + 5];
+        let report = devices(&lines);
+        assert_eq!((report.refusals.len(), report.refused), (REFUSALS_MAX, REFUSALS_MAX as u64 + 5));
+    }
+
+    #[test]
+    fn progress_is_told_after_each_batch() {
+        let folder = tempfile::tempdir().unwrap();
+        let truth = Truth::open(folder.path(), None, 16).unwrap();
+        let rows: Vec<String> = (0..=2 * BATCH_ROWS).map(|id| format!("{id},S{id}")).collect();
+        let mut told = Vec::new();
+        import_stations(&truth, format!("station_id,name\n{}", rows.join("\n")).as_bytes(), |progress| {
+            told.push(progress.rows);
+        })
+        .unwrap();
+        assert_eq!(told, [1000, 2000, 2001]);
     }
 }

@@ -52,14 +52,14 @@ impl Metrics {
         self.codebook_bytes.set(built.book.bytes() as f64);
         self.codebook_build.record(took_ms as f64 / 1000.0);
     }
+}
 
-    /// Passes the outcome of a phone's call on, and counts a refusal by its reason. Rare enough for a look-up.
-    pub(super) fn phone_call<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
-        if let Err(refusal) = &outcome {
-            counter!("forecourt_registration_phone_refusals_total", "reason" => reason(refusal)).increment(1);
-        }
-        outcome
+/// Passes the outcome of a phone's call on, and counts a refusal by its reason. Rare enough for a look-up.
+pub(super) fn phone_call<T>(outcome: Result<T, Error>) -> Result<T, Error> {
+    if let Err(refusal) = &outcome {
+        counter!("forecourt_registration_phone_refusals_total", "reason" => reason(refusal)).increment(1);
     }
+    outcome
 }
 
 /// The label of a refusal: a closed set, by the kind of answer.

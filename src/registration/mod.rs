@@ -18,6 +18,7 @@
 
 mod binding;
 mod coupling;
+mod effects;
 pub mod envelope;
 mod error;
 mod fleet;
@@ -29,6 +30,8 @@ mod phone;
 mod registrations;
 mod roller;
 mod stations;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod truth;
 mod vehicle;
@@ -43,6 +46,8 @@ pub use phone::{ClockProof, PhoneTokenRequest, PresenceProof, phone_token_messag
 pub use registrations::{Coupled, Registrations};
 pub use stations::Station;
 pub use tokens::{OPERATOR_TOKEN_FILE, Role, Token};
+// A claim is named in the stage that opens it, whoever asks.
+pub use crate::engine::id::CouplingId;
 pub use truth::{AuditRow, STORE_FILE, Truth};
 
 /// The longest name of a fuel, in bytes.

@@ -9,9 +9,10 @@ use tokio::sync::{broadcast, oneshot};
 use super::Config;
 use super::binding::{BindingStatus, Change, Registration};
 use super::coupling::{Claim, Claimed, CouplingProof};
+use super::effects::Effects;
 use super::error::{Error, StartError, Unavailable};
-use super::import::{ImportError, ImportReport, Imported, Progress, import_devices_then, import_stations_then};
-use super::metrics::Metrics;
+use super::import::{ImportError, ImportReport, Progress, import_devices_then, import_stations_then};
+use super::metrics::{self, Metrics};
 use super::near::Near;
 use super::nonces::{IssuedNonce, Nonces, Purpose};
 use super::phone::{ClockProof, PhoneTokenRequest, PresenceProof, Prover};
@@ -51,16 +52,6 @@ struct Inner {
     effects: Arc<Effects>,
     roller: Arc<Roller>,
     nonces: Nonces,
-}
-
-/// Where a committed change takes effect: all that the writer's thread needs to know.
-struct Effects {
-    near: Near,
-    tokens: TokenCache,
-    stations: Directory,
-    changes: broadcast::Sender<Change>,
-    roller: Arc<Roller>,
-    metrics: Arc<Metrics>,
 }
 
 impl Registrations {
@@ -219,7 +210,7 @@ impl Registrations {
 impl Registrations {
     pub async fn claim(&self, claim: Claim) -> Result<Claimed, Error> {
         let outcome = self.open_claim(claim).await;
-        self.inner.effects.metrics.phone_call(outcome)
+        metrics::phone_call(outcome)
     }
 
     async fn open_claim(&self, claim: Claim) -> Result<Claimed, Error> {
@@ -245,7 +236,7 @@ impl Registrations {
             }
         });
         let outcome = coupled.await.and_then(|coupled| coupled);
-        self.inner.effects.metrics.phone_call(outcome)
+        metrics::phone_call(outcome)
     }
 
     /// A token for the phone of a binding, in place of the binding's earlier ones.
@@ -258,7 +249,7 @@ impl Registrations {
             move |(binding, _): &(BindingId, Token)| effects.tokens.forget_role(Role::Phone(*binding)),
         );
         let outcome = issued.await.map(|(_, token)| token);
-        self.inner.effects.metrics.phone_call(outcome)
+        metrics::phone_call(outcome)
     }
 
     /// A nonce for the phone's next proof, in place of an earlier one for the same purpose.
@@ -274,7 +265,7 @@ impl Registrations {
             prover.check_presence(&proof)?;
             Ok(Arc::new(prover.registration))
         };
-        self.inner.effects.metrics.phone_call(outcome.await)
+        metrics::phone_call(outcome.await)
     }
 
     /// Catches up a dongle's clock that is further off than its codes can be heard. It is in effect with the next
@@ -288,7 +279,7 @@ impl Registrations {
                 None => Ok(()),
             }
         };
-        self.inner.effects.metrics.phone_call(outcome.await)
+        metrics::phone_call(outcome.await)
     }
 
     async fn prover(&self, binding: BindingId) -> Result<Prover, Error> {
@@ -304,6 +295,12 @@ impl Registrations {
 
 /// Bearer tokens.
 impl Registrations {
+    /// The operator's token of the data folder, made with its file at the first start. Waits for the disk.
+    pub fn ensure_operator_token(&self, folder: &Path) -> Result<Token, StartError> {
+        let folder = folder.to_owned();
+        self.inner.truth.write_waiting(move |db| tokens::ensure_operator_token(db, &folder), |_| {})
+    }
+
     /// A new token, for `ttl_ms` or for ever.
     pub async fn issue(&self, role: Role, ttl_ms: Option<u64>) -> Result<Token, Unavailable> {
         let now = telemetry::now();
@@ -321,17 +318,14 @@ impl Registrations {
     pub async fn resolve(&self, token: &str) -> Result<Option<Role>, Unavailable> {
         let Some(hash) = tokens::hash(token) else { return Ok(None) };
         let cache = &self.inner.effects.tokens;
-        let grant = match cache.known(&hash) {
-            Some(grant) => Some(grant),
-            None => {
-                let since = cache.version();
-                let found = self.inner.truth.read(move |db| tokens::select(db, &hash)).await?;
-                if let Some(grant) = found {
-                    cache.remember(hash, grant, since);
-                }
-                found
+        let mut grant = cache.known(&hash);
+        if grant.is_none() {
+            let since = cache.version();
+            grant = self.inner.truth.read(move |db| tokens::select(db, &hash)).await?;
+            if let Some(grant) = grant {
+                cache.remember(hash, grant, since);
             }
-        };
+        }
         Ok(grant.filter(|grant| grant.is_valid(telemetry::now())).map(|grant| grant.role))
     }
 
@@ -402,43 +396,5 @@ impl Registrations {
             }
         });
         changed.await.map(|(registration, _)| registration)
-    }
-}
-
-impl Effects {
-    fn changed(&self, registration: &Arc<Registration>) {
-        self.near.replace(registration);
-        self.tell(registration);
-    }
-
-    fn status_changed(&self, registration: &Arc<Registration>) {
-        self.changed(registration);
-        if !registration.status.is_live() {
-            self.tokens.forget_role(Role::Phone(registration.binding));
-            self.roller.changed([registration.device]);
-        }
-    }
-
-    /// Bindings that nobody can have met are neither cached nor told of: an import of millions would push out what
-    /// is in use, and every subscriber would lag.
-    fn imported(&self, imported: &[Imported]) {
-        for import in imported {
-            let registration = Arc::new(import.registration.clone());
-            let was_cached = self.near.replace_known(&registration);
-            if import.phone_changed {
-                self.tokens.forget_role(Role::Phone(registration.binding));
-            }
-            if import.was_known || was_cached {
-                self.tell(&registration);
-            }
-        }
-        let new = imported.iter().filter(|import| !import.was_known);
-        self.roller.changed(new.map(|import| import.registration.device));
-    }
-
-    fn tell(&self, registration: &Registration) {
-        self.metrics.bindings_changed.increment(1);
-        // Without a subscriber there is nobody to tell.
-        let _ = self.changes.send(registration.change());
     }
 }

@@ -36,7 +36,8 @@ const LEARNED_MAX: usize = 20_000;
 /// After a build that took a second, four seconds belong to others.
 const REST_PER_BUILD: u64 = 4;
 
-/// A clock that was proven or heard.
+/// What reaches the thread.
+#[derive(Clone, Copy)]
 enum Order {
     Heard(Hit, UnixMs),
     Proven(Hit, UnixMs),
@@ -260,8 +261,8 @@ impl Worker {
             Changed::Many => self.fleet = Fleet::load(&self.db, &envelope)?,
             Changed::These(devices) => {
                 let rows = devices.iter().map(|&device| Ok((place(device), live_dongle(&self.db, &envelope, device)?)));
-                let changes = rows.collect::<rusqlite::Result<Changes>>()?;
-                self.fleet = std::mem::take(&mut self.fleet).merged(changes);
+                let present = rows.collect::<rusqlite::Result<Changes>>()?;
+                self.fleet = std::mem::take(&mut self.fleet).merged(present);
             }
         }
         Ok(())

@@ -150,32 +150,29 @@ pub(super) fn delete_expired(db: &Connection, now: UnixMs) -> rusqlite::Result<u
     db.execute("DELETE FROM tokens WHERE expires_ms < ?1", [now.0 as i64])
 }
 
-/// The first operator's token: made with its file at the first start, and known to the store at every start. Whoever
-/// removes the file gets a new one, and the operator tokens from before are void.
-pub(super) fn ensure_operator_token(db: &Connection, folder: &Path) -> Result<(), StartError> {
+/// The operator's token of the data folder: made with its file at the first start. Whoever removes the file gets a new
+/// one, and the operator tokens from before are void.
+pub(super) fn ensure_operator_token(db: &Connection, folder: &Path) -> Result<Token, StartError> {
     let path = folder.join(OPERATOR_TOKEN_FILE);
-    let grant = Grant { role: Role::Operator, expires: None };
     let now = telemetry::now();
-    match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            let token = Token(text.trim().to_owned());
-            let hash = hash(token.reveal())
-                .ok_or_else(|| StartError::Unfit(format!("{} holds no operator token", path.display())))?;
-            if select(db, &hash)?.is_none() {
-                insert(db, &token, grant, now)?;
-            }
-        }
+    let token = match std::fs::read_to_string(&path) {
+        Ok(text) => Token(text.trim().to_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let token = Token::random(Role::Operator);
             write_secret_file(&path, token.reveal())?;
             delete_of(db, Role::Operator)?;
-            insert(db, &token, grant, now)?;
             audit(db, now, "system", "operator token issued", OPERATOR_TOKEN_FILE)?;
+            token
         }
         Err(source) => return Err(StartError::File { path, source }),
+    };
+    let hash =
+        hash(token.reveal()).ok_or_else(|| StartError::Unfit(format!("{} holds no operator token", path.display())))?;
+    if select(db, &hash)?.is_none() {
+        insert(db, &token, Grant { role: Role::Operator, expires: None }, now)?;
     }
     delete_expired(db, now)?;
-    Ok(())
+    Ok(token)
 }
 
 /// Tokens that were resolved before, so that a terminal's poll costs no look-up in the store.

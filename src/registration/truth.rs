@@ -58,7 +58,6 @@ impl Truth {
         let db = schema::open_writer(&path)?;
         let envelope = Envelope::load(folder, kek_hex)?;
         check_kek(&db, &envelope)?;
-        super::tokens::ensure_operator_token(&db, folder)?;
         let (orders, mut to_write) = mpsc::channel(queue.max(1));
         let (lookups, mut to_read) = mpsc::channel::<Lookup>(queue.max(1));
         let reader = schema::open_reader(&path)?;

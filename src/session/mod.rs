@@ -7,17 +7,57 @@
 //! [`engine::session`]: crate::engine::session
 //! [`ledger`]: crate::ledger
 
+mod actor;
+mod desk;
+mod index;
+mod messages;
+mod metrics;
+mod orders;
+mod prices;
+mod record;
+mod slot;
+mod summary;
+#[cfg(test)]
+mod tests;
 mod view;
+mod watchers;
 
 use actix::prelude::*;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, oneshot};
 
 pub use crate::engine::session::{Completion, Notice, Quote, StateName, Vehicle, Why};
-use crate::engine::{
-    id::{BindingId, PumpNumber, SessionId, StationId},
-    money::{Currency, Money},
+use crate::{
+    engine::{
+        id::{BindingId, PumpNumber, SessionId, StationId},
+        money::{Currency, Money},
+    },
+    ledger::Ledger,
+    payment::Payments,
+    registration::Registrations,
 };
+use actor::SessionDesk;
+pub use actor::StartError;
+use desk::Desk;
+use messages::{AttachStation, Give, OpenSession, Repeated, See, SeeReceipt, SetPrices, Summarise, WatchPhone};
+use prices::PricesSet;
+pub use record::Unreadable;
+pub use summary::Summary;
 pub use view::{ChallengeView, Receipt, SessionView};
+
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Orders that may wait for the desk; past it, callers wait. Each costs about half a kilobyte.
+    pub mailbox_max: usize,
+    /// Sessions at an end that are kept in memory, some kilobytes each. Older ones are read from the journal when
+    /// somebody asks, which takes a read of the disk each.
+    pub ended_max: usize,
+    /// Seconds after which a session at an end leaves the memory all the same. A site transaction id is refused for
+    /// another sale for so long at least.
+    pub ended_s: u32,
+    /// Changes that a phone's watcher may lag behind before it has to ask anew; each costs about a kilobyte.
+    pub watch_max: usize,
+}
 
 /// Why an order was refused; each variant is one problem code of the HTTP surface.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -182,46 +222,57 @@ pub struct GradePrice {
 #[rtype(result = "()")]
 pub struct SessionChanged(pub SessionView);
 
-/// Counts of sessions since the journal began, and of those open now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
-pub struct Summary {
-    pub opened: u64,
-    /// Sessions that reached Paid at some time.
-    pub paid: u64,
-    pub collect_at_site: u64,
-    pub proof_failed: u64,
-    pub disputed: u64,
-    pub refunded: u64,
-    pub back_office: u64,
-    /// Sessions that are in no end state now.
-    pub open: u64,
-    /// Sessions whose payment is in doubt now.
-    pub in_doubt: u64,
-}
-
 /// Handle to the session desk; cheap to clone.
 #[derive(Clone)]
 pub struct Sessions {
-    desk: tokio::sync::mpsc::Sender<()>,
+    desk: Addr<SessionDesk>,
 }
 
 impl Sessions {
+    /// Rebuilds the sessions from the journal and starts the desk on `arbiter`; it takes up what was in flight.
+    pub fn start(
+        config: &Config,
+        ledger: Ledger,
+        payments: Payments,
+        registrations: Registrations,
+        arbiter: &ArbiterHandle,
+    ) -> Result<Sessions, StartError> {
+        let mut desk = Desk::new(config.ended_max, u64::from(config.ended_s) * 1_000);
+        actor::recover(&mut desk, &ledger)?;
+        let config = config.clone();
+        let desk = SessionDesk::start_in_arbiter(arbiter, move |context| {
+            context.set_mailbox_capacity(config.mailbox_max.max(1));
+            SessionDesk::new(&config, desk, ledger, payments, registrations)
+        });
+        Ok(Sessions { desk })
+    }
+
     /// Opens a session; journalled before it answers.
     pub async fn open(&self, open: Open) -> Result<SessionView, Error> {
-        unimplemented!("{open:?}")
+        let (reply, answer) = oneshot::channel();
+        self.ask(OpenSession(open, reply)).await?;
+        answer.await.unwrap_or(Err(Error::Unavailable))
+    }
+
+    /// The session that this very request opened before: a repetition finds it whether or not its vehicle is still
+    /// there. `None` for a request that is new.
+    pub async fn repeated(&self, session: SessionId, request: Request) -> Result<Option<SessionView>, Error> {
+        self.ask(Repeated(session, request)).await?
     }
 
     /// Gives an order; journalled before it answers.
     pub async fn apply(&self, order: Order) -> Result<SessionView, Error> {
-        unimplemented!("{order:?}")
+        let (reply, answer) = oneshot::channel();
+        self.ask(Give(order, reply)).await?;
+        answer.await.unwrap_or(Err(Error::Unavailable))
     }
 
     pub async fn view(&self, session: SessionId, by: By) -> Result<SessionView, Error> {
-        unimplemented!("{session} {by:?}")
+        self.ask(See(session, by)).await?
     }
 
     pub async fn receipt(&self, session: SessionId, by: By) -> Result<Receipt, Error> {
-        unimplemented!("{session} {by:?}")
+        self.ask(SeeReceipt(session, by)).await?
     }
 
     /// Registers the actor of a station for the changes of its sessions. The answer is its sessions that are not at
@@ -231,7 +282,7 @@ impl Sessions {
         station: StationId,
         actor: Recipient<SessionChanged>,
     ) -> Result<Vec<SessionView>, Error> {
-        unimplemented!("{station} {}", actor.connected())
+        self.ask(AttachStation(station, actor)).await
     }
 
     /// The sessions of a binding that are not at an end and the last that is, then every change. A receiver that
@@ -240,14 +291,24 @@ impl Sessions {
         &self,
         binding: BindingId,
     ) -> Result<(Vec<SessionView>, broadcast::Receiver<SessionView>), Error> {
-        unimplemented!("{binding}")
+        self.ask(WatchPhone(binding)).await
     }
 
     pub async fn set_prices(&self, station: StationId, prices: Prices, request: Request) -> Result<(), Error> {
-        unimplemented!("{station} {prices:?} {request:?}")
+        self.ask(SetPrices(station, PricesSet { prices, request })).await?
     }
 
     pub async fn summary(&self) -> Result<Summary, Error> {
-        unimplemented!("{}", self.desk.capacity())
+        self.ask(Summarise()).await
+    }
+
+    /// Waits while the desk's mailbox is full.
+    async fn ask<M>(&self, message: M) -> Result<M::Result, Error>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        SessionDesk: Handler<M>,
+    {
+        self.desk.send(message).await.map_err(|_| Error::Unavailable)
     }
 }

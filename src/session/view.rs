@@ -3,7 +3,7 @@
 use crate::engine::{
     id::{BindingId, DeviceId, PumpNumber, SessionId, StationId},
     money::Money,
-    session::{Completion, Notice, StateName, Why},
+    session::{Completion, Notice, Session, StateName, Why},
     time::UnixMs,
 };
 
@@ -51,6 +51,33 @@ pub struct SessionView {
 }
 
 impl SessionView {
+    pub(super) fn of(session: &Session) -> SessionView {
+        let (opening, state) = (session.opening(), session.state());
+        SessionView {
+            id: opening.session,
+            station: opening.station,
+            pump: session.pump(),
+            plate: opening.vehicle.plate.clone(),
+            device: opening.vehicle.device,
+            binding: opening.vehicle.binding,
+            state: session.name(),
+            reason: state.why(),
+            notice: session.notice(),
+            version: session.version(),
+            opened_at: session.opened_at(),
+            updated_at: session.updated_at(),
+            preset: session.preset(),
+            held: session.held(),
+            amount: state.sale().map(|sale| sale.amount),
+            completion: state.sale().cloned(),
+            challenge: ChallengeView::of(session),
+            paid: session.paid(),
+            refunded: session.refunded(),
+            is_end: session.name().is_end(),
+            pins_vehicle: session.name().pins_vehicle(),
+        }
+    }
+
     /// The view for a terminal: the challenge is between the server and the phone.
     pub fn without_challenge(mut self) -> SessionView {
         self.challenge = None;
@@ -74,6 +101,25 @@ pub struct ChallengeView {
     pub tries_left: u8,
 }
 
+impl ChallengeView {
+    fn of(session: &Session) -> Option<ChallengeView> {
+        let terms = session.terms()?;
+        let challenge = session.state().challenge()?;
+        Some(ChallengeView {
+            nonce: hex::encode(terms.nonce),
+            device: terms.device,
+            binding: terms.binding,
+            session: terms.session,
+            station: terms.station,
+            pump: terms.pump,
+            amount: terms.amount,
+            epoch: terms.epoch,
+            expires_at: challenge.expires_at,
+            tries_left: challenge.tries_left,
+        })
+    }
+}
+
 /// Proof of payment for the driver.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct Receipt {
@@ -87,4 +133,22 @@ pub struct Receipt {
     pub paid_at: UnixMs,
     /// The PSP's own reference of the payment.
     pub reference: String,
+}
+
+impl Receipt {
+    /// `None` unless the sale was paid through us.
+    pub(super) fn of(session: &Session) -> Option<Receipt> {
+        let (opening, state) = (session.opening(), session.state());
+        let payment = state.payment()?;
+        Some(Receipt {
+            session: opening.session,
+            station: opening.station,
+            plate: opening.vehicle.plate.clone(),
+            completion: state.sale()?.clone(),
+            amount: payment.amount,
+            refunded: session.refunded(),
+            paid_at: payment.paid_at,
+            reference: payment.reference.clone(),
+        })
+    }
 }

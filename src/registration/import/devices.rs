@@ -13,7 +13,8 @@ use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::{Column, Fields, ImportError, ImportReport, Outcome, Progress, import, optional, required};
+use super::rows::{Column, Fields, optional, required};
+use super::{ImportError, ImportReport, Outcome, Progress, import};
 use crate::engine::code::{Code, Secret};
 use crate::engine::id::{BindingId, DeviceId};
 use crate::engine::proof::ProofKey;

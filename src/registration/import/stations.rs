@@ -2,7 +2,8 @@
 
 use std::io::Read;
 
-use super::{Column, Fields, ImportError, ImportReport, Outcome, Progress, import, optional, required};
+use super::rows::{Column, Fields, optional, required};
+use super::{ImportError, ImportReport, Outcome, Progress, import};
 use crate::engine::id::StationId;
 use crate::registration::error::Unavailable;
 use crate::registration::stations::{STATIONS_MAX, Station, count, select, upsert};

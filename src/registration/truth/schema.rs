@@ -132,7 +132,7 @@ fn assert_pragma(db: &Connection, pragma: &str, expected: &str) -> Result<(), St
     if found == expected {
         Ok(())
     } else {
-        Err(StartError::Unfit(format!("{pragma} is {found}, and must be {expected}")))
+        Err(StartError::Unfit(format!("registrations.db: {pragma} is {found}, and must be {expected}")))
     }
 }
 
@@ -146,6 +146,8 @@ fn migrate(db: &mut Connection) -> Result<(), StartError> {
             tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
             Ok(tx.commit()?)
         }
-        other => Err(StartError::Unfit(format!("written by another version (tables {other}, known {SCHEMA_VERSION})"))),
+        other => Err(StartError::Unfit(format!(
+            "registrations.db: written by another version (tables {other}, known {SCHEMA_VERSION})"
+        ))),
     }
 }

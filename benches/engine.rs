@@ -1,0 +1,180 @@
+//! What the engine costs by itself: decoding, look-ups, presence windows, plates.
+//!
+//! `cargo bench --bench engine`; a part by its name: `cargo bench --bench engine -- codebook`. One core, no I/O; the
+//! printed throughput is of frames, look-ups or plates. The floor of decoding is `floor/read_bytes`, which only adds
+//! the same bytes up. `FORECOURT_BENCH_DONGLES` (default 10,000,000) sets the size of the large codebook: it takes
+//! 97 bytes and about half a microsecond to build for each.
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use forecourt::{
+    engine::{
+        batch::{self, Batch, Encoder, Hearing},
+        candidate::{Candidate, pick},
+        clock::ClockOffset,
+        code::{Code, Secret},
+        codebook::{Builder, Codebook},
+        id::{DeviceId, ReceiverId, SpoolId},
+        limits::RECEIVERS_MAX,
+        plate::{Plate, Query},
+        presence::{Heard, Policy, Presence},
+        time::{SlotLength, UnixMs},
+    },
+    station::Forecourt,
+};
+
+const NOW: UnixMs = UnixMs(1_800_000_000_000);
+const DEFAULT_DONGLES: u64 = 10_000_000;
+
+/// A fixed code spreads like an HMAC's once it is mixed, and costs nothing to make.
+fn code_of(dongle: u64) -> Code {
+    let mut code = [0; 16];
+    code[..8].copy_from_slice(&dongle.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
+    code[8..].copy_from_slice(&dongle.wrapping_mul(0xC2B2_AE3D_27D4_EB4F).rotate_left(17).to_le_bytes());
+    Code(code)
+}
+
+/// A book with three codes a dongle, like the real one: three fixed dongles stand for one.
+fn book_of(dongles: u64) -> Codebook {
+    let mut builder = Builder::new(SlotLength::DEFAULT, NOW, dongles as usize * 3);
+    for code in 0..dongles * 3 {
+        let secret = Secret::Fixed { code: code_of(code) };
+        builder.add(DeviceId(code / 3), &secret, ClockOffset::default()).expect("the codes differ");
+    }
+    builder.finish(1)
+}
+
+/// `frames` hearings of `codes` codes, as one batch that begins its table.
+fn batch_of(frames: u64, codes: u64, sequence: u64, encoder: &mut Encoder) -> Vec<u8> {
+    let hearings: Vec<Hearing> = (0..frames)
+        .map(|frame| Hearing {
+            code: code_of(frame % codes * 3),
+            receiver: ReceiverId((frame % 8) as u8),
+            rssi: -60 - (frame % 20) as i8,
+            at: NOW.plus(frame / 3),
+        })
+        .collect();
+    let mut bytes = Vec::new();
+    encoder.encode(sequence, &hearings, &mut bytes).expect("within the bounds of a batch");
+    bytes
+}
+
+fn decode(c: &mut Criterion) {
+    for (frames, codes) in [(250, 40), (25, 12)] {
+        let mut encoder = Encoder::new();
+        batch_of(frames, codes, 1, &mut encoder);
+        let bytes = batch_of(frames, codes, 2, &mut encoder);
+        let mut group = c.benchmark_group(format!("decode/{frames}_frames_{codes}_codes"));
+        group.throughput(Throughput::Elements(frames));
+        group.bench_function("floor/read_bytes", |b| {
+            b.iter(|| black_box(&bytes).iter().fold(0_u64, |sum, &byte| sum + u64::from(byte)));
+        });
+        group.bench_function("batch", |b| {
+            b.iter(|| {
+                let body = batch::split(black_box(&bytes)).next().expect("a batch").expect("a whole one");
+                let batch = Batch::read(body).expect("a valid one");
+                batch.groups().flat_map(|group| group.hearings).map(|hearing| u64::from(hearing.receiver)).sum::<u64>()
+            });
+        });
+        group.finish();
+    }
+}
+
+fn codebook(c: &mut Criterion) {
+    let large = std::env::var("FORECOURT_BENCH_DONGLES").ok().and_then(|text| text.parse().ok());
+    for dongles in [100_000, large.unwrap_or(DEFAULT_DONGLES)] {
+        let book = book_of(dongles);
+        let mut group = c.benchmark_group(format!("codebook/{dongles}_dongles"));
+        group.throughput(Throughput::Elements(1));
+        let mut next = 0_u64;
+        // A stride that is coprime to the count visits all dongles in an order that no cache foresees.
+        let mut step = move || {
+            next = next.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            next % (dongles * 3)
+        };
+        group.bench_function("hit", |b| b.iter(|| assert!(book.find(&code_of(step())).is_some())));
+        group.bench_function("miss", |b| b.iter(|| assert!(book.find(&code_of(step() + dongles * 3)).is_none())));
+        group.finish();
+        println!("codebook/{dongles}_dongles: {} bytes a dongle", book.bytes() as u64 / dongles);
+    }
+}
+
+fn presence(c: &mut Criterion) {
+    const CARS: u64 = 40;
+    let mut presence = Presence::new(Policy::DESIGN);
+    let mut changes = Vec::new();
+    let mut windows = Vec::new();
+    for car in 0..CARS {
+        let heard = presence.observe(DeviceId(car), None, ReceiverId(0), -50, NOW, NOW, &mut changes);
+        let Heard::Taken(window) = heard else { panic!("{heard:?}") };
+        windows.push(window);
+    }
+    let mut group = c.benchmark_group("presence");
+    group.throughput(Throughput::Elements(CARS));
+    group.bench_function("observe", |b| {
+        let mut now = NOW;
+        b.iter(|| {
+            now = now.plus(20);
+            for car in 0..CARS {
+                let window = Some(windows[car as usize]);
+                let receiver = ReceiverId((car % 8) as u8);
+                black_box(presence.observe(DeviceId(car), window, receiver, -60, now, now, &mut changes));
+            }
+            changes.clear();
+        });
+    });
+    group.finish();
+}
+
+/// Everything between the bytes of a read and the windows.
+fn frame_path(c: &mut Criterion) {
+    let book = book_of(1_000);
+    for (frames, codes) in [(250, 40), (25, 12)] {
+        let mut encoder = Encoder::new();
+        let batches: Vec<Vec<u8>> = (1..=64).map(|number| batch_of(frames, codes, number, &mut encoder)).collect();
+        let bytes = batches.concat();
+        let mut group = c.benchmark_group("frame_path");
+        group.throughput(Throughput::Elements(frames * 64));
+        group.bench_function(format!("{frames}_frames_{codes}_codes"), |b| {
+            b.iter_batched(
+                || {
+                    let mut forecourt = Forecourt::new(Policy::DESIGN, u32::MAX);
+                    forecourt.attach(SpoolId(1), [None; RECEIVERS_MAX]);
+                    forecourt
+                },
+                |mut forecourt| {
+                    let mut changes = Vec::new();
+                    forecourt.observe(&bytes, &book, NOW, &mut changes, |_, _| {}).expect("valid batches");
+                    (forecourt, changes)
+                },
+                BatchSize::SmallInput,
+            );
+        });
+        group.finish();
+    }
+}
+
+fn plates(c: &mut Criterion) {
+    let mut presence = Presence::new(Policy::DESIGN);
+    let mut changes = Vec::new();
+    for _ in 0..2 {
+        for car in 0..40 {
+            presence.observe(DeviceId(car), None, ReceiverId(0), -50, NOW, NOW, &mut changes);
+        }
+    }
+    let plates: Vec<Plate> = (0..40)
+        .map(|car| Plate::parse(&format!("{}\u{ac00}{}", 10 + car, 3400 + car % 20)).expect("a plate"))
+        .collect();
+    let candidates: Vec<Candidate<'_>> =
+        presence.selectable().map(|seen| Candidate { seen, plate: &plates[seen.device.0 as usize] }).collect();
+    let mut group = c.benchmark_group("plate");
+    group.throughput(Throughput::Elements(candidates.len() as u64));
+    group.bench_function("match_among_40", |b| {
+        b.iter(|| pick(&Query::parse(black_box("3419")).expect("four digits"), None, &candidates));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, decode, codebook, presence, frame_path, plates);
+criterion_main!(benches);

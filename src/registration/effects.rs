@@ -1,0 +1,61 @@
+//! What a committed change sets off, on the writer's thread and in the order of the commits.
+
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+
+use super::binding::{Change, Registration};
+use super::import::Imported;
+use super::metrics::Metrics;
+use super::near::Near;
+use super::roller::Roller;
+use super::stations::Directory;
+use super::tokens::{Role, TokenCache};
+
+/// Where a committed change takes effect: all that the writer's thread needs to know.
+pub(super) struct Effects {
+    pub(super) near: Near,
+    pub(super) tokens: TokenCache,
+    pub(super) stations: Directory,
+    pub(super) changes: broadcast::Sender<Change>,
+    pub(super) roller: Arc<Roller>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl Effects {
+    pub(super) fn changed(&self, registration: &Arc<Registration>) {
+        self.near.replace(registration);
+        self.tell(registration);
+    }
+
+    pub(super) fn status_changed(&self, registration: &Arc<Registration>) {
+        self.changed(registration);
+        if !registration.status.is_live() {
+            self.tokens.forget_role(Role::Phone(registration.binding));
+            self.roller.changed([registration.device]);
+        }
+    }
+
+    /// Bindings that nobody can have met are neither cached nor told of: an import of millions would push out what
+    /// is in use, and every subscriber would lag.
+    pub(super) fn imported(&self, imported: &[Imported]) {
+        for import in imported {
+            let registration = Arc::new(import.registration.clone());
+            let was_cached = self.near.replace_known(&registration);
+            if import.phone_changed {
+                self.tokens.forget_role(Role::Phone(registration.binding));
+            }
+            if import.was_known || was_cached {
+                self.tell(&registration);
+            }
+        }
+        let new = imported.iter().filter(|import| !import.was_known);
+        self.roller.changed(new.map(|import| import.registration.device));
+    }
+
+    fn tell(&self, registration: &Registration) {
+        self.metrics.bindings_changed.increment(1);
+        // Without a subscriber there is nobody to tell.
+        let _ = self.changes.send(registration.change());
+    }
+}

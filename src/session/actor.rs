@@ -1,0 +1,340 @@
+//! The actor: carries what the [`Desk`] decides to the journal, the payments, the stations and the phones.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::prelude::*;
+use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
+
+use super::{
+    Config, Error, Order,
+    desk::{Desk, Done},
+    metrics::Metrics,
+    orders::Witness,
+    prices::PricesSet,
+    record::Unreadable,
+    slot::{Cause, Job, Reply, answer_to},
+    watchers::Watchers,
+};
+use crate::{
+    engine::{
+        charge::Instruction,
+        id::{BindingId, SessionId},
+        session::{Effect, Effects, Event, Moment, Standing},
+    },
+    ledger::{Entry, Kind, Ledger, LedgerError},
+    payment::Payments,
+    registration::{Change, Registration, Registrations},
+    telemetry::now,
+};
+
+/// Pause before payments or the journal are tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Deadlines that are looked at in one turn of the timer.
+const DUE_MAX: usize = 256;
+
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+pub(super) struct SessionDesk {
+    pub(super) desk: Desk,
+    pub(super) ledger: Ledger,
+    payments: Payments,
+    registrations: Registrations,
+    pub(super) watchers: Watchers,
+    timer: Option<SpawnHandle>,
+    metrics: Metrics,
+}
+
+/// What stops a rebuild of the sessions.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the journal cannot be read: {0}")]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+}
+
+/// Rebuilds every session and the prices from the journal.
+pub(super) fn recover(desk: &mut Desk, ledger: &Ledger) -> Result<(), StartError> {
+    let mut forgotten = Vec::new();
+    let mut outcome = Ok(());
+    ledger.replay(|_, entry| {
+        if outcome.is_ok() {
+            outcome = take_up(desk, &entry, &mut forgotten);
+        }
+    })?;
+    outcome?;
+    for session in forgotten {
+        desk.recall(session, &ledger.read(Kind::Session, &session.0)?)?;
+    }
+    Ok(())
+}
+
+fn take_up(desk: &mut Desk, entry: &Entry, forgotten: &mut Vec<SessionId>) -> Result<(), StartError> {
+    match entry.kind {
+        Kind::Session => {
+            let Ok(id) = entry.subject.as_slice().try_into().map(SessionId) else { return Ok(()) };
+            if !desk.recover(id, entry)? {
+                forgotten.push(id);
+            }
+        }
+        Kind::Prices => {
+            if let Some((station, set)) = PricesSet::read(entry) {
+                desk.prices.set(station, set, entry.at);
+            }
+        }
+        Kind::Charge => {}
+    }
+    Ok(())
+}
+
+/// Now, and a nonce in case the session has to challenge.
+pub(super) fn moment() -> Moment {
+    let mut nonce = [0; 32];
+    getrandom::fill(&mut nonce).expect("the operating system has random numbers");
+    Moment { at: now(), nonce }
+}
+
+fn standing(registration: Option<&Arc<Registration>>, binding: BindingId, epoch: u64) -> Standing {
+    match registration {
+        Some(known) if known.binding == binding => Standing {
+            active: known.is_active(),
+            epoch: known.epoch,
+            phone: known.phone,
+            means: known.means.clone(),
+            provable: known.provable,
+        },
+        // The dongle is another binding's by now, or nobody's.
+        _ => Standing { active: false, epoch, phone: None, means: Vec::new(), provable: false },
+    }
+}
+
+impl SessionDesk {
+    pub(super) fn new(
+        config: &Config,
+        desk: Desk,
+        ledger: Ledger,
+        payments: Payments,
+        registrations: Registrations,
+    ) -> SessionDesk {
+        SessionDesk {
+            desk,
+            ledger,
+            payments,
+            registrations,
+            watchers: Watchers::new(config.watch_max),
+            timer: None,
+            metrics: Metrics::new(),
+        }
+    }
+
+    pub(super) fn submit(&mut self, id: SessionId, job: Job, context: &mut Context<Self>) {
+        if let Some(entry) = self.desk.submit(id, job, moment()) {
+            self.journal(id, entry, context);
+        }
+        self.arm(context);
+    }
+
+    /// Journals one event; whatever comes of it goes to [`finish`](Self::finish).
+    pub(super) fn journal(&mut self, id: SessionId, entry: Entry, context: &mut Context<Self>) {
+        let ledger = self.ledger.clone();
+        let appended = async move {
+            match ledger.append(vec![entry]).await {
+                Ok(_) => Ok(()),
+                Err(error) => {
+                    tracing::error!(%error, session = %id, "an event is not journalled");
+                    Err(read_back(&ledger, id).await)
+                }
+            }
+        };
+        context.spawn(appended.into_actor(self).map(move |appended, actor, context| {
+            let done = match appended {
+                Ok(()) => actor.desk.committed(id, moment()),
+                Err(journalled) => {
+                    actor.metrics.journal_failures.increment(1);
+                    actor.desk.failed(id, journalled.as_deref(), moment())
+                }
+            };
+            actor.finish(id, done, context);
+        }));
+    }
+
+    fn finish(&mut self, id: SessionId, done: Done, context: &mut Context<Self>) {
+        if let Some(view) = done.changed {
+            self.metrics.changed(view.state, &self.desk.summary());
+            self.watchers.publish(&view, &self.metrics);
+        }
+        self.run(done.effects, context);
+        if let Some(entry) = done.next {
+            self.journal(id, entry, context);
+        }
+        self.arm(context);
+    }
+
+    /// Words to phone and station are in the view, which has been published.
+    fn run(&mut self, effects: Effects, context: &mut Context<Self>) {
+        for effect in effects {
+            match effect {
+                Effect::Instruct(instruction) => self.instruct(instruction, context),
+                Effect::Ask(instruction) => self.ask(instruction, context),
+                Effect::NotifyPhone(_) | Effect::NotifyStation(_) => {}
+            }
+        }
+    }
+
+    fn instruct(&mut self, instruction: Instruction, context: &mut Context<Self>) {
+        let payments = self.payments.clone();
+        let copy = instruction.clone();
+        let taken = async move { payments.instruct(copy).await };
+        context.spawn(taken.into_actor(self).map(move |taken, actor, context| match taken {
+            Ok(()) if instruction.operation.takes_money() => {
+                let event = Event::ChargeSent { ordinal: instruction.ordinal };
+                actor.submit(instruction.session, Job::event(event), context);
+            }
+            Ok(()) => {}
+            Err(error) => actor.retry(&error, instruction, context),
+        }));
+    }
+
+    fn ask(&mut self, instruction: Instruction, context: &mut Context<Self>) {
+        let payments = self.payments.clone();
+        let copy = instruction.clone();
+        let asked = async move { payments.ask(copy).await };
+        context.spawn(asked.into_actor(self).map(move |asked, actor, context| {
+            if let Err(error) = asked {
+                actor.retry(&error, instruction, context);
+            }
+        }));
+    }
+
+    /// Tries again for as long as the session has no outcome; by then it may only want to know.
+    fn retry(&mut self, error: &crate::payment::Error, instruction: Instruction, context: &mut Context<Self>) {
+        tracing::warn!(%error, session = %instruction.session, "payments did not take an instruction");
+        self.metrics.payment_retries.increment(1);
+        context.run_later(RETRY, move |actor, context| match actor.desk.wants(&instruction) {
+            Some(true) => actor.instruct(instruction, context),
+            Some(false) => actor.ask(instruction, context),
+            None => {}
+        });
+    }
+
+    fn arm(&mut self, context: &mut Context<Self>) {
+        if let Some(timer) = self.timer.take() {
+            context.cancel_future(timer);
+        }
+        let Some(deadline) = self.desk.next_deadline() else { return };
+        let wait = Duration::from_millis(deadline.since(now()));
+        self.timer = Some(context.run_later(wait, |actor, context| {
+            actor.timer = None;
+            for id in actor.desk.due(now(), DUE_MAX) {
+                actor.submit(id, Job::event(Event::DeadlinePassed), context);
+            }
+            actor.arm(context);
+        }));
+    }
+
+    /// Makes sure that a session which was forgotten is known again, if there ever was one.
+    pub(super) fn recall(&self, id: SessionId) -> ResponseActFuture<Self, ()> {
+        if self.desk.knows(id) {
+            return Box::pin(fut::ready(()));
+        }
+        let ledger = self.ledger.clone();
+        let entries = async move { ledger.of(Kind::Session, id.0.to_vec()).await };
+        Box::pin(entries.into_actor(self).map(move |entries, actor, _| {
+            let recalled = entries.map_err(StartError::from).and_then(|entries| Ok(actor.desk.recall(id, &entries)?));
+            if let Err(error) = recalled {
+                tracing::error!(%error, session = %id, "a session cannot be recalled from the journal");
+            }
+        }))
+    }
+
+    /// A proof is judged by what the registrations say at this moment.
+    pub(super) fn prove(&mut self, order: Order, reply: Reply, context: &mut Context<Self>) {
+        let Order { session, by, request, command } = order;
+        let Some((device, binding, epoch)) = self.desk.device(session) else {
+            return answer_to(Some(reply), Err(Error::NotFound));
+        };
+        let registrations = self.registrations.clone();
+        let witness = async move {
+            let registration = registrations.find(device).await?;
+            let key = registrations.proof_key(device).await?;
+            Ok(Witness { standing: standing(registration.as_ref(), binding, epoch), key })
+        };
+        context.spawn(witness.into_actor(self).map(
+            move |witness: Result<Witness, crate::registration::Unavailable>, actor, context| match witness {
+                Ok(witness) => {
+                    let cause = Cause::Order { by, command, witness: Some(Box::new(witness)) };
+                    actor.submit(session, Job { cause, request, reply: Some(reply) }, context);
+                }
+                Err(error) => {
+                    tracing::error!(%error, %session, "a proof cannot be judged");
+                    answer_to(Some(reply), Err(Error::Unavailable));
+                }
+            },
+        ));
+    }
+
+    fn on_binding(&mut self, sessions: Vec<SessionId>, context: &mut Context<Self>) {
+        for session in sessions {
+            let Some((device, binding, epoch)) = self.desk.device(session) else { continue };
+            let registrations = self.registrations.clone();
+            let found = async move { registrations.find(device).await };
+            context.spawn(found.into_actor(self).map(move |found, actor, context| match found {
+                Ok(registration) => {
+                    let standing = standing(registration.as_ref(), binding, epoch);
+                    actor.submit(session, Job::event(Event::BindingChanged(standing)), context);
+                }
+                // The proof is judged by the binding as it is then, whether or not the session heard of the change.
+                Err(error) => tracing::warn!(%error, %session, "a changed binding cannot be looked up"),
+            }));
+        }
+    }
+}
+
+/// What the journal holds of a session after an append failed: the failure alone does not say whether its event is in
+/// it. Asked until there is an answer, for the session stands still meanwhile; `None` once the journal is closed.
+async fn read_back(ledger: &Ledger, id: SessionId) -> Option<Vec<Entry>> {
+    loop {
+        match ledger.of(Kind::Session, id.0.to_vec()).await {
+            Ok(entries) => return Some(entries),
+            Err(LedgerError::Closed) => return None,
+            Err(error) => tracing::error!(%error, session = %id, "the journal cannot be read back"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+impl Actor for SessionDesk {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        context.add_stream(BroadcastStream::new(self.registrations.changes()));
+        let payments = self.payments.clone();
+        let (reports, unsettled) = (context.address().recipient(), self.desk.unsettled());
+        context.spawn(async move { payments.attach(reports, unsettled).await }.into_actor(self).map(
+            |attached, _, _| {
+                if let Err(error) = attached {
+                    tracing::error!(%error, "payments cannot be attached");
+                }
+            },
+        ));
+        context.run_interval(HOUSEKEEPING, |actor, _| {
+            actor.desk.evict(now());
+            actor.watchers.sweep();
+        });
+        self.arm(context);
+    }
+}
+
+impl StreamHandler<Result<Change, BroadcastStreamRecvError>> for SessionDesk {
+    fn handle(&mut self, change: Result<Change, BroadcastStreamRecvError>, context: &mut Context<Self>) {
+        let sessions = match change {
+            Ok(change) => self.desk.open_of_binding(change.binding),
+            Err(BroadcastStreamRecvError::Lagged(_)) => self.desk.open_sessions(),
+        };
+        self.on_binding(sessions, context);
+    }
+
+    /// The registrations end before the sessions do: that is no reason to stop.
+    fn finished(&mut self, _: &mut Context<Self>) {}
+}

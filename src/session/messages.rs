@@ -1,0 +1,154 @@
+//! What the desk is asked, each with its handler. A session that was forgotten is recalled from the journal first.
+
+use actix::prelude::*;
+use tokio::sync::broadcast;
+
+use super::{
+    By, Command, Error, Open, Order, Receipt, Request, SessionChanged, SessionView, Summary,
+    actor::{SessionDesk, moment},
+    prices::PricesSet,
+    slot::{Cause, Job, Reply},
+};
+use crate::{
+    engine::{
+        id::{BindingId, SessionId, StationId},
+        session::Event,
+    },
+    payment::{News, Report},
+    telemetry::now,
+};
+
+macro_rules! message {
+    ($name:ident($($field:ty),*) -> $result:ty) => {
+        pub(super) struct $name($(pub(super) $field),*);
+
+        impl Message for $name {
+            type Result = $result;
+        }
+    };
+}
+
+// The answer of these two goes to the reply, once it is durable.
+message!(OpenSession(Open, Reply) -> ());
+message!(Give(Order, Reply) -> ());
+message!(See(SessionId, By) -> Result<SessionView, Error>);
+message!(SeeReceipt(SessionId, By) -> Result<Receipt, Error>);
+message!(Repeated(SessionId, Request) -> Result<Option<SessionView>, Error>);
+message!(AttachStation(StationId, Recipient<SessionChanged>) -> Vec<SessionView>);
+message!(WatchPhone(BindingId) -> (Vec<SessionView>, broadcast::Receiver<SessionView>));
+message!(SetPrices(StationId, PricesSet) -> Result<(), Error>);
+message!(Summarise() -> Summary);
+
+impl Handler<OpenSession> for SessionDesk {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, OpenSession(open, reply): OpenSession, _: &mut Context<Self>) -> Self::Result {
+        let id = open.session;
+        Box::pin(self.recall(id).map(move |(), actor, context| {
+            if let Some(entry) = actor.desk.open(open, reply, moment()) {
+                actor.journal(id, entry, context);
+            }
+        }))
+    }
+}
+
+impl Handler<Give> for SessionDesk {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, Give(order, reply): Give, _: &mut Context<Self>) -> Self::Result {
+        Box::pin(self.recall(order.session).map(move |(), actor, context| {
+            if matches!(order.command, Command::Prove { .. }) {
+                return actor.prove(order, reply, context);
+            }
+            let Order { session, by, request, command } = order;
+            let cause = Cause::Order { by, command, witness: None };
+            actor.submit(session, Job { cause, request, reply: Some(reply) }, context);
+        }))
+    }
+}
+
+impl Handler<See> for SessionDesk {
+    type Result = ResponseActFuture<Self, Result<SessionView, Error>>;
+
+    fn handle(&mut self, See(session, by): See, _: &mut Context<Self>) -> Self::Result {
+        Box::pin(self.recall(session).map(move |(), actor, _| actor.desk.view(session, by)))
+    }
+}
+
+impl Handler<SeeReceipt> for SessionDesk {
+    type Result = ResponseActFuture<Self, Result<Receipt, Error>>;
+
+    fn handle(&mut self, SeeReceipt(session, by): SeeReceipt, _: &mut Context<Self>) -> Self::Result {
+        Box::pin(self.recall(session).map(move |(), actor, _| actor.desk.receipt(session, by)))
+    }
+}
+
+impl Handler<Repeated> for SessionDesk {
+    type Result = ResponseActFuture<Self, Result<Option<SessionView>, Error>>;
+
+    fn handle(&mut self, Repeated(session, request): Repeated, _: &mut Context<Self>) -> Self::Result {
+        Box::pin(self.recall(session).map(move |(), actor, _| actor.desk.repeated(session, request)))
+    }
+}
+
+impl Handler<AttachStation> for SessionDesk {
+    type Result = MessageResult<AttachStation>;
+
+    fn handle(&mut self, AttachStation(station, actor): AttachStation, _: &mut Context<Self>) -> Self::Result {
+        self.watchers.attach(station, actor);
+        MessageResult(self.desk.of_station(station))
+    }
+}
+
+impl Handler<WatchPhone> for SessionDesk {
+    type Result = MessageResult<WatchPhone>;
+
+    fn handle(&mut self, WatchPhone(binding): WatchPhone, _: &mut Context<Self>) -> Self::Result {
+        MessageResult((self.desk.of_binding(binding), self.watchers.watch(binding)))
+    }
+}
+
+impl Handler<SetPrices> for SessionDesk {
+    type Result = ResponseActFuture<Self, Result<(), Error>>;
+
+    fn handle(&mut self, SetPrices(station, set): SetPrices, _: &mut Context<Self>) -> Self::Result {
+        match self.desk.prices.check(station, &set) {
+            Ok(true) => {}
+            known => return Box::pin(fut::ready(known.map(|_| ()))),
+        }
+        let at = now();
+        let (ledger, entry) = (self.ledger.clone(), set.entry(station, at));
+        let appended = async move { ledger.append(vec![entry]).await };
+        Box::pin(appended.into_actor(self).map(move |appended, actor, _| match appended {
+            Ok(_) => {
+                actor.desk.prices.set(station, set, at);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(%error, %station, "prices are not journalled");
+                Err(Error::Unavailable)
+            }
+        }))
+    }
+}
+
+impl Handler<Summarise> for SessionDesk {
+    type Result = MessageResult<Summarise>;
+
+    fn handle(&mut self, _: Summarise, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.desk.summary())
+    }
+}
+
+impl Handler<Report> for SessionDesk {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, report: Report, _: &mut Context<Self>) -> Self::Result {
+        let Report { session, ordinal, news } = report;
+        let event = match news {
+            News::InDoubt => Event::ChargeInDoubt { ordinal },
+            News::Concluded(outcome) => Event::ChargeConcluded { ordinal, outcome },
+        };
+        Box::pin(self.recall(session).map(move |(), actor, context| actor.submit(session, Job::event(event), context)))
+    }
+}

@@ -1,0 +1,133 @@
+//! What is journalled of a session, and the way back.
+
+use super::{Error, Request};
+use crate::{
+    engine::{
+        id::SessionId,
+        session::{Effects, Event, Moment, Opening, Session},
+    },
+    ledger::{self, Entry, Kind},
+};
+
+pub(super) const FORMAT: u16 = 1;
+
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub(super) enum Record {
+    Opened { opening: Opening, request: Request, moment: Moment },
+    Happened { event: Event, request: Option<Request>, moment: Moment },
+}
+
+/// The journal of a session cannot be read back.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    #[error("the journal holds a session of format {0}, which this program does not know")]
+    Format(u16),
+    #[error("a journalled session cannot be read: {0}")]
+    Damaged(#[from] ledger::Damaged),
+    #[error("the journal of session {0} does not begin with its opening, or contradicts itself")]
+    Contradiction(SessionId),
+}
+
+impl Record {
+    pub(super) fn entry(&self, session: SessionId) -> Entry {
+        let (Record::Opened { moment, .. } | Record::Happened { moment, .. }) = self;
+        Entry {
+            at: moment.at,
+            kind: Kind::Session,
+            subject: session.0.to_vec(),
+            format: FORMAT,
+            payload: ledger::encode(self),
+        }
+    }
+
+    pub(super) fn read(entry: &Entry) -> Result<Record, Unreadable> {
+        match entry.format {
+            FORMAT => Ok(ledger::decode(&entry.payload)?),
+            other => Err(Unreadable::Format(other)),
+        }
+    }
+}
+
+/// The last requests of one session, so that a repetition is answered and not carried out.
+#[derive(Debug, Clone)]
+pub(super) struct Requests {
+    opening: Request,
+    last: std::collections::VecDeque<(Request, Answered)>,
+}
+
+/// How a request was answered: with the session, or with a refusal that was an event of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answered {
+    View,
+    ProofWrong { tries_left: u8 },
+}
+
+impl Answered {
+    pub(super) fn of(event: &Event, after: &Session) -> Answered {
+        match event {
+            Event::ProofRefused { .. } => Answered::ProofWrong {
+                tries_left: after.state().challenge().map_or(0, |challenge| challenge.tries_left),
+            },
+            _ => Answered::View,
+        }
+    }
+}
+
+/// Requests remembered per session, 65 bytes each: a fuelling takes about six.
+const REQUESTS_MAX: usize = 32;
+
+impl Requests {
+    pub(super) fn new(opening: Request) -> Requests {
+        Requests { opening, last: std::collections::VecDeque::new() }
+    }
+
+    pub(super) fn push(&mut self, request: Request, answered: Answered) {
+        if self.last.len() == REQUESTS_MAX {
+            self.last.pop_front();
+        }
+        self.last.push_back((request, answered));
+    }
+
+    /// `None` for a request that is new.
+    pub(super) fn find(&self, request: Request) -> Result<Option<Answered>, Error> {
+        let opening = (self.opening, Answered::View);
+        let known = self.last.iter().chain([&opening]).find(|(known, _)| known.key == request.key);
+        match known {
+            Some((known, _)) if known.body != request.body => Err(Error::KeyReused),
+            Some((_, answered)) => Ok(Some(*answered)),
+            None => Ok(None),
+        }
+    }
+}
+
+/// A session as its records make it, and the requests that it has answered.
+pub(super) fn rebuild(session: SessionId, entries: &[Entry]) -> Result<(Session, Requests), Unreadable> {
+    let mut rebuilt: Option<(Session, Requests)> = None;
+    for entry in entries {
+        match (Record::read(entry)?, &mut rebuilt) {
+            (Record::Opened { opening, request, moment }, None) => {
+                rebuilt = Some((Session::open(opening, moment.at).0, Requests::new(request)));
+            }
+            (Record::Happened { event, request, moment }, Some((state, requests))) => {
+                replay(session, state, requests, event, request, moment)?;
+            }
+            _ => return Err(Unreadable::Contradiction(session)),
+        }
+    }
+    rebuilt.ok_or(Unreadable::Contradiction(session))
+}
+
+pub(super) fn replay(
+    session: SessionId,
+    state: &mut Session,
+    requests: &mut Requests,
+    event: Event,
+    request: Option<Request>,
+    moment: Moment,
+) -> Result<Effects, Unreadable> {
+    let effects = state.on_event(event.clone(), moment).map_err(|_| Unreadable::Contradiction(session))?;
+    if let Some(request) = request {
+        requests.push(request, Answered::of(&event, state));
+    }
+    Ok(effects)
+}

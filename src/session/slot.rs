@@ -1,0 +1,127 @@
+//! One session in memory: what is durable, what is being journalled, who waits.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use tokio::sync::oneshot;
+
+use super::{
+    By, Command, Error, Request, SessionView,
+    orders::Witness,
+    record::{Answered, Requests},
+};
+use crate::engine::{
+    id::SessionId,
+    session::{Effects, Event, Session, StateName},
+    time::UnixMs,
+};
+
+/// Orders that may wait while one is being journalled.
+pub(super) const WAITING_MAX: usize = 16;
+
+pub(super) type Reply = oneshot::Sender<Result<SessionView, Error>>;
+
+pub(super) enum Cause {
+    /// From outside, with what the registrations said if it is a proof.
+    Order { by: By, command: Command, witness: Option<Box<Witness>> },
+    /// From payments, the registrations or the clock.
+    Event(Event),
+}
+
+/// One thing that wants to happen to a session.
+pub(super) struct Job {
+    pub cause: Cause,
+    pub request: Option<Request>,
+    pub reply: Option<Reply>,
+}
+
+impl Job {
+    pub(super) fn event(event: Event) -> Job {
+        Job { cause: Cause::Event(event), request: None, reply: None }
+    }
+
+    pub(super) fn answer(self, answer: Result<SessionView, Error>) {
+        answer_to(self.reply, answer);
+    }
+}
+
+/// Who went away does not need the answer.
+pub(super) fn answer_to(reply: Option<Reply>, answer: Result<SessionView, Error>) {
+    if let Some(reply) = reply {
+        let _ = reply.send(answer);
+    }
+}
+
+/// The session as it will be once its event is durable.
+pub(super) struct Tentative {
+    pub session: Session,
+    pub effects: Effects,
+    pub answered: Answered,
+    pub request: Option<Request>,
+    pub reply: Option<Reply>,
+    /// A site transaction that this event claims for the session.
+    pub transaction: Option<String>,
+}
+
+pub(super) struct Slot {
+    pub session: Session,
+    pub requests: Requests,
+    pub tentative: Option<Tentative>,
+    pub waiting: VecDeque<Job>,
+    /// Reservations that are answered when the PSP has answered the hold.
+    pub parked: Vec<Reply>,
+    /// Its place in the table of deadlines.
+    armed: Option<UnixMs>,
+}
+
+impl Slot {
+    pub(super) fn new(session: Session, requests: Requests) -> Slot {
+        Slot { session, requests, tentative: None, waiting: VecDeque::new(), parked: Vec::new(), armed: None }
+    }
+
+    pub(super) fn arm(&mut self, deadlines: &mut BTreeSet<(UnixMs, SessionId)>, at: Option<UnixMs>) {
+        let id = self.session.opening().session;
+        if let Some(armed) = self.armed {
+            deadlines.remove(&(armed, id));
+        }
+        deadlines.extend(at.map(|at| (at, id)));
+        self.armed = at;
+    }
+
+    pub(super) fn view(&self) -> SessionView {
+        SessionView::of(&self.session)
+    }
+
+    /// Answers a repetition as the first was answered; a job that is new comes back.
+    pub(super) fn answer_repetition(&mut self, job: Job) -> Option<Job> {
+        let Some(request) = job.request else { return Some(job) };
+        match self.requests.find(request) {
+            Ok(None) => return Some(job),
+            Ok(Some(Answered::View)) => self.answer(job.reply),
+            Ok(Some(Answered::ProofWrong { tries_left })) => job.answer(Err(Error::ProofWrong { tries_left })),
+            Err(error) => job.answer(Err(error)),
+        }
+        None
+    }
+
+    /// Answers with the session as it is; while a hold is open, as it will be then.
+    pub(super) fn answer(&mut self, reply: Option<Reply>) {
+        match reply {
+            Some(reply) if self.session.name() == StateName::Holding && self.parked.len() < WAITING_MAX => {
+                self.parked.push(reply);
+            }
+            reply => answer_to(reply, Ok(self.view())),
+        }
+    }
+
+    /// Answers who waited for a hold, once it is answered.
+    pub(super) fn answer_parked(&mut self) {
+        let state = self.session.name();
+        if state == StateName::Holding {
+            return;
+        }
+        for reply in std::mem::take(&mut self.parked) {
+            let answer = if state == StateName::Selected { Err(Error::Declined) } else { Ok(self.view()) };
+            answer_to(Some(reply), answer);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! A `forecourt serve` process on free ports, with a data folder of its own.
+
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use forecourt::app::Addresses;
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Long enough for a debug build on a busy machine; nothing waits this long unless something is wrong.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) const FORECOURT: &str = env!("CARGO_BIN_EXE_forecourt");
+
+pub(crate) struct Engine {
+    folder: TempDir,
+    child: Child,
+    addresses: Addresses,
+    operator: String,
+    client: reqwest::Client,
+}
+
+/// What the engine answered.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    /// The problem's stable code; empty when it is none.
+    pub(crate) fn code(&self) -> &str {
+        self.body["code"].as_str().unwrap_or_default()
+    }
+
+    pub(crate) fn text(&self, field: &str) -> String {
+        self.body[field].as_str().unwrap_or_else(|| panic!("{field} in {self:?}")).to_owned()
+    }
+
+    #[track_caller]
+    pub(crate) fn is(self, status: u16) -> Answer {
+        assert_eq!(self.status.as_u16(), status, "{:#}", self.body);
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn is_problem(self, status: u16, code: &str) -> Answer {
+        let answer = self.is(status);
+        assert_eq!(answer.code(), code, "{:#}", answer.body);
+        answer
+    }
+}
+
+impl Engine {
+    pub(crate) async fn start() -> Engine {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let child = spawn(folder.path(), None);
+        let addresses = addresses(folder.path()).await;
+        let operator = std::fs::read_to_string(folder.path().join("operator.token")).expect("made at the start");
+        let (operator, client) = (operator.trim().to_owned(), reqwest::Client::new());
+        let engine = Engine { folder, child, addresses, operator, client };
+        engine.until_ready().await;
+        engine
+    }
+
+    /// Ends the process as a power cut would, and starts another on the same folder and ports.
+    pub(crate) async fn crash_and_restart(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it was ours");
+        std::fs::remove_file(self.folder.path().join("engine.json")).expect("written at the start");
+        self.child = spawn(self.folder.path(), Some(self.addresses));
+        self.addresses = addresses(self.folder.path()).await;
+        self.client = reqwest::Client::new();
+        self.until_ready().await;
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    pub(crate) fn operator(&self) -> &str {
+        &self.operator
+    }
+
+    /// A call with a bearer token, a fresh idempotency key, and a JSON body unless it is null.
+    pub(crate) async fn call(&self, method: Method, path: &str, token: &str, body: Value) -> Answer {
+        let mut key = [0; 16];
+        getrandom::fill(&mut key).expect("randomness");
+        self.call_with_key(method, path, token, body, &hex::encode(key)).await
+    }
+
+    pub(crate) async fn call_with_key(
+        &self,
+        method: Method,
+        path: &str,
+        token: &str,
+        body: Value,
+        key: &str,
+    ) -> Answer {
+        let url = format!("http://{}{path}", self.addresses.http);
+        let mut request = self.client.request(method, url).bearer_auth(token).header("idempotency-key", key);
+        if !body.is_null() {
+            request = request.json(&body);
+        }
+        read(request).await
+    }
+
+    pub(crate) async fn get(&self, path: &str, token: &str) -> Answer {
+        self.call(Method::GET, path, token, Value::Null).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, token: &str, body: Value) -> Answer {
+        self.call(Method::POST, path, token, body).await
+    }
+
+    pub(crate) async fn import(&self, what: &str, csv: String) {
+        let url = format!("http://{}/v1/imports/{what}", self.addresses.http);
+        let request = self.client.post(url).bearer_auth(&self.operator).header("content-type", "text/csv").body(csv);
+        let answer = read(request).await.is(200);
+        assert_eq!(answer.body["refused"], 0, "{:#}", answer.body);
+    }
+
+    /// The sum of a metric's series that contain all of `labels`.
+    pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let url = format!("http://{}/metrics", self.addresses.metrics);
+        let text = self.client.get(url).send().await.expect("it listens").text().await.expect("text");
+        let series = text.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
+                && labels.iter().all(|label| line.contains(label))
+        });
+        series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    async fn until_ready(&self) {
+        let url = format!("http://{}/health/ready", self.addresses.http);
+        eventually("readiness", async || {
+            let answer = self.client.get(&url).send().await.ok()?;
+            answer.status().is_success().then_some(())
+        })
+        .await;
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // It may have been ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks until there is an answer; fails with `what` when there is none for long.
+pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("no {what} after {PATIENCE:?}"))
+}
+
+async fn read(request: reqwest::RequestBuilder) -> Answer {
+    let answer = request.timeout(PATIENCE).send().await.expect("the engine answers");
+    let status = answer.status();
+    let text = answer.text().await.expect("a body");
+    Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+}
+
+async fn addresses(folder: &Path) -> Addresses {
+    eventually("engine.json", async || Addresses::of_running(folder)).await
+}
+
+fn spawn(folder: &Path, addresses: Option<Addresses>) -> Child {
+    let at = |of: fn(Addresses) -> std::net::SocketAddr| {
+        addresses.map_or("127.0.0.1:0".to_owned(), |addresses| of(addresses).to_string())
+    };
+    Command::new(FORECOURT)
+        .arg("serve")
+        .env("FORECOURT_ENGINE_DATA", folder)
+        .env("FORECOURT_INGEST_LISTEN", at(|addresses| addresses.ingest))
+        .env("FORECOURT_HTTP_LISTEN", at(|addresses| addresses.http))
+        .env("FORECOURT_HTTP_METRICS_LISTEN", at(|addresses| addresses.metrics))
+        .env("FORECOURT_LOG_FILTER", "warn")
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("the forecourt binary is built with its tests")
+}

@@ -1,0 +1,8 @@
+//! The whole, as its users meet it: a real `forecourt serve` process, reached over QUIC and HTTP only.
+
+mod engine;
+mod site;
+
+mod captures;
+mod sessions;
+mod wire;

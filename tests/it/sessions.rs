@@ -1,0 +1,226 @@
+//! The money, through HTTP: from selection to settlement, with repeats, refusals and power cuts on the way.
+
+use std::time::Duration;
+
+use forecourt::payment::Simulator;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    engine::eventually,
+    site::{Car, OTHER_STATION, PUMP, STATION, Site, completion, terminal_token},
+};
+
+fn car() -> Car {
+    Car::new(7, "12가3456", "tok_ok_7")
+}
+
+/// The PSP's own books: net charges and their sum for the session.
+fn charged(site: &Site, session: &str) -> (u32, i64) {
+    let books = Simulator::open(site.engine.folder(), Duration::ZERO).expect("the PSP's books");
+    let charges = books.charges().expect("they read");
+    let of = charges.iter().find(|charge| charge.session.to_string() == session);
+    of.map_or((0, 0), |charge| (charge.net, charge.net_minor))
+}
+
+/// Selected, completed, and waiting for the driver: the session's id and its phone's token.
+async fn until_awaiting_proof(site: &Site, car: &Car) -> (String, String) {
+    let phone = car.phone_token(&site.engine).await;
+    let session = site.select("3456").await.is(201).text("id");
+    site.order(&session, "completion", completion(&format!("T-{session}"))).await.is(200);
+    site.engine.post(&format!("/v1/sessions/{session}/notice"), &phone, Value::Null).await.is(200);
+    site.until_state(&session, &phone, "AwaitingProof").await;
+    (session, phone)
+}
+
+async fn prove(site: &Site, car: &Car, session: &str, phone: &str) -> crate::engine::Answer {
+    let view = site.engine.get(&format!("/v1/sessions/{session}"), phone).await.is(200);
+    site.engine.post(&format!("/v1/sessions/{session}/proof"), phone, car.proof(&view.body)).await
+}
+
+#[tokio::test]
+async fn a_sale_runs_from_the_forecourt_to_the_receipt() {
+    let car = car();
+    let site = Site::with_cars(&[&car]).await;
+    let (session, phone) = until_awaiting_proof(&site, &car).await;
+    assert!(prove(&site, &car, &session, &phone).await.status.is_success());
+    let paid = site.until_state(&session, &site.terminal, "Paid").await;
+    assert_eq!(paid["paid"], json!({ "minor": 3_300, "currency": "EUR" }));
+    assert!(paid.get("challenge").is_none(), "the terminal sees no challenge");
+    let receipt = site.engine.get(&format!("/v1/sessions/{session}/receipt"), &phone).await.is(200);
+    assert_eq!(receipt.body["amount"]["minor"], 3_300);
+    site.order(&session, "cleared", Value::Null).await.is(200);
+    site.until_state(&session, &site.terminal, "Cleared").await;
+    assert_eq!(charged(&site, &session), (1, 3_300));
+}
+
+#[tokio::test]
+async fn a_request_sent_again_does_nothing_again() {
+    let car = car();
+    let site = Site::with_cars(&[&car]).await;
+    let path = format!("/v1/stations/{STATION}/sessions");
+    let ask = async |plate: &str| {
+        let body = json!({ "plate": plate, "pump": PUMP });
+        site.engine.call_with_key(Method::POST, &path, &site.terminal, body, "one-key").await
+    };
+    let first = ask("3456").await.is(201);
+    assert_eq!(ask("3456").await.is(201).text("id"), first.text("id"));
+    ask("가3456").await.is_problem(422, "IDEMPOTENCY_KEY_REUSED");
+    let other_key = site.select("3456").await;
+    assert_eq!(other_key.status.as_u16(), 409, "the vehicle is in a session: {other_key:?}");
+    let session = first.text("id");
+    let report = completion("T-1");
+    site.order(&session, "completion", report.clone()).await.is(200);
+    site.order(&session, "completion", report).await.is(200);
+    let mut other = completion("T-1");
+    other["volume_ml"] = json!(10_000);
+    other["amount"]["minor"] = json!(1_650);
+    assert_eq!(site.order(&session, "completion", other).await.status.as_u16(), 409);
+}
+
+#[tokio::test]
+async fn a_power_cut_between_any_two_steps_loses_nothing() {
+    let car = car();
+    let mut site = Site::with_cars(&[&car]).await;
+    let phone = car.phone_token(&site.engine).await;
+    site.engine.crash_and_restart().await;
+    site.until_visible(1).await;
+    let session = site.select("3456").await.is(201).text("id");
+    site.engine.crash_and_restart().await;
+    site.order(&session, "reservation", json!({ "pump": PUMP })).await.is(200);
+    site.engine.crash_and_restart().await;
+    site.order(&session, "fuelling", json!({ "pump": PUMP })).await.is(200);
+    site.engine.crash_and_restart().await;
+    site.order(&session, "completion", completion("T-1")).await.is(200);
+    site.engine.crash_and_restart().await;
+    let waiting = site.until_state(&session, &phone, "AwaitingProof").await;
+    let proof = car.proof(&waiting);
+    site.engine.crash_and_restart().await;
+    let path = format!("/v1/sessions/{session}/proof");
+    assert!(site.engine.post(&path, &phone, proof).await.status.is_success());
+    site.engine.crash_and_restart().await;
+    site.until_state(&session, &site.terminal, "Paid").await;
+    site.engine.crash_and_restart().await;
+    site.order(&session, "cleared", Value::Null).await.is(200);
+    assert_eq!(charged(&site, &session), (1, 3_300));
+}
+
+#[tokio::test]
+async fn three_wrong_proofs_end_the_attempt_and_charge_nothing() {
+    let car = car();
+    let site = Site::with_cars(&[&car]).await;
+    let (session, phone) = until_awaiting_proof(&site, &car).await;
+    let stranger = Car::new(8, "", "");
+    for _ in 0..3 {
+        let view = site.engine.get(&format!("/v1/sessions/{session}"), &phone).await.is(200);
+        let forged = stranger.proof(&view.body);
+        let refused = site.engine.post(&format!("/v1/sessions/{session}/proof"), &phone, forged).await;
+        assert_eq!(refused.code(), "PROOF_WRONG", "{refused:?}");
+    }
+    site.until_state(&session, &site.terminal, "ProofFailed").await;
+    assert_eq!(charged(&site, &session), (0, 0));
+}
+
+#[tokio::test]
+async fn an_amount_that_is_not_volume_times_price_is_refused() {
+    let car = car();
+    let site = Site::with_cars(&[&car]).await;
+    let session = site.select("3456").await.is(201).text("id");
+    let mut wrong = completion("T-1");
+    wrong["amount"]["minor"] = json!(3_400);
+    site.order(&session, "completion", wrong).await.is_problem(409, "AMOUNT_MISMATCH");
+    site.order(&session, "completion", completion("T-1")).await.is(200);
+}
+
+#[tokio::test]
+async fn a_plate_may_fit_nobody_one_or_several() {
+    let (one, other, third) = (car(), Car::new(8, "98나3456", "tok_ok_8"), Car::new(9, "34다7777", "tok_ok_9"));
+    let site = Site::with_cars(&[&one, &other, &third]).await;
+    site.select("0000").await.is_problem(404, "PLATE_NO_MATCH");
+    assert_eq!(site.select("7").await.status.as_u16() / 100, 4);
+    let ambiguous = site.select("3456").await.is_problem(409, "PLATE_AMBIGUOUS");
+    let candidates = ambiguous.body["candidates"].as_array().expect("candidates").clone();
+    assert_eq!(candidates.len(), 2);
+    assert!(!ambiguous.body.to_string().contains("98나3456"), "plates are masked");
+    let picked = &candidates[1]["candidate"];
+    let body = json!({ "plate": "3456", "pump": PUMP, "candidate": picked });
+    let path = format!("/v1/stations/{STATION}/sessions");
+    let session = site.engine.post(&path, &site.terminal, body).await.is(201);
+    assert_eq!(&session.body["binding"], picked);
+    site.select("7777").await.is(201);
+}
+
+#[tokio::test]
+async fn a_declined_payment_is_collected_at_the_counter() {
+    let car = Car::new(7, "12가3456", "tok_decline_1");
+    let site = Site::with_cars(&[&car]).await;
+    let (session, phone) = until_awaiting_proof(&site, &car).await;
+    prove(&site, &car, &session, &phone).await;
+    site.until_state(&session, &site.terminal, "CollectAtSite").await;
+    site.order(&session, "paid-at-site", Value::Null).await.is(200);
+    site.until_state(&session, &site.terminal, "PaidElsewhere").await;
+    assert_eq!(charged(&site, &session), (0, 0));
+}
+
+#[tokio::test]
+async fn a_declined_means_gives_way_to_the_next() {
+    let car = Car::new(7, "12가3456", "tok_decline_1;tok_ok_2");
+    let site = Site::with_cars(&[&car]).await;
+    let (session, phone) = until_awaiting_proof(&site, &car).await;
+    prove(&site, &car, &session, &phone).await;
+    site.until_state(&session, &site.terminal, "Paid").await;
+    assert_eq!(charged(&site, &session), (1, 3_300));
+}
+
+#[tokio::test]
+async fn a_lost_answer_of_the_psp_is_looked_up_and_never_charged_again() {
+    let car = Car::new(7, "12가3456", "tok_lost_1");
+    let mut site = Site::with_cars(&[&car]).await;
+    let (session, phone) = until_awaiting_proof(&site, &car).await;
+    prove(&site, &car, &session, &phone).await;
+    site.engine.crash_and_restart().await;
+    site.until_state(&session, &site.terminal, "Paid").await;
+    assert_eq!(charged(&site, &session), (1, 3_300));
+}
+
+#[tokio::test]
+async fn the_driver_can_say_not_me() {
+    let car = car();
+    let site = Site::with_cars(&[&car]).await;
+    let phone = car.phone_token(&site.engine).await;
+    let session = site.select("3456").await.is(201).text("id");
+    site.engine.post(&format!("/v1/sessions/{session}/rejection"), &phone, Value::Null).await.is(200);
+    site.until_state(&session, &site.terminal, "Rejected").await;
+    site.order(&session, "completion", completion("T-1")).await.is(200);
+    site.until_state(&session, &site.terminal, "CollectAtSite").await;
+}
+
+#[tokio::test]
+async fn a_suspended_binding_is_refused_by_name() {
+    let car = car();
+    let site = Site::with_cars(&[&car]).await;
+    let vehicles = site.engine.get(&format!("/v1/stations/{STATION}/vehicles"), &site.terminal).await.is(200);
+    let binding = vehicles.body["vehicles"][0]["binding"].as_str().expect("a binding").to_owned();
+    let suspend = format!("/v1/bindings/{binding}/suspension");
+    assert!(site.engine.post(&suspend, site.engine.operator(), Value::Null).await.status.is_success());
+    eventually("refusal", async || (site.select("3456").await.code() == "BINDING_SUSPENDED").then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_terminal_sees_its_own_station_only() {
+    let car = car();
+    let site = Site::with_cars(&[&car]).await;
+    let session = site.select("3456").await.is(201).text("id");
+    let other = terminal_token(&site.engine, OTHER_STATION).await;
+    let path = format!("/v1/stations/{STATION}/vehicles");
+    site.engine.get(&path, &other).await.is_problem(403, "FORBIDDEN");
+    assert_eq!(site.engine.get(&format!("/v1/sessions/{session}"), &other).await.status.as_u16(), 404);
+    site.engine.get(&path, "fct_nonsense").await.is_problem(401, "UNAUTHORISED");
+    let keyless = reqwest::Client::new()
+        .post(format!("http://{}/v1/sessions/{session}/release", site.engine.addresses().http))
+        .bearer_auth(&site.terminal)
+        .send()
+        .await
+        .expect("it answers");
+    assert_eq!(keyless.status().as_u16(), 400);
+}
