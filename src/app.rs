@@ -130,6 +130,7 @@ impl App {
         let [uplinks, snapshots, surface_end] = std::array::from_fn(|_| CancellationToken::new());
 
         let registrations = Registrations::start(settings.registration, folder.path(), slot)?;
+        registrations.ensure_operator_token(folder.path())?;
         let ledger = Ledger::open(&settings.ledger, folder.path())?;
         let payments = Payments::start(&settings.payment, folder.path(), ledger.clone(), &Arbiter::current())?;
         let sessions =

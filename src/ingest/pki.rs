@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     fn pki(data: &tempfile::TempDir) -> PathBuf {
-        super::folder(data.path())
+        folder(data.path())
     }
 
     #[test]

@@ -1,18 +1,20 @@
 //! Presence windows on disk, so that a restart does not forget the parked cars.
 //!
-//! One file for all stations: `FCPW`, the version as u32 little-endian, and an rkyv archive. It is written beside the
+//! One file for all stations: `FCPW`, the version as u32 little-endian, the SHA-256 of the rest, and an rkyv archive
+//! (whose root is at its end, so that a cut one may still read, as something else). It is written beside the
 //! old one and renamed over it, so that a crash leaves one of the two whole. A file that does not read is left alone
 //! and the stations start empty: presence comes back from the air.
 
 use std::{fs, io, path::Path};
 
 use rkyv::{rancor, util::AlignedVec};
+use sha2::{Digest, Sha256};
 
 use crate::engine::{id::StationId, presence::Record};
 
 const MAGIC: [u8; 4] = *b"FCPW";
 const VERSION: u32 = 1;
-const HEADER_BYTES: usize = 8;
+const DIGEST_BYTES: usize = 32;
 
 /// The windows of each station.
 pub(super) type Windows = Vec<(StationId, Vec<Record>)>;
@@ -23,14 +25,16 @@ pub enum SnapshotError {
     File(#[from] io::Error),
     #[error("not a snapshot of presence windows of version {VERSION}")]
     Foreign,
-    #[error("damaged: {0}")]
-    Damaged(rancor::Error),
+    #[error("cut or damaged")]
+    Damaged,
+    #[error(transparent)]
+    Archive(#[from] rancor::Error),
 }
 
 pub(super) fn write(path: &Path, windows: &Windows) -> Result<(), SnapshotError> {
-    let archive = rkyv::to_bytes::<rancor::Error>(windows).map_err(SnapshotError::Damaged)?;
+    let archive = rkyv::to_bytes::<rancor::Error>(windows)?;
     let beside = path.with_extension("writing");
-    fs::write(&beside, [&MAGIC[..], &VERSION.to_le_bytes(), &archive].concat())?;
+    fs::write(&beside, [&MAGIC[..], &VERSION.to_le_bytes(), &Sha256::digest(&archive), &archive].concat())?;
     fs::rename(&beside, path)?;
     Ok(())
 }
@@ -41,13 +45,14 @@ pub(super) fn read(path: &Path) -> Result<Windows, SnapshotError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Windows::new()),
         read => read?,
     };
-    let (header, archive) = bytes.split_at_checked(HEADER_BYTES).ok_or(SnapshotError::Foreign)?;
-    if header != [MAGIC, VERSION.to_le_bytes()].concat() {
-        return Err(SnapshotError::Foreign);
+    let rest = bytes.strip_prefix(&[MAGIC, VERSION.to_le_bytes()].concat()[..]).ok_or(SnapshotError::Foreign)?;
+    let (digest, archive) = rest.split_at_checked(DIGEST_BYTES).ok_or(SnapshotError::Damaged)?;
+    if Sha256::digest(archive)[..] != *digest {
+        return Err(SnapshotError::Damaged);
     }
     let mut aligned = AlignedVec::<16>::with_capacity(archive.len());
     aligned.extend_from_slice(archive);
-    rkyv::from_bytes::<Windows, rancor::Error>(&aligned).map_err(SnapshotError::Damaged)
+    Ok(rkyv::from_bytes::<Windows, rancor::Error>(&aligned)?)
 }
 
 #[cfg(test)]
