@@ -21,7 +21,7 @@ use forecourt::{
 };
 use hdrhistogram::Histogram;
 
-use crate::fleet::{Car, CarId, Fleet, Heard, Role, SiteId, Trip};
+use crate::fleet::{Car, CarId, Fleet, Heard, Role, Site, SiteId, Trip};
 
 /// A longer wait than this is recorded as this.
 const VISIBLE_MS_MAX: u64 = 60_000;
@@ -192,7 +192,7 @@ pub fn masked(car: &Car) -> String {
     Plate::parse(&car.plate).expect("our own plates are plates").masked()
 }
 
-fn policy(site: &crate::fleet::Site) -> Policy {
+fn policy(site: &Site) -> Policy {
     let mut policy = Policy::DESIGN;
     for receiver in site.receivers() {
         let enter_dbm = receiver.enter_dbm.unwrap_or(policy.default_enter_dbm);

@@ -102,6 +102,10 @@ impl Fleet {
         self.open = false;
     }
 
+    pub fn is_anybody_driving_in(&self) -> bool {
+        self.cars.iter().any(|car| matches!(car.trip, Trip::DrivingIn { .. }))
+    }
+
     pub fn car(&self, car: CarId) -> &Car {
         &self.cars[car.0]
     }
