@@ -2,7 +2,7 @@
 //! the operator's token, as a station or an operator on the same machine would.
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
     thread::JoinHandle,
 };
@@ -10,6 +10,7 @@ use std::{
 use forecourt::{
     app::{Addresses, App, StartError},
     config::Settings,
+    registration::OPERATOR_TOKEN_FILE,
 };
 use tokio::sync::oneshot;
 
@@ -17,16 +18,10 @@ use tokio::sync::oneshot;
 pub enum EngineError {
     #[error("the engine does not start: {0}")]
     Start(#[from] StartError),
-    #[error("no thread for the engine: {0}")]
-    Thread(#[from] io::Error),
+    #[error("the machine does not give the engine a thread, or its token: {0}")]
+    Machine(#[from] io::Error),
     #[error("the engine's thread ended")]
     Gone,
-}
-
-/// What the engine tells of itself once it serves.
-struct Started {
-    addresses: Addresses,
-    operator_token: String,
 }
 
 pub struct Engine {
@@ -46,7 +41,8 @@ impl Engine {
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
             actix::System::new().block_on(run(settings, started, stopping));
         })?;
-        let Started { addresses, operator_token } = starting.await.map_err(|_| EngineError::Gone)??;
+        let addresses = starting.await.map_err(|_| EngineError::Gone)??;
+        let operator_token = fs::read_to_string(data.join(OPERATOR_TOKEN_FILE))?.trim().to_owned();
         Ok(Engine { addresses, operator_token, data: data.into(), stop, thread })
     }
 
@@ -78,7 +74,7 @@ fn settings(data: &Path, slot_seconds: u32) -> Settings {
 
 async fn run(
     settings: Settings,
-    started: oneshot::Sender<Result<Started, StartError>>,
+    started: oneshot::Sender<Result<Addresses, StartError>>,
     stopping: oneshot::Receiver<()>,
 ) {
     let app = match App::start(settings).await {
@@ -89,8 +85,7 @@ async fn run(
             return;
         }
     };
-    let operator_token = app.operator_token().reveal().to_owned();
-    if started.send(Ok(Started { addresses: app.addresses(), operator_token })).is_ok() {
+    if started.send(Ok(app.addresses())).is_ok() {
         // A demo that ended without a word is one that ended.
         let _ = stopping.await;
     }

@@ -35,11 +35,9 @@ impl Iterator for Parser {
 
 /// `None` for a comment, which only keeps the connection alive.
 fn parse(block: &str) -> Option<Event> {
-    let field = |name: &str| {
-        block.lines().filter_map(move |line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim_start)
-    };
-    let data: Vec<&str> = field("data").collect();
-    let name = field("event").next().unwrap_or("message");
+    let fields = || block.lines().filter_map(|line| line.split_once(':'));
+    let data: Vec<&str> = fields().filter(|(name, _)| *name == "data").map(|(_, value)| value.trim_start()).collect();
+    let name = fields().find(|(name, _)| *name == "event").map_or("message", |(_, value)| value.trim_start());
     (!data.is_empty()).then(|| Event { name: name.into(), data: data.join("\n") })
 }
 
