@@ -1,0 +1,223 @@
+//! The attendant of a station: serves the cars that stop at its pumps, with nothing but the terminal.
+//!
+//! Sees a car, waits until the terminal shows it, types its last four digits, lets it fuel, reports what the pump
+//! shows, waits for the payment and waves the car off. Some sessions take the pump first (with a hold or without),
+//! some are plain attended sales; now and then an answer is taken for lost and the request is sent again.
+
+use std::{sync::Arc, time::Duration};
+
+use forecourt::{
+    engine::{
+        id::{BindingId, PumpNumber, SessionId},
+        money::{Money, amount_minor},
+    },
+    session::{Completion, SessionView, StateName},
+    telemetry,
+};
+use rand::{RngExt as _, rngs::StdRng};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{
+    client::{CallError, Problem},
+    fleet::{Arrival, plates::last_four},
+    oracle::masked,
+    terminal::{Board, Terminal},
+    world::World,
+};
+
+/// A car at a pump that the terminal does not show for so long is missed.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(8);
+
+/// A payment whose answers are lost takes some look-ups.
+const PAID_WITHIN: Duration = Duration::from_secs(60);
+
+/// Fuelling is quick here, so that a short run shows whole visits.
+const FUELLING_MS: std::ops::Range<u64> = 3_000..6_000;
+
+const VOLUME_ML: std::ops::Range<u32> = 4_000..60_000;
+
+/// Won, which has no smaller unit.
+pub const CURRENCY: &str = "KRW";
+
+/// Thousandths of a won per litre.
+pub const PRICES: [(&str, i64); 2] = [("gasoline", 1_655_000), ("diesel", 1_498_000)];
+
+/// More than any sale here comes to.
+const PRESET_MINOR: i64 = 150_000;
+
+#[derive(Debug, thiserror::Error)]
+enum VisitError {
+    #[error("the terminal never showed the car")]
+    NotVisible,
+    #[error("the car could not be selected: {0}")]
+    NotSelectable(CallError),
+    #[error("{0}")]
+    Call(#[from] CallError),
+    #[error("the session stopped at {0:?}")]
+    Stopped(Option<StateName>),
+}
+
+/// What the attendant sees from the window.
+struct Customer {
+    plate: String,
+    masked: String,
+    fuel: &'static str,
+    has_good_card: bool,
+}
+
+pub struct Visit {
+    world: Arc<World>,
+    terminal: Arc<Terminal>,
+    arrival: Arrival,
+    rng: StdRng,
+    /// Tells this visit's requests from those of all others.
+    name: String,
+}
+
+impl Visit {
+    pub fn new(world: Arc<World>, terminal: Arc<Terminal>, arrival: Arrival, rng: StdRng) -> Visit {
+        let name = format!("{}-{}-{}", arrival.site.0, arrival.pump, telemetry::now().0);
+        Visit { world, terminal, arrival, rng, name }
+    }
+
+    /// From the stop at the pump to the departure.
+    pub async fn serve(mut self) {
+        let customer = self.customer();
+        let served = self.serve_customer(&customer).await;
+        let reason = |error: &VisitError| format!("{} at {}: {error}", customer.masked, self.terminal.station);
+        match &served {
+            Ok(()) => {}
+            Err(error @ (VisitError::NotVisible | VisitError::NotSelectable(_))) => {
+                self.world.oracle().missed(reason(error));
+            }
+            Err(error) => self.world.oracle().visit_failed(reason(error)),
+        }
+        self.world.fleet().depart(self.arrival.car, telemetry::now());
+    }
+
+    fn customer(&self) -> Customer {
+        let fleet = self.world.fleet();
+        let car = fleet.car(self.arrival.car);
+        Customer {
+            plate: car.plate.clone(),
+            masked: masked(car),
+            fuel: car.fuel,
+            has_good_card: car.means.first().is_some_and(|means| means.starts_with("tok_ok")),
+        }
+    }
+
+    async fn serve_customer(&mut self, customer: &Customer) -> Result<(), VisitError> {
+        let shown = |board: &Board| board.shows(&customer.masked).then_some(());
+        self.terminal.wait(VISIBLE_WITHIN, shown).await.ok_or(VisitError::NotVisible)?;
+        let session = self.select(customer).await?;
+        self.authorise(session, customer).await?;
+        tokio::time::sleep(Duration::from_millis(self.rng.random_range(FUELLING_MS))).await;
+        self.complete(session, customer).await?;
+        self.world.fleet().ignite(self.arrival.car);
+        self.settle(session).await
+    }
+
+    /// Opens a session for the car at the pump, whatever else is on the forecourt.
+    async fn select(&mut self, customer: &Customer) -> Result<SessionId, VisitError> {
+        let plate = last_four(&customer.plate);
+        let opened = match self.open("select", plate, None).await {
+            Err(CallError::Refused(problem)) if problem.code == "PLATE_AMBIGUOUS" => {
+                let candidate = self.recognise(&problem, customer)?;
+                self.open("pick", plate, Some(candidate)).await
+            }
+            opened => opened,
+        };
+        let opened = opened.map_err(VisitError::NotSelectable)?;
+        let device = self.world.device(self.arrival.car);
+        self.world.oracle().opened(opened.id, device, opened.device);
+        Ok(opened.id)
+    }
+
+    /// The candidate that is the car outside.
+    fn recognise(&self, problem: &Problem, customer: &Customer) -> Result<BindingId, VisitError> {
+        let fits = problem.candidates.iter().find(|candidate| candidate.plate == customer.masked);
+        let absent = || VisitError::NotSelectable(CallError::Refused(Box::new(problem.clone())));
+        fits.map(|candidate| candidate.candidate).ok_or_else(absent)
+    }
+
+    async fn open(&mut self, what: &str, plate: &str, candidate: Option<BindingId>) -> Result<SessionView, CallError> {
+        let path = format!("/v1/stations/{}/sessions", self.terminal.station);
+        let body = json!({ "plate": plate, "pump": self.arrival.pump, "candidate": candidate });
+        let opened = self.write(&path, what, &body).await?;
+        if self.rng.random_ratio(1, 4) {
+            let again = self.write(&path, what, &body).await?;
+            if again.id != opened.id {
+                self.world.oracle().wrong(format!("one request opened {} and {}", opened.id, again.id));
+            }
+        }
+        Ok(opened)
+    }
+
+    /// Half of the sales take their pump beforehand, half of those with a hold. A hold on a card whose answers are
+    /// lost would release the session, so only drivers with a good card are asked for one.
+    async fn authorise(&mut self, session: SessionId, customer: &Customer) -> Result<(), CallError> {
+        if self.rng.random_ratio(1, 2) {
+            return Ok(());
+        }
+        let preset = (customer.has_good_card && self.rng.random_ratio(1, 2)).then(|| won(PRESET_MINOR));
+        let body = json!({ "pump": self.arrival.pump, "preset": preset, "hold": preset.is_some() });
+        self.write(&format!("/v1/sessions/{session}/reservation"), "reserve", &body).await?;
+        self.write(&format!("/v1/sessions/{session}/fuelling"), "fuel", &json!({})).await.map(drop)
+    }
+
+    async fn complete(&mut self, session: SessionId, customer: &Customer) -> Result<(), CallError> {
+        let completion = sale(self.arrival.pump, customer.fuel, self.rng.random_range(VOLUME_ML), &self.name);
+        // Said before the server can pass it on.
+        self.world.oracle().sold(session, completion.amount.minor);
+        let path = format!("/v1/sessions/{session}/completion");
+        self.write(&path, "complete", &completion).await?;
+        if self.rng.random_ratio(1, 4) {
+            // A controller that lost the answer reports the same site transaction under a new key.
+            self.write(&path, "complete-again", &completion).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the payment and books it, or takes the money at the counter.
+    async fn settle(&mut self, session: SessionId) -> Result<(), VisitError> {
+        let ended = self.terminal.wait(PAID_WITHIN, |board| {
+            let state = board.session(session)?.state;
+            (state == StateName::Paid || is_stuck(state)).then_some(state)
+        });
+        match ended.await {
+            Some(StateName::Paid) => {
+                self.write(&format!("/v1/sessions/{session}/cleared"), "clear", &json!({})).await?;
+                self.world.oracle().paid();
+                Ok(())
+            }
+            Some(StateName::CollectAtSite) => {
+                self.write(&format!("/v1/sessions/{session}/paid-at-site"), "cash", &json!({})).await?;
+                self.world.oracle().collected_at_site();
+                Ok(())
+            }
+            stopped => Err(VisitError::Stopped(stopped)),
+        }
+    }
+
+    async fn write(&self, path: &str, what: &str, body: &impl Serialize) -> Result<SessionView, CallError> {
+        self.terminal.caller.post_once(path, &format!("{what}-{}", self.name), body).await
+    }
+}
+
+/// Nothing more comes by itself.
+fn is_stuck(state: StateName) -> bool {
+    use StateName::{BackOffice, CollectAtSite, Disputed, PaidElsewhere, ProofFailed, Rejected, Released};
+    matches!(state, BackOffice | CollectAtSite | Disputed | PaidElsewhere | ProofFailed | Rejected | Released)
+}
+
+fn sale(pump: PumpNumber, fuel: &str, volume_ml: u32, transaction: &str) -> Completion {
+    let (grade, unit_price_milli) = *PRICES.iter().find(|(grade, _)| *grade == fuel).unwrap_or(&PRICES[0]);
+    let minor = amount_minor(volume_ml, unit_price_milli).expect("a car's tank is within every bound");
+    let (grade, transaction) = (grade.into(), transaction.into());
+    Completion { pump, grade, volume_ml, unit_price_milli, amount: won(minor), transaction }
+}
+
+fn won(minor: i64) -> Money {
+    Money { minor, currency: CURRENCY.parse().expect("three capital letters") }
+}

@@ -1,0 +1,158 @@
+//! A station's terminal: its caller, and the board that its event stream keeps up to date.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use forecourt::{
+    engine::id::{BindingId, SessionId, StationId},
+    session::{SessionView, StateName},
+    station::{StationEvent, VehicleView},
+};
+use tokio::sync::watch;
+
+use crate::{client::Client, events::Event, fleet::SiteId, world::World};
+
+/// A stream that ended is opened again after this.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// What the terminal shows.
+#[derive(Debug, Default)]
+pub struct Board {
+    vehicles: HashMap<BindingId, VehicleView>,
+    sessions: HashMap<SessionId, SessionView>,
+}
+
+impl Board {
+    pub fn shows(&self, plate: &str) -> bool {
+        self.vehicles.values().any(|vehicle| vehicle.plate == plate)
+    }
+
+    pub fn session(&self, session: SessionId) -> Option<&SessionView> {
+        self.sessions.get(&session)
+    }
+
+    /// Takes in an event; the plates that were not shown before.
+    fn take(&mut self, event: &Event) -> Result<Vec<String>, serde_json::Error> {
+        if event.name == "snapshot" {
+            let Snapshot { vehicles } = serde_json::from_str(&event.data)?;
+            let before = std::mem::take(&mut self.vehicles);
+            self.vehicles = vehicles.into_iter().filter(is_selectable).map(|view| (view.binding, view)).collect();
+            let new = self.vehicles.values().filter(|view| !before.contains_key(&view.binding));
+            return Ok(new.map(|view| view.plate.clone()).collect());
+        }
+        Ok(match serde_json::from_str(&event.data)? {
+            StationEvent::Presence { vehicle, .. } => self.show(vehicle).into_iter().collect(),
+            StationEvent::Session { session } => {
+                self.update(*session);
+                Vec::new()
+            }
+        })
+    }
+
+    fn show(&mut self, vehicle: VehicleView) -> Option<String> {
+        if !is_selectable(&vehicle) {
+            self.vehicles.remove(&vehicle.binding);
+            return None;
+        }
+        let plate = vehicle.plate.clone();
+        self.vehicles.insert(vehicle.binding, vehicle).is_none().then_some(plate)
+    }
+
+    /// Keeps the later of two views, and none of a session that the attendant is done with.
+    fn update(&mut self, session: SessionView) {
+        let is_late = self.sessions.get(&session.id).is_some_and(|known| known.version >= session.version);
+        if matches!(session.state, StateName::Cleared | StateName::Settled | StateName::PaidElsewhere) {
+            self.sessions.remove(&session.id);
+        } else if !is_late {
+            self.sessions.insert(session.id, session);
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Snapshot {
+    vehicles: Vec<VehicleView>,
+}
+
+fn is_selectable(vehicle: &VehicleView) -> bool {
+    vehicle.state.is_selectable()
+}
+
+pub struct Terminal {
+    pub caller: Client,
+    pub site: SiteId,
+    pub station: StationId,
+    board: watch::Sender<Board>,
+}
+
+impl Terminal {
+    pub fn new(caller: Client, site: SiteId, station: StationId) -> Terminal {
+        Terminal { caller, site, station, board: watch::Sender::default() }
+    }
+
+    /// Waits until the board shows what is looked for; `None` when it does not within that time.
+    pub async fn wait<T>(&self, within: Duration, look: impl Fn(&Board) -> Option<T>) -> Option<T> {
+        let mut board = self.board.subscribe();
+        let seen = board.wait_for(|board| look(board).is_some());
+        let board = tokio::time::timeout(within, seen).await.ok()?.ok()?;
+        look(&board)
+    }
+
+    /// Keeps the board up to date for as long as it is polled.
+    pub async fn watch(self: Arc<Terminal>, world: Arc<World>) {
+        let path = format!("/v1/stations/{}/events", self.station);
+        loop {
+            match self.caller.events(&path).await {
+                Ok(mut events) => {
+                    while let Some(event) = events.next().await {
+                        self.take(&event, &world);
+                    }
+                }
+                Err(error) => tracing::warn!(station = %self.station, %error, "no event stream"),
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    fn take(&self, event: &Event, world: &World) {
+        let mut appeared = Ok(Vec::new());
+        self.board.send_modify(|board| appeared = board.take(event));
+        match appeared {
+            Ok(plates) => plates.iter().for_each(|plate| world.appeared(self.site, plate)),
+            Err(error) => world.oracle().wrong(format!("an event that nobody can read ({error}): {}", event.data)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BINDING: &str = "000102030405060708090a0b0c0d0e0f";
+
+    fn event(name: &str, data: &str) -> Event {
+        Event { name: name.into(), data: data.into() }
+    }
+
+    fn vehicle(state: &str) -> String {
+        format!(
+            r#"{{"binding":"{BINDING}","plate":"**가3456","state":"{state}","since":1,"selected":false}}"#
+        )
+    }
+
+    fn presence(state: &str) -> Event {
+        event("presence", &format!(r#"{{"event":"presence","at":1,"vehicle":{}}}"#, vehicle(state)))
+    }
+
+    #[test]
+    fn a_vehicle_appears_once_however_often_it_is_told() {
+        let mut board = Board::default();
+        assert_eq!(board.take(&presence("sighted")).unwrap(), [""; 0], "on the road, perhaps");
+        assert_eq!(board.take(&presence("entered")).unwrap(), ["**가3456"]);
+        assert_eq!(board.take(&presence("present")).unwrap(), [""; 0]);
+        let snapshot = event("snapshot", &format!(r#"{{"at":1,"vehicles":[{}]}}"#, vehicle("present")));
+        assert_eq!(board.take(&snapshot).unwrap(), [""; 0]);
+        assert!(board.shows("**가3456"));
+        board.take(&presence("left")).unwrap();
+        assert!(!board.shows("**가3456"));
+    }
+}
