@@ -123,7 +123,7 @@ impl Visit {
         let plate = last_four(&customer.plate);
         let opened = match self.open("select", plate, None).await {
             Err(CallError::Refused(problem)) if problem.code == "PLATE_AMBIGUOUS" => {
-                let candidate = self.recognise(&problem, customer)?;
+                let candidate = recognise(&problem, customer)?;
                 self.open("pick", plate, Some(candidate)).await
             }
             opened => opened,
@@ -132,13 +132,6 @@ impl Visit {
         let device = self.world.device(self.arrival.car);
         self.world.oracle().opened(opened.id, device, opened.device);
         Ok(opened.id)
-    }
-
-    /// The candidate that is the car outside.
-    fn recognise(&self, problem: &Problem, customer: &Customer) -> Result<BindingId, VisitError> {
-        let fits = problem.candidates.iter().find(|candidate| candidate.plate == customer.masked);
-        let absent = || VisitError::NotSelectable(CallError::Refused(Box::new(problem.clone())));
-        fits.map(|candidate| candidate.candidate).ok_or_else(absent)
     }
 
     async fn open(&mut self, what: &str, plate: &str, candidate: Option<BindingId>) -> Result<SessionView, CallError> {
@@ -220,4 +213,11 @@ fn sale(pump: PumpNumber, fuel: &str, volume_ml: u32, transaction: &str) -> Comp
 
 fn won(minor: i64) -> Money {
     Money { minor, currency: CURRENCY.parse().expect("three capital letters") }
+}
+
+/// The candidate that is the car outside.
+fn recognise(problem: &Problem, customer: &Customer) -> Result<BindingId, VisitError> {
+    let fits = problem.candidates.iter().find(|candidate| candidate.plate == customer.masked);
+    let absent = || VisitError::NotSelectable(CallError::Refused(Box::new(problem.clone())));
+    fits.map(|candidate| candidate.candidate).ok_or_else(absent)
 }

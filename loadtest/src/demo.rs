@@ -184,11 +184,15 @@ impl Town {
     fn step(&mut self) -> Result<(), DemoError> {
         let Tick { heard, arrived } = self.world.tick();
         let mut by_site: Vec<Vec<Hearing>> = vec![Vec::new(); self.uplinks.len()];
-        heard.iter().for_each(|heard| by_site[heard.site.0].push(heard.hearing));
+        for heard in &heard {
+            by_site[heard.site.0].push(heard.hearing);
+        }
         for (uplink, hearings) in self.uplinks.iter().zip(&by_site) {
             uplink.hear_all(hearings);
         }
-        arrived.into_iter().for_each(|arrival| self.begin_visit(arrival));
+        for arrival in arrived {
+            self.begin_visit(arrival);
+        }
         while let Some(visit) = self.visits.try_join_next() {
             visit?;
         }
