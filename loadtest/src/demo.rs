@@ -10,7 +10,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use forecourt::{
     engine::{batch::Hearing, time::SlotLength},
-    ingest::pki::{Authority, PkiError},
+    ingest::pki::{self, Authority, PkiError},
     payment::Simulator,
     telemetry,
     uplink::{Identity, IdentityError, Uplink, UplinkConfig, UplinkHandle, client_endpoint},
@@ -238,12 +238,13 @@ impl Town {
 /// One uplink a station, each with its own certificate, over one socket.
 fn uplinks(engine: &Engine, world: &World) -> Result<Vec<UplinkHandle>, DemoError> {
     let server = engine.addresses.ingest;
-    let (pki, endpoint) = (engine.pki(), client_endpoint(server)?);
-    let authority = Authority::open(&pki)?;
+    let endpoint = client_endpoint(server)?;
+    let authority = Authority::open(engine.data())?;
+    let ca = pki::folder(engine.data()).join("ca.pem");
     let sites = world.fleet().sites.clone();
     let uplink = |site: &Site| {
         let issued = authority.issue_station(site.station)?;
-        let identity = Identity::read(&pki.join("ca.pem"), &issued.certificate, &issued.key)?;
+        let identity = Identity::read(&ca, &issued.certificate, &issued.key)?;
         let mut config = UplinkConfig::new(server, site.station, site.receivers(), identity);
         config.endpoint = Some(endpoint.clone());
         Ok(Uplink::start(config)?)
