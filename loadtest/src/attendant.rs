@@ -123,7 +123,8 @@ impl Visit {
         let plate = last_four(&customer.plate);
         let opened = match self.open("select", plate, None).await {
             Err(CallError::Refused(problem)) if problem.code == "PLATE_AMBIGUOUS" => {
-                let candidate = self.recognise(&problem, customer)?;
+                self.world.oracle().plate_was_ambiguous();
+                let candidate = recognise(&problem, customer)?;
                 self.open("pick", plate, Some(candidate)).await
             }
             opened => opened,
@@ -134,22 +135,13 @@ impl Visit {
         Ok(opened.id)
     }
 
-    /// The candidate that is the car outside.
-    fn recognise(&self, problem: &Problem, customer: &Customer) -> Result<BindingId, VisitError> {
-        let fits = problem.candidates.iter().find(|candidate| candidate.plate == customer.masked);
-        let absent = || VisitError::NotSelectable(CallError::Refused(Box::new(problem.clone())));
-        fits.map(|candidate| candidate.candidate).ok_or_else(absent)
-    }
-
     async fn open(&mut self, what: &str, plate: &str, candidate: Option<BindingId>) -> Result<SessionView, CallError> {
         let path = format!("/v1/stations/{}/sessions", self.terminal.station);
         let body = json!({ "plate": plate, "pump": self.arrival.pump, "candidate": candidate });
         let opened = self.write(&path, what, &body).await?;
         if self.rng.random_ratio(1, 4) {
             let again = self.write(&path, what, &body).await?;
-            if again.id != opened.id {
-                self.world.oracle().wrong(format!("one request opened {} and {}", opened.id, again.id));
-            }
+            self.world.oracle().repeated(opened.id, again.id);
         }
         Ok(opened)
     }
@@ -171,10 +163,11 @@ impl Visit {
         // Said before the server can pass it on.
         self.world.oracle().sold(session, completion.amount.minor);
         let path = format!("/v1/sessions/{session}/completion");
-        self.write(&path, "complete", &completion).await?;
+        let completed = self.write(&path, "complete", &completion).await?;
         if self.rng.random_ratio(1, 4) {
             // A controller that lost the answer reports the same site transaction under a new key.
-            self.write(&path, "complete-again", &completion).await?;
+            let again = self.write(&path, "complete-again", &completion).await?;
+            self.world.oracle().repeated(completed.id, again.id);
         }
         Ok(())
     }
@@ -203,6 +196,13 @@ impl Visit {
     async fn write(&self, path: &str, what: &str, body: &impl Serialize) -> Result<SessionView, CallError> {
         self.terminal.caller.post_once(path, &format!("{what}-{}", self.name), body).await
     }
+}
+
+/// The candidate that is the car outside.
+fn recognise(problem: &Problem, customer: &Customer) -> Result<BindingId, VisitError> {
+    let fits = problem.candidates.iter().find(|candidate| candidate.plate == customer.masked);
+    let absent = || VisitError::NotSelectable(CallError::Refused(Box::new(problem.clone())));
+    fits.map(|candidate| candidate.candidate).ok_or_else(absent)
 }
 
 /// Nothing more comes by itself.

@@ -58,8 +58,7 @@ pub async fn import(operator: &Client, world: &World) -> Result<(), SetupError> 
 }
 
 async fn import_one(operator: &Client, what: &'static str, path: &str, csv: String) -> Result<(), SetupError> {
-    let imported: Imported =
-        operator.post_csv(path, csv).await.map_err(|source| SetupError::Call { what, source })?;
+    let imported: Imported = operator.post_csv(path, csv).await.map_err(|source| SetupError::Call { what, source })?;
     match imported.refusals.into_iter().next() {
         Some(Refusal { reason }) => Err(SetupError::Import { what, refused: imported.refused, reason }),
         None => Ok(()),

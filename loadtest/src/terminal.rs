@@ -134,9 +134,7 @@ mod tests {
     }
 
     fn vehicle(state: &str) -> String {
-        format!(
-            r#"{{"binding":"{BINDING}","plate":"**가3456","state":"{state}","since":1,"selected":false}}"#
-        )
+        format!(r#"{{"binding":"{BINDING}","plate":"**가3456","state":"{state}","since":1,"selected":false}}"#)
     }
 
     fn presence(state: &str) -> Event {

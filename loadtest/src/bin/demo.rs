@@ -18,8 +18,12 @@ use loadtest::{
 /// An oracle that knows the truth counts cars that were missed, vehicles or amounts that were wrong, and double
 /// charges. When the time is over, cars at the pumps are served to the end (15 s at most).
 #[derive(Debug, Parser)]
-#[command(name = "demo", version, after_help = "Exit codes: 0 all was right; 1 something was missed, wrong or \
-charged twice; 2 bad arguments; 3 the demo could not run.")]
+#[command(
+    name = "demo",
+    version,
+    after_help = "Exit codes: 0 all was right; 1 something was missed, wrong or \
+charged twice; 2 bad arguments; 3 the demo could not run."
+)]
 struct Arguments {
     /// Ends after this many seconds; without it, at Ctrl-C.
     #[arg(long = "for", value_name = "SECONDS")]
@@ -45,8 +49,8 @@ struct Arguments {
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(15..=900))]
     slot_seconds: u32,
 
-    /// Keeps the engine's data in this folder, which must not hold those of another run; without it, they go to a
-    /// temporary folder and are removed.
+    /// Keeps the engine's data in this folder, which must be empty or not there yet; without it, they go to a temporary
+    /// folder and are removed.
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
 }

@@ -41,7 +41,9 @@ pub enum Enrolment {
     /// The import names plate, phone and means.
     Imported,
     /// The import knows the dongle; the phone couples it by the code on its label.
-    Coupled { activation_code: String },
+    Coupled {
+        activation_code: String,
+    },
     Unknown,
 }
 

@@ -86,9 +86,9 @@ impl Maker {
         let like = twin.filter(|_| number.is_multiple_of(TWIN_OF)).map(|car| car.plate.clone());
         let plate = self.plates.next(like.as_deref(), &mut self.rng);
         let enrolment = match role {
-            Role::Customer if number.is_multiple_of(COUPLED_OF) => {
-                Enrolment::Coupled { activation_code: format!("FC-{number}-{:06}", self.rng.random_range(0..1_000_000)) }
-            }
+            Role::Customer if number.is_multiple_of(COUPLED_OF) => Enrolment::Coupled {
+                activation_code: format!("FC-{number}-{:06}", self.rng.random_range(0..1_000_000)),
+            },
             _ => Enrolment::Imported,
         };
         let until = self.now.plus(self.rng.random_range(0..FIRST_ARRIVALS_MS));

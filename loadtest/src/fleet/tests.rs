@@ -90,11 +90,13 @@ fn a_car_on_the_road_is_heard_below_the_threshold_on_average() {
 fn a_dongle_is_silent_while_its_engine_is_off() {
     let mut fleet = fleet(7);
     let silent = |fleet: &Fleet| fleet.cars.iter().position(|car| !car.dongle.powered).map(CarId);
-    let (car, from) = (0..).map(|step| NOW.plus(step * STEP_MS)).find_map(|now| {
-        fleet.tick(now);
-        silent(&fleet).map(|car| (car, now))
-    })
-    .expect("a driver turns the engine off");
+    let (car, from) = (0..)
+        .map(|step| NOW.plus(step * STEP_MS))
+        .find_map(|now| {
+            fleet.tick(now);
+            silent(&fleet).map(|car| (car, now))
+        })
+        .expect("a driver turns the engine off");
     let device = fleet.car(car).dongle.device;
     let heard = fleet.tick(from.plus(1_000)).heard;
     assert!(heard.iter().all(|heard| heard.device != device));
