@@ -134,7 +134,8 @@ impl App {
         let ledger = Ledger::open(&settings.ledger, folder.path())?;
         let payments = Payments::start(&settings.payment, folder.path(), ledger.clone(), &Arbiter::current())?;
         let sessions =
-            Sessions::start(&settings.session, ledger.clone(), payments, registrations.clone(), &Arbiter::current())?;
+            Sessions::start(&settings.session, ledger.clone(), payments, registrations.clone(), &Arbiter::current())
+                .await?;
         let snapshot = folder.path().join(SNAPSHOT_FILE);
         let stations = Stations::start(settings.station, registrations.clone(), sessions.clone(), snapshot);
         let snapshot_writer = tokio::spawn(stations.clone().keep_snapshots(snapshots.clone()));

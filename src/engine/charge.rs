@@ -217,8 +217,8 @@ impl Charge {
             Event::Restarted => self.on_restart(now),
             Event::ConcludedFailed => self.on_journalled(State::Failed),
             Event::GivenUp => self.on_journalled(State::Unresolved),
-            Event::Wanted => self.on_wish(true),
-            Event::Unwanted => self.on_wish(self.instruction.operation.undoes()),
+            Event::Wanted => Ok(self.on_wish(true)),
+            Event::Unwanted => Ok(self.on_wish(self.instruction.operation.undoes())),
         }
     }
 
@@ -327,9 +327,9 @@ impl Charge {
         Ok(Action::Nothing)
     }
 
-    fn on_wish(&mut self, wanted: bool) -> Result<Action, Refused> {
+    fn on_wish(&mut self, wanted: bool) -> Action {
         self.wanted = wanted;
-        Ok(self.outcome().map_or(Action::Nothing, Action::Tell))
+        self.outcome().map_or(Action::Nothing, Action::Tell)
     }
 
     /// From here on the charge is only asked about, unless the session says anew that it wants it.

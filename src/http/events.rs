@@ -36,13 +36,16 @@ pub(super) struct Events {
     shutdown: CancellationToken,
 }
 
+/// The present, and the changes after it.
+pub(super) type Watching<'a, S, C> = BoxFuture<'a, Result<(S, Receiver<C>), Problem>>;
+
 /// Where a stream's events come from.
 pub(super) trait Source: Send + 'static {
     type Snapshot: Serialize + Send;
     type Change: Clone + Send + 'static;
 
     /// The present, and the changes from here on. Asked again after the reader fell behind.
-    fn watch(&self) -> BoxFuture<'_, Result<(Self::Snapshot, Receiver<Self::Change>), Problem>>;
+    fn watch(&self) -> Watching<'_, Self::Snapshot, Self::Change>;
 
     fn event(&self, change: Self::Change) -> Event;
 }
@@ -138,7 +141,7 @@ mod tests {
         type Snapshot = &'static str;
         type Change = u32;
 
-        fn watch(&self) -> BoxFuture<'_, Result<(&'static str, Receiver<u32>), Problem>> {
+        fn watch(&self) -> Watching<'_, &'static str, u32> {
             let next = self.0.lock().unwrap().pop().expect("as many receivers as questions");
             Box::pin(async { Ok(("now", next)) })
         }

@@ -95,7 +95,7 @@ pub(super) struct Nothing {}
 /// Bytes as hexadecimal digits, two each.
 #[derive(Clone, Copy, PartialEq, Eq, utoipa::ToSchema)]
 #[schema(value_type = String, pattern = "^[0-9a-fA-F]*$")]
-pub struct Hex<const N: usize>(pub(super) [u8; N]);
+pub(super) struct Hex<const N: usize>(pub(super) [u8; N]);
 
 /// Keys, nonces and proofs: what is printed by accident says nothing.
 impl<const N: usize> fmt::Debug for Hex<N> {

@@ -153,7 +153,7 @@ async fn serve(listener: listener::Bounded, router: Router, shutdown: Cancellati
     };
     let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
     tokio::select! {
-        served = server => served.expect("serving ends without an error"),
+        ended = server => ended.expect("serving ends without an error"),
         () = overdue => tracing::warn!("calls were still under way when the drain's time was up"),
     }
 }

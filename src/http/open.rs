@@ -13,6 +13,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Shared,
     readiness::{Part, Report},
+    routes::no_such_path,
 };
 
 /// How long a part has to answer a probe; orchestrators give up on one after about as long.
@@ -58,5 +59,6 @@ async fn document() -> impl IntoResponse {
 /// The metrics, on a listener of their own: what they tell is not for everybody who reaches the API.
 pub(super) fn metrics(render: Arc<dyn Fn() -> String + Send + Sync>) -> Router {
     let text = "text/plain; version=0.0.4; charset=utf-8";
-    Router::new().route("/metrics", get(move || async move { ([(header::CONTENT_TYPE, text)], render()) }))
+    let metrics = get(move || async move { ([(header::CONTENT_TYPE, text)], render()) });
+    Router::new().route("/metrics", metrics).fallback(no_such_path)
 }

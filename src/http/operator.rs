@@ -91,7 +91,7 @@ async fn issue_terminal(
 
 /// A binding as an operator sees it; its means of payment and keys stay where they are.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct Binding {
+struct RegistrationView {
     binding: BindingId,
     device: DeviceId,
     epoch: u64,
@@ -100,9 +100,9 @@ struct Binding {
     status: BindingStatus,
 }
 
-impl From<Arc<Registration>> for Binding {
-    fn from(registration: Arc<Registration>) -> Binding {
-        Binding {
+impl From<Arc<Registration>> for RegistrationView {
+    fn from(registration: Arc<Registration>) -> RegistrationView {
+        RegistrationView {
             binding: registration.binding,
             device: registration.device,
             epoch: registration.epoch,
@@ -116,36 +116,36 @@ impl From<Arc<Registration>> for Binding {
 /// Suspends a binding: its vehicle is seen, and not served.
 #[utoipa::path(post, path = "/v1/bindings/{binding}/suspension", tag = "operator", security(("operator" = [])),
     params(("binding" = BindingId, Path, description = "32 hexadecimal digits.")),
-    responses((status = 200, body = Binding), BindingProblems))]
+    responses((status = 200, body = RegistrationView), BindingProblems))]
 async fn suspend(
     State(shared): State<Shared>,
     _: Operator,
     Named(binding): Named<BindingId>,
-) -> Result<Json<Binding>, Problem> {
+) -> Result<Json<RegistrationView>, Problem> {
     Ok(Json(shared.surface.registrations.suspend(binding, WHO).await?.into()))
 }
 
 /// Ends a suspension.
 #[utoipa::path(post, path = "/v1/bindings/{binding}/restoration", tag = "operator", security(("operator" = [])),
     params(("binding" = BindingId, Path, description = "32 hexadecimal digits.")),
-    responses((status = 200, body = Binding), BindingProblems))]
+    responses((status = 200, body = RegistrationView), BindingProblems))]
 async fn restore(
     State(shared): State<Shared>,
     _: Operator,
     Named(binding): Named<BindingId>,
-) -> Result<Json<Binding>, Problem> {
+) -> Result<Json<RegistrationView>, Problem> {
     Ok(Json(shared.surface.registrations.restore(binding, WHO).await?.into()))
 }
 
 /// Ends a binding for good; the dongle can be coupled anew.
 #[utoipa::path(post, path = "/v1/bindings/{binding}/revocation", tag = "operator", security(("operator" = [])),
     params(("binding" = BindingId, Path, description = "32 hexadecimal digits.")),
-    responses((status = 200, body = Binding), BindingProblems))]
+    responses((status = 200, body = RegistrationView), BindingProblems))]
 async fn revoke(
     State(shared): State<Shared>,
     _: Operator,
     Named(binding): Named<BindingId>,
-) -> Result<Json<Binding>, Problem> {
+) -> Result<Json<RegistrationView>, Problem> {
     Ok(Json(shared.surface.registrations.revoke(binding, WHO).await?.into()))
 }
 

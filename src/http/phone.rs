@@ -4,9 +4,7 @@
 //! hexadecimal text.
 
 use axum::{Json, extract::State, http::StatusCode, response::sse::Event};
-use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-use tokio::sync::broadcast::Receiver;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
@@ -16,7 +14,7 @@ use super::{
         SessionAnswer, SignedProblems, WriteProblems, answer, order,
     },
     auth::{Caller, Phone},
-    events::{EventStream, Source, named},
+    events::{EventStream, Source, Watching, named},
     extract::{Body, Hex, Named, Nothing},
     idempotency::Write,
     problem::{Code, Problem},
@@ -195,7 +193,8 @@ struct Mine {
 
 /// Live changes of the phone's sessions: a `snapshot`, then `session` events; of two views of a session the one with
 /// the higher `version` is the later.
-#[utoipa::path(get, path = "/v1/phone/events", tag = "phone", security(("phone" = [])),
+#[utoipa::path(get, path = "/v1/phone/events", operation_id = "phone_events", tag = "phone",
+    security(("phone" = [])),
     responses((status = 200, body = Mine, content_type = "text/event-stream"), ReadProblems))]
 async fn events(State(shared): State<Shared>, Phone(binding): Phone) -> Result<EventStream, Problem> {
     let source = PhoneSessions { sessions: shared.surface.sessions, binding };
@@ -212,7 +211,7 @@ impl Source for PhoneSessions {
     type Snapshot = Mine;
     type Change = SessionView;
 
-    fn watch(&self) -> BoxFuture<'_, Result<(Mine, Receiver<SessionView>), Problem>> {
+    fn watch(&self) -> Watching<'_, Mine, SessionView> {
         Box::pin(async {
             let (sessions, changes) = self.sessions.watch_phone(self.binding).await?;
             Ok((Mine { at: telemetry::now(), sessions }, changes))

@@ -126,7 +126,7 @@ impl Problem {
         self
     }
 
-    pub(super) fn code(&self) -> Code {
+    pub fn code(&self) -> Code {
         self.code
     }
 }
@@ -185,8 +185,9 @@ impl From<registration::Error> for Problem {
     fn from(error: registration::Error) -> Problem {
         use registration::Error;
         let code = match error {
-            Error::UnknownActivation | Error::UnknownCoupling => Code::NotFound,
-            Error::UnknownDevice | Error::UnknownBinding => Code::NotFound,
+            Error::UnknownActivation | Error::UnknownCoupling | Error::UnknownDevice | Error::UnknownBinding => {
+                Code::NotFound
+            }
             Error::AlreadyBound => Code::AlreadyBound,
             Error::PlateTaken => Code::PlateTaken,
             Error::Plate(_) | Error::Means(_) | Error::Fuel => Code::BadRequest,
@@ -236,8 +237,10 @@ impl From<ImportError> for Problem {
     fn from(error: ImportError) -> Problem {
         let code = match error {
             ImportError::Unavailable(_) => Code::Unavailable,
-            ImportError::Read(_) | ImportError::ColumnMissing(_) => Code::BadRequest,
-            ImportError::ColumnUnknown { .. } | ImportError::ColumnTwice(_) => Code::BadRequest,
+            ImportError::Read(_)
+            | ImportError::ColumnMissing(_)
+            | ImportError::ColumnUnknown { .. }
+            | ImportError::ColumnTwice(_) => Code::BadRequest,
         };
         Problem::new(code, error.to_string())
     }

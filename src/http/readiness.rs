@@ -93,7 +93,9 @@ mod tests {
     #[test]
     fn a_part_that_drains_takes_the_engine_out_with_its_reason() {
         let readiness = Readiness::new();
-        Part::ALL.into_iter().for_each(|part| readiness.set_ready(part));
+        for part in Part::ALL {
+            readiness.set_ready(part);
+        }
         readiness.clone().set_unready(Part::Engine, "draining");
         let report = readiness.report();
         assert!(!report.ready);

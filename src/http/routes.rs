@@ -5,14 +5,14 @@ use std::time::Duration;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request, State},
-    http::{Method, Uri},
+    http::{Method, StatusCode, Uri},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
 };
 use utoipa::{
     OpenApi,
     openapi::{
-        OpenApi as Document,
+        OpenApi as Document, RefOr,
         security::{Http, HttpAuthScheme, SecurityScheme},
     },
 };
@@ -25,6 +25,7 @@ use super::{
     problem::{Code, Problem},
     terminal,
 };
+use crate::station::Candidate;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -34,7 +35,7 @@ use super::{
                        currency's minor unit; times are milliseconds since the Unix epoch. Every refused call is an \
                        RFC 9457 problem with a stable `code`."
     ),
-    components(schemas(Problem, Code)),
+    components(schemas(Problem, Code, Candidate)),
     tags(
         (name = "terminal", description = "What the attendant or the POS uses; its token is for one station."),
         (name = "phone", description = "The driver's app; its token is for one binding."),
@@ -73,12 +74,27 @@ pub(super) fn document() -> Document {
         .merge(operator::import_routes())
         .merge(open::routes())
         .into_openapi();
+    describe_answers(&mut api);
     let components = api.components.get_or_insert_default();
     for role in ["terminal", "phone", "operator"] {
         let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
         components.security_schemes.insert(role.to_owned(), bearer.into());
     }
     api
+}
+
+/// OpenAPI wants a description of every response; one that needs no words has those of its status.
+fn describe_answers(api: &mut Document) {
+    let items = api.paths.paths.values_mut();
+    let operations = items.flat_map(|item| [&mut item.get, &mut item.post, &mut item.put]).flatten();
+    for (status, response) in operations.flat_map(|operation| &mut operation.responses.responses) {
+        let reason = status.parse().ok().and_then(|code: StatusCode| code.canonical_reason());
+        if let (RefOr::T(response), Some(reason)) = (response, reason)
+            && response.description.is_empty()
+        {
+            reason.clone_into(&mut response.description);
+        }
+    }
 }
 
 /// A call that outlives its time is given up on; a write may have happened all the same, and the same key finds out.
@@ -90,7 +106,7 @@ async fn answer_in_time(State(timeout): State<Duration>, request: Request, next:
     }
 }
 
-async fn no_such_path(uri: Uri) -> Problem {
+pub(super) async fn no_such_path(uri: Uri) -> Problem {
     Problem::new(Code::NotFound, format!("there is nothing at {}", uri.path()))
 }
 
@@ -173,6 +189,18 @@ mod tests {
         }
         for role in ["terminal", "phone", "operator"] {
             assert_eq!(document["components"]["securitySchemes"][role]["scheme"], "bearer");
+        }
+    }
+
+    #[test]
+    fn every_operation_has_a_name_of_its_own_and_describes_its_answers() {
+        let document = serde_json::to_value(document()).unwrap();
+        let mut names = BTreeSet::new();
+        for (route, operation) in operations(&document) {
+            assert!(names.insert(operation["operationId"].as_str().unwrap()), "{route}");
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                assert!(response["description"].is_string(), "{route} {status}");
+            }
         }
     }
 

@@ -6,9 +6,7 @@ use axum::{
     http::{HeaderName, StatusCode, header},
     response::sse::Event,
 };
-use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-use tokio::sync::broadcast::Receiver;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
@@ -18,7 +16,7 @@ use super::{
         SessionAnswer, answer, order, visible,
     },
     auth::{Caller, Terminal},
-    events::{EventStream, Source, named},
+    events::{EventStream, Source, Watching, named},
     extract::{Named, Nothing},
     idempotency::{Write, session_of},
     problem::{Code, Problem},
@@ -78,7 +76,8 @@ async fn vehicles(
 
 /// Live changes: a `snapshot` of the vehicles, then `presence` and `session` events. A reader that falls behind gets
 /// a new `snapshot`.
-#[utoipa::path(get, path = "/v1/stations/{station}/events", tag = "terminal", params(OfStation),
+#[utoipa::path(get, path = "/v1/stations/{station}/events", operation_id = "station_events", tag = "terminal",
+    params(OfStation),
     security(("terminal" = [])),
     responses((status = 200, body = StationEvent, content_type = "text/event-stream"), ReadProblems))]
 async fn events(
@@ -100,7 +99,7 @@ impl Source for Forecourt {
     type Snapshot = Vehicles;
     type Change = StationEvent;
 
-    fn watch(&self) -> BoxFuture<'_, Result<(Vehicles, Receiver<StationEvent>), Problem>> {
+    fn watch(&self) -> Watching<'_, Vehicles, StationEvent> {
         Box::pin(async {
             let (vehicles, changes) = self.stations.watch(self.station).await?;
             Ok((Vehicles::now(vehicles), changes))

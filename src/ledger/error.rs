@@ -41,15 +41,3 @@ impl From<rusqlite::Error> for LedgerError {
         }
     }
 }
-
-impl LedgerError {
-    /// The label of the failure's counter.
-    pub(super) fn label(&self) -> &'static str {
-        match self {
-            LedgerError::DiskFull => "disk_full",
-            LedgerError::ReadOnly => "read_only",
-            LedgerError::Closed => "closed",
-            LedgerError::UnknownKind(_) | LedgerError::Failed(_) => "failed",
-        }
-    }
-}

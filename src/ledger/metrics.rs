@@ -10,6 +10,9 @@ pub(super) struct Metrics {
     entries: Counter,
     commits: Counter,
     commit_seconds: Histogram,
+    disk_full: Counter,
+    read_only: Counter,
+    failed: Counter,
 }
 
 impl Metrics {
@@ -22,10 +25,14 @@ impl Metrics {
             metrics::Unit::Seconds,
             "Time of a transaction, flush included"
         );
+        let failure = |reason| counter!("forecourt_ledger_failures_total", "reason" => reason);
         Metrics {
             entries: counter!("forecourt_ledger_entries_total"),
             commits: counter!("forecourt_ledger_commits_total"),
             commit_seconds: histogram!("forecourt_ledger_commit_seconds"),
+            disk_full: failure("disk_full"),
+            read_only: failure("read_only"),
+            failed: failure("failed"),
         }
     }
 
@@ -35,8 +42,12 @@ impl Metrics {
         self.commit_seconds.record(took);
     }
 
-    /// Rare, so that the label is looked up where it happens.
     pub(super) fn failed(&self, error: &LedgerError) {
-        counter!("forecourt_ledger_failures_total", "reason" => error.label()).increment(1);
+        let counter = match error {
+            LedgerError::DiskFull => &self.disk_full,
+            LedgerError::ReadOnly => &self.read_only,
+            LedgerError::Closed | LedgerError::UnknownKind(_) | LedgerError::Failed(_) => &self.failed,
+        };
+        counter.increment(1);
     }
 }

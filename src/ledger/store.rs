@@ -112,3 +112,35 @@ fn entry(row: &Row<'_>) -> Result<Entry, LedgerError> {
         payload: row.get(5)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(bytes: usize) -> Entry {
+        Entry { at: UnixMs(1), kind: Kind::Charge, subject: vec![1], format: 1, payload: vec![0; bytes] }
+    }
+
+    #[test]
+    fn a_full_disk_is_named_and_a_failed_transaction_leaves_no_trace() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.db");
+        let mut writer = open_writer(&path).unwrap();
+        append(&mut writer, &[&[entry(10)]]).unwrap();
+        writer.execute_batch("PRAGMA max_page_count=8").unwrap();
+        let failed = append(&mut writer, &[&[entry(20)], &[entry(100_000)]]);
+        assert_eq!(failed, Err(LedgerError::DiskFull));
+        let reader = open_reader(&path).unwrap();
+        assert_eq!(of(&reader, Kind::Charge, &[1]).unwrap(), [entry(10)]);
+        append(&mut writer, &[&[entry(30)]]).unwrap();
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_written_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.db");
+        drop(open_writer(&path).unwrap());
+        let mut reader = open_reader(&path).unwrap();
+        assert_eq!(append(&mut reader, &[&[entry(10)]]), Err(LedgerError::ReadOnly));
+    }
+}

@@ -130,7 +130,7 @@ impl PaymentActor {
     fn conclude(&mut self, key: ChargeKey, outcome: Outcome, context: &mut Context<Self>) {
         let append = self.journal(key, &Record::Concluded(outcome.clone()));
         context.spawn(append.into_actor(self).map(move |appended, actor, context| match appended {
-            Ok(_) => {
+            Ok(()) => {
                 actor.metrics.concluded(&outcome);
                 actor.report(key, News::Concluded(outcome), context);
             }

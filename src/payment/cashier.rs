@@ -81,7 +81,7 @@ impl Cashier {
 
     /// What follows from an event; nothing for a charge that is unknown or does not take it.
     pub(super) fn on_event(&mut self, key: ChargeKey, event: Event, now: UnixMs) -> Action {
-        self.change(key, |charge| charge.on_event(event, now).unwrap_or(Action::Nothing))
+        self.with(key, |charge| charge.on_event(event, now).unwrap_or(Action::Nothing))
     }
 
     pub(super) fn next_deadline(&self) -> Option<UnixMs> {
@@ -91,16 +91,16 @@ impl Cashier {
     /// The next charge that is due, and what to do with it.
     pub(super) fn due(&mut self, now: UnixMs) -> Option<(ChargeKey, Action)> {
         let (_, key) = *self.deadlines.first().filter(|(at, _)| *at <= now)?;
-        Some((key, self.change(key, |charge| charge.on_deadline(now))))
+        Some((key, self.with(key, |charge| charge.on_deadline(now))))
     }
 
-    fn change(&mut self, key: ChargeKey, change: impl FnOnce(&mut Charge) -> Action) -> Action {
+    fn with(&mut self, key: ChargeKey, turn: impl FnOnce(&mut Charge) -> Action) -> Action {
         let Some(charge) = self.charges.get_mut(&key) else { return Action::Nothing };
         if let Some(at) = charge.next_deadline() {
             self.deadlines.remove(&(at, key));
         }
         let was_open = is_open(charge);
-        let action = change(charge);
+        let action = turn(charge);
         if let Some(at) = charge.next_deadline() {
             self.deadlines.insert((at, key));
         }

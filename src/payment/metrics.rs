@@ -9,6 +9,11 @@ pub(super) struct Metrics {
     pub(super) in_doubt: Counter,
     pub(super) look_ups: Counter,
     pub(super) refused: Counter,
+    /// In the order of `Operation`.
+    sent: [Counter; 5],
+    succeeded: Counter,
+    declined: Counter,
+    failed: Counter,
 }
 
 impl Metrics {
@@ -19,32 +24,30 @@ impl Metrics {
         describe_counter!("forecourt_payment_refused_total", "Instructions refused because too many were open");
         describe_counter!("forecourt_payment_sent_total", "Requests to the PSP, by operation");
         describe_counter!("forecourt_payment_concluded_total", "Charges that came to an outcome, by outcome");
+        let concluded = |outcome| counter!("forecourt_payment_concluded_total", "outcome" => outcome);
         Metrics {
             open: gauge!("forecourt_payment_open_charges"),
             in_doubt: counter!("forecourt_payment_in_doubt_total"),
             look_ups: counter!("forecourt_payment_look_ups_total"),
             refused: counter!("forecourt_payment_refused_total"),
+            sent: ["hold", "capture", "void", "charge", "refund"]
+                .map(|operation| counter!("forecourt_payment_sent_total", "operation" => operation)),
+            succeeded: concluded("succeeded"),
+            declined: concluded("declined"),
+            failed: concluded("failed"),
         }
     }
 
-    /// A few a second at most: the label is looked up where it happens.
     pub(super) fn sent(&self, operation: Operation) {
-        let operation = match operation {
-            Operation::Hold => "hold",
-            Operation::Capture => "capture",
-            Operation::Void => "void",
-            Operation::Charge => "charge",
-            Operation::Refund => "refund",
-        };
-        counter!("forecourt_payment_sent_total", "operation" => operation).increment(1);
+        self.sent[operation as usize].increment(1);
     }
 
     pub(super) fn concluded(&self, outcome: &Outcome) {
-        let outcome = match outcome {
-            Outcome::Succeeded { .. } => "succeeded",
-            Outcome::Declined => "declined",
-            Outcome::Failed => "failed",
+        let counter = match outcome {
+            Outcome::Succeeded { .. } => &self.succeeded,
+            Outcome::Declined => &self.declined,
+            Outcome::Failed => &self.failed,
         };
-        counter!("forecourt_payment_concluded_total", "outcome" => outcome).increment(1);
+        counter.increment(1);
     }
 }

@@ -52,6 +52,8 @@ pub enum StartError {
     Ledger(#[from] LedgerError),
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
+    #[error("what was in flight is not taken up: {0}")]
+    Payments(#[from] crate::payment::Error),
 }
 
 /// Rebuilds every session and the prices from the journal.
@@ -309,15 +311,6 @@ impl Actor for SessionDesk {
 
     fn started(&mut self, context: &mut Context<Self>) {
         context.add_stream(BroadcastStream::new(self.registrations.changes()));
-        let payments = self.payments.clone();
-        let (reports, unsettled) = (context.address().recipient(), self.desk.unsettled());
-        context.spawn(async move { payments.attach(reports, unsettled).await }.into_actor(self).map(
-            |attached, _, _| {
-                if let Err(error) = attached {
-                    tracing::error!(%error, "payments cannot be attached");
-                }
-            },
-        ));
         context.run_interval(HOUSEKEEPING, |actor, _| {
             actor.desk.evict(now());
             actor.watchers.sweep();

@@ -17,7 +17,7 @@ use crate::{
     engine::{
         charge::Instruction,
         id::{BindingId, DeviceId, SessionId, StationId},
-        session::{Effects, Event, Moment, Opening, Session},
+        session::{Effects, Event, Moment, Opening, Session, StateName},
         time::UnixMs,
     },
     ledger::{Entry, Kind},
@@ -287,7 +287,7 @@ impl Desk {
         let slot = self.slots.get(&id).expect("inserted or found above");
         self.index.claim_transactions(&slot.session);
         self.summary.count(before, slot.session.name(), &effects);
-        self.settle(id, before.is_some_and(|before| before.is_end()));
+        self.settle(id, before.is_some_and(StateName::is_end));
         self.evict(entry.at);
         Ok(true)
     }
@@ -381,7 +381,7 @@ impl Desk {
                 if let Some(transaction) = &transaction {
                     index.claim_transaction(station, transaction, id);
                 }
-                let answered = Answered::of(&event, &next);
+                let answered = Answered::kind(&event)(&next);
                 let entry = Record::Happened { event, request, moment }.entry(id);
                 slot.tentative = Some(Tentative { session: next, effects, answered, request, reply, transaction });
                 return Some(entry);

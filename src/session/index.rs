@@ -42,8 +42,8 @@ impl Index {
     pub(super) fn forget(&mut self, session: &Session) {
         let opening = session.opening();
         self.unpin(opening.vehicle.device, opening.session);
-        take_out(&mut self.stations, opening.station, opening.session);
-        take_out(&mut self.bindings, opening.vehicle.binding, opening.session);
+        take_out(&mut self.stations, &opening.station, opening.session);
+        take_out(&mut self.bindings, &opening.vehicle.binding, opening.session);
         for transaction in session.transactions() {
             self.release_transaction(opening.station, transaction, opening.session);
         }
@@ -88,11 +88,11 @@ impl Index {
     }
 }
 
-fn take_out<K: std::hash::Hash + Eq>(sets: &mut HashMap<K, BTreeSet<SessionId>>, key: K, session: SessionId) {
-    if let Some(set) = sets.get_mut(&key) {
+fn take_out<K: std::hash::Hash + Eq>(sets: &mut HashMap<K, BTreeSet<SessionId>>, key: &K, session: SessionId) {
+    if let Some(set) = sets.get_mut(key) {
         set.remove(&session);
         if set.is_empty() {
-            sets.remove(&key);
+            sets.remove(key);
         }
     }
 }

@@ -230,7 +230,7 @@ pub struct Sessions {
 
 impl Sessions {
     /// Rebuilds the sessions from the journal and starts the desk on `arbiter`; it takes up what was in flight.
-    pub fn start(
+    pub async fn start(
         config: &Config,
         ledger: Ledger,
         payments: Payments,
@@ -239,11 +239,13 @@ impl Sessions {
     ) -> Result<Sessions, StartError> {
         let mut desk = Desk::new(config.ended_max, u64::from(config.ended_s) * 1_000);
         actor::recover(&mut desk, &ledger)?;
-        let config = config.clone();
+        let unsettled = desk.unsettled();
+        let (config, gateway) = (config.clone(), payments.clone());
         let desk = SessionDesk::start_in_arbiter(arbiter, move |context| {
             context.set_mailbox_capacity(config.mailbox_max.max(1));
-            SessionDesk::new(&config, desk, ledger, payments, registrations)
+            SessionDesk::new(&config, desk, ledger, gateway, registrations)
         });
+        payments.attach(desk.clone().recipient(), unsettled).await?;
         Ok(Sessions { desk })
     }
 

@@ -49,17 +49,7 @@ pub(super) fn event_of(
     let station = session.opening().station;
     Ok(match command {
         Command::Reserve { pump, preset, hold, quote } => {
-            let currency = preset.map(|preset| preset.currency);
-            let agrees = quote.is_none_or(|quote| {
-                prices.agrees(
-                    station,
-                    &quote.grade,
-                    quote.unit_price_milli,
-                    currency,
-                    crate::engine::time::UnixMs(u64::MAX),
-                )
-            });
-            if !agrees {
+            if quote.is_some_and(|quote| !prices.agrees_now(station, &quote)) {
                 return Err(Error::PriceChanged);
             }
             Event::ReservationAsked { pump, preset, hold }

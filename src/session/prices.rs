@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{Error, Prices, Request};
+use super::{Error, Prices, Quote, Request};
 use crate::{
     engine::{id::StationId, money::Currency, session::GRADE_BYTES_MAX, time::UnixMs},
     ledger::{self, Entry, Kind},
@@ -64,6 +64,11 @@ impl PriceBoard {
         requests.push_back(set.request);
         let before = old.map(|board| (board.now, at));
         self.stations.insert(station, Board { now: set.prices, before, requests });
+    }
+
+    /// Whether a reservation's price is the station's at present.
+    pub(super) fn agrees_now(&self, station: StationId, quote: &Quote) -> bool {
+        self.agrees(station, &quote.grade, quote.unit_price_milli, None, UnixMs(u64::MAX))
     }
 
     /// Whether `price` is or was the station's for the grade at some time since `since`. A grade without a price, or

@@ -63,12 +63,13 @@ pub(super) enum Answered {
 }
 
 impl Answered {
-    pub(super) fn of(event: &Event, after: &Session) -> Answered {
+    /// From the session after the event to the answer.
+    pub(super) fn kind(event: &Event) -> fn(&Session) -> Answered {
         match event {
-            Event::ProofRefused { .. } => Answered::ProofWrong {
+            Event::ProofRefused { .. } => |after| Answered::ProofWrong {
                 tries_left: after.state().challenge().map_or(0, |challenge| challenge.tries_left),
             },
-            _ => Answered::View,
+            _ => |_| Answered::View,
         }
     }
 }
@@ -125,9 +126,10 @@ pub(super) fn replay(
     request: Option<Request>,
     moment: Moment,
 ) -> Result<Effects, Unreadable> {
-    let effects = state.on_event(event.clone(), moment).map_err(|_| Unreadable::Contradiction(session))?;
+    let kind = Answered::kind(&event);
+    let effects = state.on_event(event, moment).map_err(|_| Unreadable::Contradiction(session))?;
     if let Some(request) = request {
-        requests.push(request, Answered::of(&event, state));
+        requests.push(request, kind(state));
     }
     Ok(effects)
 }

@@ -37,7 +37,9 @@ impl Summary {
             StateName::BackOffice => Some(&mut self.back_office),
             _ => None,
         };
-        entered.into_iter().for_each(|count| *count += 1);
+        if let Some(count) = entered {
+            *count += 1;
+        }
         let was_open = before.is_some_and(|before| !before.is_end());
         self.open = self.open + u64::from(!now.is_end()) - u64::from(was_open);
         let was_in_doubt = before == Some(StateName::InDoubt);

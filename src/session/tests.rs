@@ -1,1 +1,472 @@
-//! Tests.
+//! The desk without a system, and the whole stage with journal, payments and registrations.
+
+use ed25519_dalek::{Signer, SigningKey};
+
+use super::{
+    orders::Witness,
+    record::Record,
+    slot::{Cause, Job},
+    *,
+};
+use crate::{
+    engine::{
+        charge::{Instruction, Outcome},
+        id::DeviceId,
+        proof::{PayTerms, ProofKey, Terms},
+        session::{Effect, Event, Moment, SELECTED_MS, Standing},
+        time::{SlotLength, UnixMs},
+    },
+    ledger::{self, Entry},
+    payment::{self, Simulator},
+};
+
+const STATION: StationId = StationId(11);
+const BINDING: BindingId = BindingId([1; 16]);
+const ID: SessionId = SessionId([2; 16]);
+const START: UnixMs = UnixMs(1_700_000_000_000);
+
+fn phone() -> SigningKey {
+    SigningKey::from_bytes(&[8; 32])
+}
+
+fn dongle() -> ProofKey {
+    ProofKey::new([6; 32])
+}
+
+fn won(minor: i64) -> Money {
+    Money { minor, currency: "KRW".parse().unwrap() }
+}
+
+fn vehicle(means: &str) -> Vehicle {
+    Vehicle {
+        device: DeviceId(7),
+        binding: BINDING,
+        epoch: 5,
+        plate: "12A3456".into(),
+        fuel: None,
+        phone: Some(phone().verifying_key().to_bytes()),
+        means: vec![means.into()],
+        provable: true,
+    }
+}
+
+fn request(key: u8) -> Request {
+    Request { key: [key; 32], body: [key; 32] }
+}
+
+fn open(session: SessionId, means: &str) -> Open {
+    Open { request: request(session.0[0]), session, station: STATION, pump: None, vehicle: vehicle(means) }
+}
+
+fn sale(transaction: &str) -> Completion {
+    Completion {
+        pump: PumpNumber(3),
+        grade: "diesel".into(),
+        volume_ml: 30_000,
+        unit_price_milli: 1_700_000,
+        amount: won(51_000),
+        transaction: transaction.into(),
+    }
+}
+
+/// What the dongle and the phone answer to a challenge.
+fn prove(view: &SessionView) -> Command {
+    let challenge = view.challenge.as_ref().unwrap();
+    let mut nonce = [0; 32];
+    hex::decode_to_slice(&challenge.nonce, &mut nonce).unwrap();
+    let terms = PayTerms {
+        nonce,
+        device: challenge.device,
+        binding: challenge.binding,
+        session: challenge.session,
+        station: challenge.station,
+        pump: challenge.pump,
+        amount: challenge.amount,
+        epoch: challenge.epoch,
+    };
+    let mac = terms.mac(&dongle());
+    Command::Prove { mac, signature: phone().sign(&terms.phone_message(&mac)).to_bytes() }
+}
+
+/// A desk whose journal always succeeds, at once.
+struct Bench {
+    desk: Desk,
+    journal: Vec<Entry>,
+    effects: Vec<Effect>,
+    now: UnixMs,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        Bench { desk: Desk::new(100, 1_000_000), journal: Vec::new(), effects: Vec::new(), now: START }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { at: self.now, nonce: [self.journal.len() as u8; 32] }
+    }
+
+    fn carry(&mut self, id: SessionId, mut entry: Option<Entry>) {
+        while let Some(durable) = entry {
+            self.journal.push(durable);
+            let done = self.desk.committed(id, self.moment());
+            self.effects.extend(done.effects);
+            entry = done.next;
+        }
+    }
+
+    fn open(&mut self, open: Open) -> Result<SessionView, Error> {
+        let (reply, mut answer) = oneshot::channel();
+        let id = open.session;
+        let entry = self.desk.open(open, reply, self.moment());
+        self.carry(id, entry);
+        answer.try_recv().unwrap()
+    }
+
+    fn submit(&mut self, id: SessionId, job: Job) {
+        let entry = self.desk.submit(id, job, self.moment());
+        self.carry(id, entry);
+    }
+
+    fn give(&mut self, by: By, command: Command, key: u8) -> Result<SessionView, Error> {
+        let (job, mut answer) = job(by, command, Some(request(key)));
+        self.submit(ID, job);
+        answer.try_recv().unwrap()
+    }
+
+    fn station(&mut self, command: Command, key: u8) -> Result<SessionView, Error> {
+        self.give(By::Station(STATION), command, key)
+    }
+
+    fn phone(&mut self, command: Command, key: u8) -> Result<SessionView, Error> {
+        self.give(By::Phone(BINDING), command, key)
+    }
+
+    fn instructions(&self) -> Vec<&Instruction> {
+        let mut instructions = Vec::new();
+        for effect in &self.effects {
+            if let Effect::Instruct(instruction) = effect {
+                instructions.push(instruction);
+            }
+        }
+        instructions
+    }
+
+    /// The desk that a restart makes of the journal.
+    fn restarted(&self) -> Desk {
+        let mut desk = Desk::new(100, 1_000_000);
+        for entry in &self.journal {
+            let id = SessionId(entry.subject.as_slice().try_into().unwrap());
+            assert!(desk.recover(id, entry).unwrap());
+        }
+        desk
+    }
+}
+
+fn job(by: By, command: Command, request: Option<Request>) -> (Job, oneshot::Receiver<Result<SessionView, Error>>) {
+    let (reply, answer) = oneshot::channel();
+    let Vehicle { epoch, phone, means, provable, .. } = vehicle("tok_ok");
+    let standing = Standing { active: true, epoch, phone, means, provable };
+    let witness = Some(Box::new(Witness { standing, key: Some(dongle()) }));
+    (Job { cause: Cause::Order { by, command, witness }, request, reply: Some(reply) }, answer)
+}
+
+fn paid() -> Bench {
+    let mut bench = Bench::new();
+    bench.open(open(ID, "tok_ok")).unwrap();
+    let view = bench.station(Command::Complete(sale("T1")), 10).unwrap();
+    bench.phone(prove(&view), 11).unwrap();
+    let outcome = Outcome::Succeeded { amount: won(51_000), reference: "r1".into() };
+    bench.submit(ID, Job::event(Event::ChargeSent { ordinal: 1 }));
+    bench.submit(ID, Job::event(Event::ChargeConcluded { ordinal: 1, outcome }));
+    bench
+}
+
+#[test]
+fn a_proven_sale_is_charged_once_and_has_a_receipt() {
+    let bench = paid();
+    assert_eq!(bench.desk.view(ID, By::Operator).unwrap().state, StateName::Paid);
+    assert_eq!(bench.instructions().len(), 1);
+    let receipt = bench.desk.receipt(ID, By::Phone(BINDING)).unwrap();
+    assert_eq!((receipt.amount, receipt.reference.as_str()), (won(51_000), "r1"));
+    assert_eq!(bench.desk.summary().paid, 1);
+}
+
+#[test]
+fn the_same_request_again_answers_without_a_second_effect_and_another_body_is_refused() {
+    let mut bench = paid();
+    let journalled = bench.journal.len();
+    assert_eq!(bench.open(open(ID, "tok_ok")).unwrap().state, StateName::Paid);
+    assert_eq!(bench.station(Command::Complete(sale("T1")), 10).unwrap().state, StateName::Paid);
+    assert_eq!(bench.journal.len(), journalled);
+    let mut other = open(ID, "tok_ok");
+    other.request.body = [0; 32];
+    assert_eq!(bench.open(other), Err(Error::KeyReused));
+}
+
+#[test]
+fn a_wrong_proof_costs_a_try_and_a_repeated_one_does_not_cost_another() {
+    let mut bench = Bench::new();
+    bench.open(open(ID, "tok_ok")).unwrap();
+    let view = bench.station(Command::Complete(sale("T1")), 10).unwrap();
+    let Command::Prove { mac, mut signature } = prove(&view) else { unreachable!() };
+    signature[0] ^= 1;
+    let wrong = Command::Prove { mac, signature };
+    assert_eq!(bench.phone(wrong.clone(), 11), Err(Error::ProofWrong { tries_left: 2 }));
+    assert_eq!(bench.phone(wrong.clone(), 11), Err(Error::ProofWrong { tries_left: 2 }));
+    assert_eq!(bench.phone(wrong, 12), Err(Error::ProofWrong { tries_left: 1 }));
+    assert!(bench.instructions().is_empty());
+    assert_eq!(bench.phone(prove(&view), 13).unwrap().state, StateName::Proven);
+}
+
+#[test]
+fn a_restart_gives_the_same_sessions_and_deadlines() {
+    let bench = paid();
+    let restarted = bench.restarted();
+    assert_eq!(restarted.view(ID, By::Operator), bench.desk.view(ID, By::Operator));
+    assert_eq!(restarted.next_deadline(), bench.desk.next_deadline());
+    assert_eq!(restarted.summary(), bench.desk.summary());
+    assert_eq!(restarted.repeated(ID, request(ID.0[0])), bench.desk.repeated(ID, request(ID.0[0])));
+}
+
+#[test]
+fn a_restart_while_paying_still_wants_its_charge() {
+    let mut bench = Bench::new();
+    bench.open(open(ID, "tok_ok")).unwrap();
+    let view = bench.station(Command::Complete(sale("T1")), 10).unwrap();
+    bench.phone(prove(&view), 11).unwrap();
+    let unsettled = bench.restarted().unsettled();
+    assert_eq!(unsettled, [(bench.instructions()[0].clone(), true)]);
+}
+
+#[test]
+fn nobody_hears_of_an_event_before_it_is_durable_and_a_failed_one_leaves_no_trace() {
+    let mut bench = Bench::new();
+    bench.open(open(ID, "tok_ok")).unwrap();
+    let (order, mut answer) = job(By::Station(STATION), Command::Release, None);
+    assert!(bench.desk.submit(ID, order, bench.moment()).is_some());
+    assert!(answer.try_recv().is_err());
+    assert_eq!(bench.desk.view(ID, By::Operator).unwrap().state, StateName::Selected);
+    let moment = bench.moment();
+    bench.desk.failed(ID, Some(&bench.journal), moment);
+    assert_eq!(answer.try_recv().unwrap(), Err(Error::Unavailable));
+    assert_eq!(bench.desk.view(ID, By::Operator).unwrap().state, StateName::Selected);
+    assert_eq!(bench.station(Command::Release, 10).unwrap().state, StateName::Released);
+}
+
+#[test]
+fn an_event_that_is_in_the_journal_after_all_counts() {
+    let mut bench = Bench::new();
+    bench.open(open(ID, "tok_ok")).unwrap();
+    let (order, _answer) = job(By::Station(STATION), Command::Release, None);
+    let entry = bench.desk.submit(ID, order, bench.moment()).unwrap();
+    bench.journal.push(entry);
+    let moment = bench.moment();
+    bench.desk.failed(ID, Some(&bench.journal), moment);
+    assert_eq!(bench.desk.view(ID, By::Operator).unwrap().state, StateName::Released);
+}
+
+#[test]
+fn orders_wait_for_the_one_before_them_and_past_the_bound_are_refused() {
+    let mut bench = Bench::new();
+    bench.open(open(ID, "tok_ok")).unwrap();
+    let first = bench.desk.submit(ID, job(By::Station(STATION), Command::Release, None).0, bench.moment());
+    let mut answers = Vec::new();
+    for _ in 0..=slot::WAITING_MAX {
+        let (order, answer) = job(By::Station(STATION), Command::Complete(sale("T1")), None);
+        assert!(bench.desk.submit(ID, order, bench.moment()).is_none());
+        answers.push(answer);
+    }
+    assert_eq!(answers.pop().unwrap().try_recv().unwrap(), Err(Error::Overloaded));
+    bench.carry(ID, first);
+    for mut answer in answers {
+        assert_eq!(answer.try_recv().unwrap().unwrap().state, StateName::CollectAtSite);
+    }
+}
+
+#[test]
+fn a_vehicle_is_in_one_session_at_a_time() {
+    let mut bench = Bench::new();
+    bench.open(open(ID, "tok_ok")).unwrap();
+    let second = SessionId([3; 16]);
+    assert_eq!(bench.open(open(second, "tok_ok")), Err(Error::VehicleTaken(ID)));
+    bench.station(Command::Release, 10).unwrap();
+    assert!(bench.open(open(second, "tok_ok")).is_ok());
+}
+
+#[test]
+fn a_site_transaction_belongs_to_one_session() {
+    let mut bench = paid();
+    let second = SessionId([3; 16]);
+    bench.open(open(second, "tok_ok")).unwrap();
+    let (order, mut answer) = job(By::Station(STATION), Command::Complete(sale("T1")), None);
+    bench.submit(second, order);
+    assert_eq!(answer.try_recv().unwrap(), Err(Error::TransactionConflict));
+}
+
+#[test]
+fn strangers_see_nothing_and_roles_keep_to_their_orders() {
+    let mut bench = paid();
+    assert_eq!(bench.desk.view(ID, By::Station(StationId(12))), Err(Error::NotFound));
+    assert_eq!(bench.desk.view(ID, By::Phone(BindingId([9; 16]))), Err(Error::NotFound));
+    assert_eq!(bench.phone(Command::Cleared, 20), Err(Error::NotPermitted));
+    assert_eq!(bench.station(Command::Refund { amount: None }, 21), Err(Error::NotPermitted));
+}
+
+#[test]
+fn a_reservation_with_a_hold_is_answered_when_the_psp_has_answered() {
+    let reserve = || Command::Reserve { pump: PumpNumber(3), preset: Some(won(60_000)), hold: true, quote: None };
+    for (outcome, expected) in [
+        (Outcome::Declined, Err(Error::Declined)),
+        (Outcome::Succeeded { amount: won(60_000), reference: "h".into() }, Ok(StateName::Reserved)),
+    ] {
+        let mut bench = Bench::new();
+        bench.open(open(ID, "tok_ok")).unwrap();
+        let (order, mut answer) = job(By::Station(STATION), reserve(), Some(request(10)));
+        bench.submit(ID, order);
+        assert!(answer.try_recv().is_err());
+        bench.submit(ID, Job::event(Event::ChargeConcluded { ordinal: 1, outcome }));
+        assert_eq!(answer.try_recv().unwrap().map(|view| view.state), expected);
+    }
+}
+
+#[test]
+fn a_deadline_that_passes_is_journalled_and_disarmed() {
+    let mut bench = Bench::new();
+    bench.open(open(ID, "tok_ok")).unwrap();
+    bench.now = START.plus(SELECTED_MS);
+    assert_eq!(bench.desk.due(bench.now, 10), [ID]);
+    bench.submit(ID, Job::event(Event::DeadlinePassed));
+    assert_eq!(bench.desk.view(ID, By::Operator).unwrap().reason, Some(Why::TimedOut));
+    assert_eq!(bench.desk.next_deadline(), None);
+}
+
+#[test]
+fn a_forgotten_session_is_recalled_from_its_entries() {
+    let mut bench = Bench::new();
+    bench.open(open(ID, "tok_ok")).unwrap();
+    bench.station(Command::Release, 10).unwrap();
+    bench.desk.evict(START.plus(2_000_000));
+    assert!(!bench.desk.knows(ID));
+    bench.desk.recall(ID, &bench.journal).unwrap();
+    assert_eq!(bench.station(Command::Release, 10).unwrap().state, StateName::Released);
+}
+
+#[test]
+fn a_record_reads_back_as_it_was_written() {
+    let bench = paid();
+    for entry in &bench.journal {
+        assert_eq!(Record::read(entry).unwrap().entry(ID), *entry);
+    }
+}
+
+/// The whole stage in a data folder of its own.
+struct Stage {
+    sessions: Sessions,
+    ledger: Ledger,
+    registrations: Registrations,
+}
+
+fn default_section<T: serde::de::DeserializeOwned>(section: &str) -> T {
+    let all: toml::Table = toml::from_str(include_str!("../default.toml")).unwrap();
+    all[section].clone().try_into().unwrap()
+}
+
+async fn stage(folder: &std::path::Path) -> Stage {
+    let slot = SlotLength::DEFAULT;
+    let registrations = Registrations::start(default_section("registration"), folder, slot).unwrap();
+    let ledger = Ledger::open(&default_section::<ledger::Config>("ledger"), folder).unwrap();
+    let arbiter = Arbiter::current();
+    let payment: payment::Config = default_section("payment");
+    let payments = Payments::start(&payment, folder, ledger.clone(), &arbiter).unwrap();
+    let config: Config = default_section("session");
+    let sessions = Sessions::start(&config, ledger.clone(), payments, registrations.clone(), &arbiter).await.unwrap();
+    Stage { sessions, ledger, registrations }
+}
+
+impl Stage {
+    /// One dongle with its proof key, phone and means; the vehicle as the station would give it.
+    async fn vehicle(&self) -> Vehicle {
+        let phone_key = hex::encode(phone().verifying_key().to_bytes());
+        let csv = format!(
+            "device_id,scheme,key_hex,proof_key_hex,plate,fuel,phone_key_hex,payment_means\n\
+             7,fixed,{},{},12A3456,,{phone_key},tok_ok\n",
+            "ab".repeat(16),
+            hex::encode(dongle().bytes()),
+        );
+        let report = self.registrations.import_devices(std::io::Cursor::new(csv.into_bytes()), |_| {}).await.unwrap();
+        assert_eq!(report.accepted, 1, "{report:?}");
+        let known = self.registrations.find(DeviceId(7)).await.unwrap().unwrap();
+        Vehicle { binding: known.binding, epoch: known.epoch, means: known.means.clone(), ..vehicle("") }
+    }
+
+    async fn stop(self) {
+        self.ledger.close().await.unwrap();
+        self.registrations.stop();
+    }
+
+    async fn order(&self, by: By, command: Command, key: u8) -> Result<SessionView, Error> {
+        self.sessions.apply(Order { session: ID, by, request: Some(request(key)), command }).await
+    }
+}
+
+#[actix::test]
+async fn a_fuelling_is_paid_once_through_the_whole_stage_and_survives_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = stage(folder.path()).await;
+    let vehicle = first.vehicle().await;
+    let phone = By::Phone(vehicle.binding);
+    let opening = Open { vehicle: vehicle.clone(), ..open(ID, "") };
+    first.sessions.open(opening.clone()).await.unwrap();
+    first.order(By::Station(STATION), Command::Complete(sale("T1")), 10).await.unwrap();
+    first.stop().await;
+
+    let second = stage(folder.path()).await;
+    let view = second.sessions.view(ID, phone).await.unwrap();
+    let (_, mut changes) = second.sessions.watch_phone(vehicle.binding).await.unwrap();
+    second.order(phone, prove(&view), 11).await.unwrap();
+    while changes.recv().await.unwrap().state != StateName::Paid {}
+    assert_eq!(second.sessions.receipt(ID, phone).await.unwrap().amount, won(51_000));
+    second.stop().await;
+
+    let third = stage(folder.path()).await;
+    assert_eq!(third.sessions.open(opening).await.unwrap().state, StateName::Paid);
+    assert_eq!(third.sessions.summary().await.unwrap().paid, 1);
+    let simulator = Simulator::open(folder.path(), std::time::Duration::ZERO).unwrap();
+    let charges = simulator.charges().unwrap();
+    assert_eq!((charges.len(), charges[0].net, charges[0].net_minor), (1, 1, 51_000));
+    third.stop().await;
+}
+
+#[actix::test]
+async fn a_binding_that_is_suspended_while_the_proof_is_out_ends_at_the_counter() {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = stage(folder.path()).await;
+    let vehicle = stage.vehicle().await;
+    let phone = By::Phone(vehicle.binding);
+    stage.sessions.open(Open { vehicle: vehicle.clone(), ..open(ID, "") }).await.unwrap();
+    let view = stage.order(By::Station(STATION), Command::Complete(sale("T1")), 10).await.unwrap();
+    stage.registrations.suspend(vehicle.binding, "test").await.unwrap();
+    let answer = stage.order(phone, prove(&view), 11).await;
+    let view = stage.sessions.view(ID, phone).await.unwrap();
+    assert_eq!((view.state, view.reason), (StateName::CollectAtSite, Some(Why::Suspended)), "{answer:?}");
+    stage.stop().await;
+}
+
+#[actix::test]
+async fn prices_are_kept_over_a_restart_and_a_sale_at_another_price_is_disputed() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = stage(folder.path()).await;
+    let vehicle = first.vehicle().await;
+    let grades = vec![GradePrice { grade: "diesel".into(), unit_price_milli: 1_650_000 }];
+    let prices = Prices { currency: "KRW".parse().unwrap(), grades };
+    first.sessions.set_prices(STATION, prices, request(1)).await.unwrap();
+    first.stop().await;
+    let second = stage(folder.path()).await;
+    second.sessions.open(Open { vehicle, ..open(ID, "") }).await.unwrap();
+    let quote = Some(Quote { grade: "diesel".into(), unit_price_milli: 1_700_000 });
+    let reserve = Command::Reserve { pump: PumpNumber(3), preset: None, hold: false, quote };
+    assert_eq!(second.order(By::Station(STATION), reserve, 10).await, Err(Error::PriceChanged));
+    let view = second.order(By::Station(STATION), Command::Complete(sale("T1")), 11).await.unwrap();
+    assert_eq!((view.state, view.reason), (StateName::Disputed, Some(Why::PriceChanged)));
+    second.stop().await;
+}

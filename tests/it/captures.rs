@@ -35,9 +35,12 @@ fn captures() -> Option<PathBuf> {
 /// Every code of the `.ephids` files as a fixed dongle with a plate, as the importer takes them.
 fn devices(folder: &Path) -> String {
     let mut codes = BTreeSet::new();
-    for log in LOGS {
-        let text = fs::read_to_string(folder.join(log).with_extension("ephids")).expect("beside its log");
-        codes.extend(text.lines().map(|line| line.replace(':', "")[..32].to_owned()));
+    for file in fs::read_dir(folder).expect("a folder of logs") {
+        let path = file.expect("an entry of it").path();
+        if path.extension().is_some_and(|extension| extension == "ephids") {
+            let text = fs::read_to_string(path).expect("lines of codes");
+            codes.extend(text.lines().map(|line| line.replace(':', "")[..32].to_owned()));
+        }
     }
     let rows = codes.iter().enumerate().map(|(number, code)| format!("{},fixed,{code},,CAR{number:04}\n", number + 1));
     "device_id,scheme,key_hex,proof_key_hex,plate\n".to_owned() + &rows.collect::<String>()
@@ -148,7 +151,7 @@ async fn live_and_offline_agree_on_every_frame() {
     fs::write(&csv, devices(&folder)).expect("a temporary folder");
     let logs = logs(&folder, &["02", "03"]);
     let offline = replay(&csv, &logs);
-    let (live, _) = play(devices(&folder), &logs, "100").await;
+    let (live, _) = play(devices(&folder), &logs, "1000").await;
     for code in ["resolved", "unknown"] {
         assert_eq!(offline.summary[code], live[code], "{code}");
     }

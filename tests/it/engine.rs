@@ -19,7 +19,8 @@ pub(crate) const FORECOURT: &str = env!("CARGO_BIN_EXE_forecourt");
 pub(crate) struct Engine {
     folder: TempDir,
     child: Child,
-    addresses: Addresses,
+    /// `None` until it says where it is reached.
+    addresses: Option<Addresses>,
     operator: String,
     client: reqwest::Client,
 }
@@ -59,10 +60,11 @@ impl Engine {
     pub(crate) async fn start() -> Engine {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let child = spawn(folder.path(), None);
-        let addresses = addresses(folder.path()).await;
-        let operator = std::fs::read_to_string(folder.path().join("operator.token")).expect("made at the start");
-        let (operator, client) = (operator.trim().to_owned(), reqwest::Client::new());
-        let engine = Engine { folder, child, addresses, operator, client };
+        let mut engine =
+            Engine { folder, child, addresses: None, operator: String::new(), client: reqwest::Client::new() };
+        engine.addresses = Some(addresses(engine.folder()).await);
+        let operator = std::fs::read_to_string(engine.folder().join("operator.token")).expect("made at the start");
+        operator.trim().clone_into(&mut engine.operator);
         engine.until_ready().await;
         engine
     }
@@ -72,8 +74,8 @@ impl Engine {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it was ours");
         std::fs::remove_file(self.folder.path().join("engine.json")).expect("written at the start");
-        self.child = spawn(self.folder.path(), Some(self.addresses));
-        self.addresses = addresses(self.folder.path()).await;
+        self.child = spawn(self.folder.path(), self.addresses);
+        self.addresses = Some(addresses(self.folder.path()).await);
         self.client = reqwest::Client::new();
         self.until_ready().await;
     }
@@ -83,7 +85,7 @@ impl Engine {
     }
 
     pub(crate) fn addresses(&self) -> Addresses {
-        self.addresses
+        self.addresses.expect("known once it has started")
     }
 
     pub(crate) fn operator(&self) -> &str {
@@ -105,7 +107,7 @@ impl Engine {
         body: Value,
         key: &str,
     ) -> Answer {
-        let url = format!("http://{}{path}", self.addresses.http);
+        let url = format!("http://{}{path}", self.addresses().http);
         let mut request = self.client.request(method, url).bearer_auth(token).header("idempotency-key", key);
         if !body.is_null() {
             request = request.json(&body);
@@ -122,7 +124,7 @@ impl Engine {
     }
 
     pub(crate) async fn import(&self, what: &str, csv: String) {
-        let url = format!("http://{}/v1/imports/{what}", self.addresses.http);
+        let url = format!("http://{}/v1/imports/{what}", self.addresses().http);
         let request = self.client.post(url).bearer_auth(&self.operator).header("content-type", "text/csv").body(csv);
         let answer = read(request).await.is(200);
         assert_eq!(answer.body["refused"], 0, "{:#}", answer.body);
@@ -130,7 +132,7 @@ impl Engine {
 
     /// The sum of a metric's series that contain all of `labels`.
     pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let url = format!("http://{}/metrics", self.addresses.metrics);
+        let url = format!("http://{}/metrics", self.addresses().metrics);
         let text = self.client.get(url).send().await.expect("it listens").text().await.expect("text");
         let series = text.lines().filter(|line| {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
@@ -140,7 +142,7 @@ impl Engine {
     }
 
     async fn until_ready(&self) {
-        let url = format!("http://{}/health/ready", self.addresses.http);
+        let url = format!("http://{}/health/ready", self.addresses().http);
         eventually("readiness", async || {
             let answer = self.client.get(&url).send().await.ok()?;
             answer.status().is_success().then_some(())

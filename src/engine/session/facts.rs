@@ -254,14 +254,36 @@ impl StateName {
         matches!(self, S::Released | S::Rejected | S::PaidElsewhere | S::Cleared | S::Settled | S::BackOffice)
     }
 
-    /// Whether the vehicle belongs to this session: it stays pinned, and no other session may have it.
+    /// Whether the vehicle belongs to this session: it stays pinned, and no other session may have it. From `Paid` on,
+    /// and while the driver is sent to the counter, it may go.
     pub fn pins_vehicle(self) -> bool {
         use StateName as S;
+        self.expects_payment() || matches!(self, S::Selected)
+    }
+
+    /// Whether the session is on its way to a payment, so that a hold for it may stand.
+    pub fn expects_payment(self) -> bool {
+        use StateName as S;
         match self {
-            S::Selected | S::Holding | S::Reserved | S::Fuelling | S::Completed | S::AwaitingProof => true,
-            S::Proven | S::Paying | S::InDoubt => true,
-            S::Paid | S::Cleared | S::Settled | S::CollectAtSite | S::Disputed | S::ProofFailed => false,
-            S::Released | S::Rejected | S::PaidElsewhere | S::BackOffice => false,
+            S::Holding
+            | S::Reserved
+            | S::Fuelling
+            | S::Completed
+            | S::AwaitingProof
+            | S::Proven
+            | S::Paying
+            | S::InDoubt => true,
+            S::Selected
+            | S::Paid
+            | S::Cleared
+            | S::Settled
+            | S::CollectAtSite
+            | S::Disputed
+            | S::ProofFailed
+            | S::Released
+            | S::Rejected
+            | S::PaidElsewhere
+            | S::BackOffice => false,
         }
     }
 }

@@ -145,8 +145,10 @@ impl Session {
             State::Completed { sale, .. } | State::AwaitingProof { sale, .. } if *sale == report => {
                 return Err(Refusal::Already);
             }
-            State::Completed { .. } | State::AwaitingProof { .. } | State::Disputed { .. } => {}
-            State::ProofFailed { .. } => {}
+            State::Completed { .. }
+            | State::AwaitingProof { .. }
+            | State::Disputed { .. }
+            | State::ProofFailed { .. } => {}
             _ => return Err(Refusal::WrongState),
         }
         if self.reports.len() >= REPORTS_MAX {

@@ -293,7 +293,7 @@ impl Session {
 
     /// Voids a hold that no sale will be paid from, and refunds what was taken beside the session's payment.
     pub(super) fn let_go(&mut self, effects: &mut Effects) {
-        if !self.state.keeps_hold()
+        if !self.name().expects_payment()
             && let Some(hold) = self.standing_hold().map(|hold| hold.instruction.clone())
         {
             effects.push(self.instruct(Operation::Void, hold.means.clone(), hold.amount, Some(hold.key())).1);

@@ -187,8 +187,12 @@ impl State {
 
     pub fn sale(&self) -> Option<&Completion> {
         match self {
-            State::Selected { .. } | State::Holding { .. } | State::Reserved { .. } | State::Fuelling { .. } => None,
-            State::Released { .. } | State::Rejected => None,
+            State::Selected { .. }
+            | State::Holding { .. }
+            | State::Reserved { .. }
+            | State::Fuelling { .. }
+            | State::Released { .. }
+            | State::Rejected => None,
             State::BackOffice { sale, .. } => sale.as_ref(),
             State::Completed { sale, .. }
             | State::AwaitingProof { sale, .. }
@@ -216,8 +220,12 @@ impl State {
 
     pub fn proof(&self) -> Option<&Proof> {
         match self {
-            State::Proven { proof, .. } | State::Paying { proof, .. } | State::InDoubt { proof, .. } => Some(proof),
-            State::Paid { proof, .. } | State::Cleared { proof, .. } | State::Settled { proof, .. } => Some(proof),
+            State::Proven { proof, .. }
+            | State::Paying { proof, .. }
+            | State::InDoubt { proof, .. }
+            | State::Paid { proof, .. }
+            | State::Cleared { proof, .. }
+            | State::Settled { proof, .. } => Some(proof),
             _ => None,
         }
     }
@@ -243,39 +251,40 @@ impl State {
 
     pub fn why(&self) -> Option<Why> {
         match self {
-            State::CollectAtSite { why, .. } | State::Disputed { why, .. } => Some(*why),
-            State::Released { why } | State::BackOffice { why, .. } => Some(*why),
+            State::CollectAtSite { why, .. }
+            | State::Disputed { why, .. }
+            | State::Released { why }
+            | State::BackOffice { why, .. } => Some(*why),
             _ => None,
-        }
-    }
-
-    /// Whether a hold may stay in place: the sale is still to be paid from it.
-    pub fn keeps_hold(&self) -> bool {
-        match self.name() {
-            StateName::Holding | StateName::Reserved | StateName::Fuelling | StateName::Completed => true,
-            StateName::AwaitingProof | StateName::Proven | StateName::Paying | StateName::InDoubt => true,
-            _ => false,
         }
     }
 
     /// When the state changes by itself.
     pub fn deadline(&self) -> Option<UnixMs> {
         match self {
-            State::Selected { until } | State::Holding { until, .. } | State::Reserved { until, .. } => Some(*until),
             State::Fuelling { since, alerted, .. } => {
                 Some(since.plus(if *alerted { BACK_OFFICE_MS } else { FUELLING_ALERT_MS }))
             }
-            State::Completed { until, .. } | State::Proven { until, .. } | State::Paying { until, .. } => Some(*until),
             State::AwaitingProof { since, reminded, .. } => {
                 Some(since.plus(if *reminded { PROOF_MS } else { REMIND_MS }))
             }
             State::InDoubt { since, told, .. } => Some(since.plus(if *told { BACK_OFFICE_MS } else { DOUBT_ALERT_MS })),
             State::Paid { payment, .. } => Some(payment.paid_at.plus(BACK_OFFICE_MS)),
-            State::CollectAtSite { until, .. } | State::Disputed { until, .. } | State::ProofFailed { until, .. } => {
-                Some(*until)
-            }
-            State::Cleared { .. } | State::Settled { .. } | State::Released { .. } | State::Rejected => None,
-            State::PaidElsewhere { .. } | State::BackOffice { .. } => None,
+            State::Selected { until }
+            | State::Holding { until, .. }
+            | State::Reserved { until, .. }
+            | State::Completed { until, .. }
+            | State::Proven { until, .. }
+            | State::Paying { until, .. }
+            | State::CollectAtSite { until, .. }
+            | State::Disputed { until, .. }
+            | State::ProofFailed { until, .. } => Some(*until),
+            State::Cleared { .. }
+            | State::Settled { .. }
+            | State::Released { .. }
+            | State::Rejected
+            | State::PaidElsewhere { .. }
+            | State::BackOffice { .. } => None,
         }
     }
 }

@@ -332,7 +332,7 @@ fn check_invariants(session: &Session) {
         let proof = session.state().proof().expect("paid implies a proof");
         assert_eq!((proof.amount, payment.amount), (session.state().sale().unwrap().amount, proof.amount));
     }
-    if !session.state().keeps_hold() {
+    if !session.name().expects_payment() {
         assert_eq!(session.held(), None, "a hold outlives its use");
     }
     let collects = matches!(session.name(), StateName::PaidElsewhere | StateName::CollectAtSite);
