@@ -123,6 +123,7 @@ impl Visit {
         let plate = last_four(&customer.plate);
         let opened = match self.open("select", plate, None).await {
             Err(CallError::Refused(problem)) if problem.code == "PLATE_AMBIGUOUS" => {
+                self.world.oracle().plate_was_ambiguous();
                 let candidate = recognise(&problem, customer)?;
                 self.open("pick", plate, Some(candidate)).await
             }
@@ -140,9 +141,7 @@ impl Visit {
         let opened = self.write(&path, what, &body).await?;
         if self.rng.random_ratio(1, 4) {
             let again = self.write(&path, what, &body).await?;
-            if again.id != opened.id {
-                self.world.oracle().wrong(format!("one request opened {} and {}", opened.id, again.id));
-            }
+            self.world.oracle().repeated(opened.id, again.id);
         }
         Ok(opened)
     }
@@ -164,10 +163,11 @@ impl Visit {
         // Said before the server can pass it on.
         self.world.oracle().sold(session, completion.amount.minor);
         let path = format!("/v1/sessions/{session}/completion");
-        self.write(&path, "complete", &completion).await?;
+        let completed = self.write(&path, "complete", &completion).await?;
         if self.rng.random_ratio(1, 4) {
             // A controller that lost the answer reports the same site transaction under a new key.
-            self.write(&path, "complete-again", &completion).await?;
+            let again = self.write(&path, "complete-again", &completion).await?;
+            self.world.oracle().repeated(completed.id, again.id);
         }
         Ok(())
     }
@@ -198,6 +198,13 @@ impl Visit {
     }
 }
 
+/// The candidate that is the car outside.
+fn recognise(problem: &Problem, customer: &Customer) -> Result<BindingId, VisitError> {
+    let fits = problem.candidates.iter().find(|candidate| candidate.plate == customer.masked);
+    let absent = || VisitError::NotSelectable(CallError::Refused(Box::new(problem.clone())));
+    fits.map(|candidate| candidate.candidate).ok_or_else(absent)
+}
+
 /// Nothing more comes by itself.
 fn is_stuck(state: StateName) -> bool {
     use StateName::{BackOffice, CollectAtSite, Disputed, PaidElsewhere, ProofFailed, Rejected, Released};
@@ -213,11 +220,4 @@ fn sale(pump: PumpNumber, fuel: &str, volume_ml: u32, transaction: &str) -> Comp
 
 fn won(minor: i64) -> Money {
     Money { minor, currency: CURRENCY.parse().expect("three capital letters") }
-}
-
-/// The candidate that is the car outside.
-fn recognise(problem: &Problem, customer: &Customer) -> Result<BindingId, VisitError> {
-    let fits = problem.candidates.iter().find(|candidate| candidate.plate == customer.masked);
-    let absent = || VisitError::NotSelectable(CallError::Refused(Box::new(problem.clone())));
-    fits.map(|candidate| candidate.candidate).ok_or_else(absent)
 }

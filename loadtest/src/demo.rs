@@ -6,11 +6,11 @@
 //!           '---> attendants ==HTTP==> engine
 //! ```
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use forecourt::{
     engine::{batch::Hearing, time::SlotLength},
-    ingest::pki::{Authority, PkiError},
+    ingest::pki::{self, Authority, PkiError},
     payment::Simulator,
     telemetry,
     uplink::{Identity, IdentityError, Uplink, UplinkConfig, UplinkHandle, client_endpoint},
@@ -43,6 +43,9 @@ const STATUS_EVERY: Duration = Duration::from_secs(3);
 /// Cars that are being served when the time is over may finish within this.
 const LAST_VISITS: Duration = Duration::from_secs(15);
 
+/// A thousand handshakes on one core take a second.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
+
 /// An uplink's last batches are acknowledged within this.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -68,7 +71,11 @@ pub enum DemoError {
     #[error("the stations' certificates: {0}")]
     Identity(#[from] IdentityError),
     #[error("an uplink: {0}")]
-    Uplink(#[from] std::io::Error),
+    Uplink(#[from] io::Error),
+    #[error("the uplinks are not accepted: {0}")]
+    NotConnected(String),
+    #[error("{} holds something already", .0.display())]
+    DataInUse(PathBuf),
     #[error("the simulated PSP's books cannot be read: {0}")]
     Books(String),
     #[error("part of the demo broke: {0}")]
@@ -77,6 +84,7 @@ pub enum DemoError {
 
 /// Runs the demo to its end.
 pub async fn run(config: DemoConfig) -> Result<Report, DemoError> {
+    check_folder(&config)?;
     let engine = Engine::start(&config.data, config.slot.seconds()).await?;
     let fleet = FleetConfig {
         seed: config.seed,
@@ -85,9 +93,11 @@ pub async fn run(config: DemoConfig) -> Result<Report, DemoError> {
         cars: config.cars,
         slot: config.slot,
     };
-    let world = Arc::new(World::new(Fleet::new(fleet, telemetry::now())));
+    let made = telemetry::now();
+    let world = Arc::new(World::new(Fleet::new(fleet, made)));
     let mut town = Town::open(&config, &engine, world.clone()).await?;
     town.announce(&engine);
+    world.fleet().postpone(telemetry::now().since(made));
     let began = Instant::now();
     town.live(config.lasts).await?;
     let ran = began.elapsed();
@@ -95,6 +105,15 @@ pub async fn run(config: DemoConfig) -> Result<Report, DemoError> {
     engine.stop()?;
     audit(&config, &world)?;
     Ok(Report::new(&world.oracle(), config.seed, frames, ran))
+}
+
+/// The books of an earlier run would be held against this one.
+fn check_folder(config: &DemoConfig) -> Result<(), DemoError> {
+    let is_empty = match fs::read_dir(&config.data) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    if is_empty { Ok(()) } else { Err(DemoError::DataInUse(config.data.clone())) }
 }
 
 /// Asks the PSP, and not the engine, what was charged.
@@ -130,6 +149,7 @@ impl Town {
             listeners.spawn(phone.live(world.clone()));
         }
         let uplinks = uplinks(engine, &world)?;
+        connected(&uplinks).await?;
         let visits = JoinSet::new();
         Ok(Town { world, terminals, uplinks, listeners, visits, visits_begun: 0, seed: config.seed })
     }
@@ -184,7 +204,7 @@ impl Town {
     fn step(&mut self) -> Result<(), DemoError> {
         let Tick { heard, arrived } = self.world.tick();
         let mut by_site: Vec<Vec<Hearing>> = vec![Vec::new(); self.uplinks.len()];
-        for heard in &heard {
+        for heard in heard {
             by_site[heard.site.0].push(heard.hearing);
         }
         for (uplink, hearings) in self.uplinks.iter().zip(&by_site) {
@@ -239,15 +259,29 @@ impl Town {
     }
 }
 
+/// Waits until the engine has accepted every uplink, so that nothing is measured against a handshake.
+async fn connected(uplinks: &[UplinkHandle]) -> Result<(), DemoError> {
+    let all = async {
+        while !uplinks.iter().all(|uplink| uplink.stats().connected) {
+            tokio::time::sleep(STEP).await;
+        }
+    };
+    timeout(CONNECTED_WITHIN, all).await.map_err(|_| {
+        let end = uplinks.iter().find_map(UplinkHandle::last_end);
+        DemoError::NotConnected(end.map_or_else(|| "no answer".into(), |end| end.to_string()))
+    })
+}
+
 /// One uplink a station, each with its own certificate, over one socket.
 fn uplinks(engine: &Engine, world: &World) -> Result<Vec<UplinkHandle>, DemoError> {
     let server = engine.addresses.ingest;
-    let (pki, endpoint) = (engine.pki(), client_endpoint(server)?);
-    let authority = Authority::open(&pki)?;
+    let endpoint = client_endpoint(server)?;
+    let authority = Authority::open(engine.data())?;
+    let ca = pki::folder(engine.data()).join("ca.pem");
     let sites = world.fleet().sites.clone();
     let uplink = |site: &Site| {
         let issued = authority.issue_station(site.station)?;
-        let identity = Identity::read(&pki.join("ca.pem"), &issued.certificate, &issued.key)?;
+        let identity = Identity::read(&ca, &issued.certificate, &issued.key)?;
         let mut config = UplinkConfig::new(server, site.station, site.receivers(), identity);
         config.endpoint = Some(endpoint.clone());
         Ok(Uplink::start(config)?)

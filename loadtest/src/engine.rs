@@ -1,5 +1,5 @@
-//! The engine, whole and embedded, on a thread of its own: the demo meets it only at its sockets, its PKI folder and
-//! the operator's token, as a station or an operator on the same machine would.
+//! The engine, whole and embedded, on a thread of its own: the demo meets it only at its sockets and in its data
+//! folder (operator token, certificates), as a station or an operator on the same machine would.
 
 use std::{
     fs, io,
@@ -46,9 +46,9 @@ impl Engine {
         Ok(Engine { addresses, operator_token, data: data.into(), stop, thread })
     }
 
-    /// The development authority that the engine made at its start.
-    pub fn pki(&self) -> PathBuf {
-        self.data.join("pki")
+    /// The data folder, where a machine that may read it finds the development authority.
+    pub fn data(&self) -> &Path {
+        &self.data
     }
 
     /// Drains the engine and waits for its end.

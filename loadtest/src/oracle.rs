@@ -42,6 +42,10 @@ pub struct Counts {
     pub sessions_opened: u64,
     pub sessions_paid: u64,
     pub collected_at_site: u64,
+    /// Selections for which several cars on the forecourt fitted what was typed.
+    pub plates_ambiguous: u64,
+    /// Requests that were sent again as if their answer had been lost.
+    pub requests_repeated: u64,
     pub missed: u64,
     pub wrong: u64,
     pub double_charged: u64,
@@ -131,6 +135,18 @@ impl Oracle {
     pub fn visit_failed(&mut self, reason: String) {
         self.counts.visits_failed += 1;
         self.note(reason);
+    }
+
+    pub fn plate_was_ambiguous(&mut self) {
+        self.counts.plates_ambiguous += 1;
+    }
+
+    /// One request was sent twice and had these answers.
+    pub fn repeated(&mut self, first: SessionId, again: SessionId) {
+        self.counts.requests_repeated += 1;
+        if first != again {
+            self.wrong(format!("one request opened {first} and {again}"));
+        }
     }
 
     /// A session was opened for the car that `device` is in; the engine says it is for `selected`.

@@ -15,6 +15,8 @@ pub struct Report {
     pub sessions_opened: u64,
     pub sessions_paid: u64,
     pub collected_at_site: u64,
+    pub plates_ambiguous: u64,
+    pub requests_repeated: u64,
     pub visits_failed: u64,
     pub missed: u64,
     pub wrong: u64,
@@ -35,6 +37,8 @@ impl Report {
             sessions_opened,
             sessions_paid,
             collected_at_site,
+            plates_ambiguous,
+            requests_repeated,
             missed,
             wrong,
             double_charged,
@@ -49,6 +53,8 @@ impl Report {
             sessions_opened,
             sessions_paid,
             collected_at_site,
+            plates_ambiguous,
+            requests_repeated,
             visits_failed,
             missed,
             wrong,
@@ -77,6 +83,8 @@ impl fmt::Display for Report {
         writeln!(f, "  vehicles entered    {}", self.vehicles_entered)?;
         writeln!(f, "  sessions            {} opened, {} paid", self.sessions_opened, self.sessions_paid)?;
         writeln!(f, "  paid at the counter {}", self.collected_at_site)?;
+        writeln!(f, "  plates ambiguous    {}", self.plates_ambiguous)?;
+        writeln!(f, "  requests repeated   {}", self.requests_repeated)?;
         writeln!(f, "  visits failed       {}", self.visits_failed)?;
         writeln!(f, "  missed              {}", self.missed)?;
         writeln!(f, "  wrong               {}", self.wrong)?;

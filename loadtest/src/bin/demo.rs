@@ -49,8 +49,8 @@ struct Arguments {
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(15..=900))]
     slot_seconds: u32,
 
-    /// Keeps the engine's data in this folder, which must not hold those of another run; without it, they go to a
-    /// temporary folder and are removed.
+    /// Keeps the engine's data in this folder, which must be empty or not there yet; without it, they go to a temporary
+    /// folder and are removed.
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
 }

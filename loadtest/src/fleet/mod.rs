@@ -84,6 +84,16 @@ impl Fleet {
         tick
     }
 
+    /// Puts everything off: what the fleet was made for begins later than it was made.
+    pub fn postpone(&mut self, ms: u64) {
+        for car in &mut self.cars {
+            car.next_frame = car.next_frame.plus(ms);
+            if let Trip::Away { until, .. } = &mut car.trip {
+                *until = until.plus(ms);
+            }
+        }
+    }
+
     /// The driver turns the key: radio and two-way link work again.
     pub fn ignite(&mut self, car: CarId) {
         self.cars[car.0].dongle.powered = true;
