@@ -88,7 +88,12 @@ fn slice(log: &Path, seconds: u64, to: &Path) {
 async fn play(devices: String, logs: &[(u8, PathBuf)], speed: &str) -> (BTreeMap<&'static str, u64>, BTreeSet<String>) {
     let engine = Engine::start().await;
     import(&engine, &[]).await;
+    let dongles = devices.lines().count() - 1;
     engine.import("devices", devices).await;
+    eventually("codebook of the new dongles", async || {
+        (engine.metric("forecourt_registration_codebook_dongles", &[]).await as usize == dongles).then_some(())
+    })
+    .await;
     let terminal = terminal_token(&engine, STATION).await;
     let issued = Command::new(FORECOURT)
         .args(["pki", "--station", &STATION.to_string()])
