@@ -52,8 +52,8 @@ pub struct Config {
     /// Sessions at an end that are kept in memory, some kilobytes each. Older ones are read from the journal when
     /// somebody asks, which takes a read of the disk each.
     pub ended_max: usize,
-    /// Seconds after which a session at an end leaves the memory all the same. A site transaction id is refused for
-    /// another sale for so long at least.
+    /// Seconds after which a session at an end leaves the memory all the same. While it is there, its site transaction
+    /// id is refused for another sale.
     pub ended_s: u32,
     /// Changes that a phone's watcher may lag behind before it has to ask anew; each costs about a kilobyte.
     pub watch_max: usize,

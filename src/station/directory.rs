@@ -11,9 +11,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Config,
     actor::{
-        Applied, AttachError, AttachUplink, DetachUplink, EnteredElsewhere, Observe, ObserveError, SelectError,
-        SelectVehicle, Snapshot, StationActor, StationError, Vehicles, Watch,
+        Applied, AttachUplink, DetachUplink, EnteredElsewhere, Observe, SelectVehicle, Snapshot, StationActor,
+        Vehicles, Watch,
     },
+    error::{AttachError, ObserveError, SelectError, StationError},
     metrics::Metrics,
     selection::{Select, Selection},
     snapshot,

@@ -10,6 +10,7 @@
 
 mod actor;
 mod directory;
+mod error;
 mod forecourt;
 mod metrics;
 mod selection;
@@ -18,8 +19,9 @@ mod tables;
 mod view;
 mod whereabouts;
 
-pub use actor::{Applied, AttachError, ObserveError, SelectError, StationError};
+pub use actor::Applied;
 pub use directory::{Attach, Attached, Stations, UplinkLink};
+pub use error::{AttachError, ObserveError, SelectError, StationError};
 pub use forecourt::{Forecourt, Tally};
 pub use selection::{Select, Selection};
 pub use snapshot::SnapshotError;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{actor::SelectError, view::Candidate as CandidateView};
+use super::{error::SelectError, view::Candidate as CandidateView};
 use crate::{
     engine::{
         candidate::{Candidate, Pick, pick},
