@@ -11,11 +11,20 @@
 use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::time::{Slot, SlotLength, UnixMs};
+use super::{
+    proof::ProofKey,
+    time::{Slot, SlotLength, UnixMs},
+};
 
 const CODE_INFO: &[u8] = b"forecourt code v1";
+
+/// 1,024 s: the shortest common rotation that is no shorter than the default slot.
+const EID_EXPONENT_DEFAULT: u8 = 10;
+
+/// The longest rotation of the published format, nine hours.
+const EID_EXPONENT_MAX: u8 = 15;
 
 /// The bytes on the air (and in a batch) for one slot.
 #[derive(
@@ -57,6 +66,73 @@ impl std::fmt::Debug for Code {
     }
 }
 
+/// How a dongle's codes follow from its key, as a file of dongles names it: `hmac`, `fixed`, `eddystone-eid` or
+/// `eddystone-eid/K`, in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    Hmac,
+    /// K, the rotation exponent: a code lasts 2^K seconds.
+    EddystoneEid {
+        exponent: u8,
+    },
+    Fixed,
+}
+
+/// Why a scheme and a key make no secret. The key is not repeated: a report is read by more people than a key may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SchemeError {
+    #[error("scheme is one of hmac, eddystone-eid, eddystone-eid/K, fixed")]
+    Unknown,
+    #[error("the K of eddystone-eid/K is 0 to {EID_EXPONENT_MAX}")]
+    Exponent,
+    #[error("key_hex is not {digits} hexadecimal digits")]
+    Key { digits: usize },
+}
+
+impl Scheme {
+    /// The secret of a dongle with this key: the root of HMAC (32 bytes), the identity key or the fixed code (16 each).
+    pub fn secret(self, key_hex: &str) -> Result<Secret, SchemeError> {
+        Ok(match self {
+            Scheme::Hmac => Secret::from_root(&*key(key_hex)?),
+            Scheme::EddystoneEid { exponent } => Secret::EddystoneEid { identity_key: *key(key_hex)?, exponent },
+            Scheme::Fixed => Secret::Fixed { code: Code(*key(key_hex)?) },
+        })
+    }
+
+    /// The proof key that follows from the same key; none from a fixed code, which is no secret.
+    pub fn proof_key(self, key_hex: &str) -> Result<Option<ProofKey>, SchemeError> {
+        Ok(match self {
+            Scheme::Hmac => Some(ProofKey::from_root(&*key::<32>(key_hex)?)),
+            Scheme::EddystoneEid { .. } => Some(ProofKey::from_root(&*key::<16>(key_hex)?)),
+            Scheme::Fixed => None,
+        })
+    }
+}
+
+impl std::str::FromStr for Scheme {
+    type Err = SchemeError;
+
+    fn from_str(text: &str) -> Result<Scheme, SchemeError> {
+        let text = text.to_ascii_lowercase();
+        match text.split_once('/') {
+            None if text == "hmac" => Ok(Scheme::Hmac),
+            None if text == "fixed" => Ok(Scheme::Fixed),
+            None if text == "eddystone-eid" => Ok(Scheme::EddystoneEid { exponent: EID_EXPONENT_DEFAULT }),
+            Some(("eddystone-eid", exponent)) => {
+                let exponent = exponent.parse().ok().filter(|exponent| *exponent <= EID_EXPONENT_MAX);
+                Ok(Scheme::EddystoneEid { exponent: exponent.ok_or(SchemeError::Exponent)? })
+            }
+            _ => Err(SchemeError::Unknown),
+        }
+    }
+}
+
+fn key<const N: usize>(key_hex: &str) -> Result<Zeroizing<[u8; N]>, SchemeError> {
+    let mut key = Zeroizing::new([0; N]);
+    hex::decode_to_slice(key_hex, &mut *key).map_err(|_| SchemeError::Key { digits: 2 * N })?;
+    Ok(key)
+}
+
 /// What a dongle's codes are computed from. Wiped when dropped, never printed.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub enum Secret {
@@ -83,7 +159,7 @@ impl Secret {
     /// How long one code of this secret is valid; `chain` is the slot length that the chain's own dongles use.
     pub fn slot_ms(&self, chain: SlotLength) -> u64 {
         match self {
-            Secret::EddystoneEid { exponent, .. } => 1000 << u32::from(*exponent).min(15),
+            Secret::EddystoneEid { exponent, .. } => 1000 << (*exponent).min(EID_EXPONENT_MAX),
             Secret::Hmac { .. } | Secret::Fixed { .. } => chain.ms(),
         }
     }
@@ -98,7 +174,7 @@ impl Secret {
         match self {
             Secret::Hmac { code_key } => hmac_code(code_key, slot),
             Secret::EddystoneEid { identity_key, exponent } => {
-                let exponent = (*exponent).min(15);
+                let exponent = (*exponent).min(EID_EXPONENT_MAX);
                 // The beacon's clock is 32 bits of seconds and wraps.
                 Code::from_eid(eid(identity_key, exponent, (slot.0 << exponent) as u32))
             }
@@ -165,6 +241,35 @@ mod tests {
             let expected = hex::decode(expected).unwrap().try_into().unwrap();
             assert_eq!(secret.code(slot), Code::from_eid(expected), "at {beacon_seconds} s");
         }
+    }
+
+    #[test]
+    fn a_scheme_is_read_in_any_case_and_its_exponent_is_bound() {
+        let read = |text: &str| text.parse::<Scheme>();
+        assert_eq!(read("HMAC"), Ok(Scheme::Hmac));
+        assert_eq!(read("fixed"), Ok(Scheme::Fixed));
+        assert_eq!(read("Eddystone-EID"), Ok(Scheme::EddystoneEid { exponent: 10 }));
+        assert_eq!(read("eddystone-eid/15"), Ok(Scheme::EddystoneEid { exponent: 15 }));
+        for exponent in ["", "16", "300", "-1", "x"] {
+            assert_eq!(read(&format!("eddystone-eid/{exponent}")), Err(SchemeError::Exponent), "{exponent:?}");
+        }
+        for unknown in ["", "morse", "hmac/3", "eddystone-eid10"] {
+            assert_eq!(read(unknown), Err(SchemeError::Unknown), "{unknown:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_makes_the_secret_and_the_proof_key_of_its_scheme() {
+        let (root, short) = ("ab".repeat(32), "07".repeat(16));
+        let eid = Scheme::EddystoneEid { exponent: 12 };
+        assert_eq!(Scheme::Hmac.secret(&root), Ok(Secret::from_root(&[0xab; 32])));
+        assert_eq!(eid.secret(&short), Ok(Secret::EddystoneEid { identity_key: [7; 16], exponent: 12 }));
+        assert_eq!(Scheme::Fixed.secret(&short), Ok(Secret::Fixed { code: Code([7; 16]) }));
+        assert_eq!(Scheme::Hmac.proof_key(&root), Ok(Some(ProofKey::from_root(&[0xab; 32]))));
+        assert_eq!(eid.proof_key(&short), Ok(Some(ProofKey::from_root(&[7; 16]))));
+        assert_eq!(Scheme::Fixed.proof_key(&short), Ok(None), "a fixed code proves nothing");
+        assert_eq!(Scheme::Hmac.secret(&short), Err(SchemeError::Key { digits: 64 }));
+        assert_eq!(Scheme::Fixed.secret("no digits"), Err(SchemeError::Key { digits: 32 }));
     }
 
     #[test]

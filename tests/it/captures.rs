@@ -1,7 +1,4 @@
 //! Bluetooth logs that others recorded: offline through `replay`, live through `receiver`, and both agree.
-//!
-//! The logs are not part of the project: `FORECOURT_DATA` names the folder that holds `captures`, else
-//! `../shared/data`. Without them the tests say so and pass, with CI=true they fail.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,23 +11,14 @@ use std::{
 use serde_json::Value;
 
 use crate::{
+    data::data,
     engine::{Engine, FORECOURT, eventually},
     site::{STATION, import, terminal_token},
 };
 
-const LOGS: [&str; 6] = ["02", "03", "06", "08", "10", "18"];
+const FOLDER: &str = "captures/dp3t_exp25_anechoic";
 
-/// The folder of the logs, or a loud line.
-fn captures() -> Option<PathBuf> {
-    let data = std::env::var_os("FORECOURT_DATA").map_or_else(|| PathBuf::from("../shared/data"), PathBuf::from);
-    let folder = data.join("captures/dp3t_exp25_anechoic");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    assert!(std::env::var_os("CI").is_none(), "no recorded logs in {}", folder.display());
-    eprintln!("SKIPPED: no recorded logs in {}; set FORECOURT_DATA", folder.display());
-    None
-}
+const LOGS: [&str; 6] = ["02", "03", "06", "08", "10", "18"];
 
 /// Every code of the `.ephids` files as a fixed dongle with a plate, as the importer takes them.
 fn devices(folder: &Path) -> String {
@@ -132,7 +120,7 @@ fn logs(folder: &Path, names: &[&str]) -> Vec<(u8, PathBuf)> {
 
 #[test]
 fn replay_finds_the_phones_and_no_strangers() {
-    let Some(folder) = captures() else { return };
+    let Some(folder) = data(FOLDER) else { return };
     let scratch = tempfile::tempdir().expect("a temporary folder");
     let csv = scratch.path().join("devices.csv");
     fs::write(&csv, devices(&folder)).expect("a temporary folder");
@@ -150,7 +138,7 @@ fn replay_finds_the_phones_and_no_strangers() {
 
 #[tokio::test]
 async fn live_and_offline_agree_on_every_frame() {
-    let Some(folder) = captures() else { return };
+    let Some(folder) = data(FOLDER) else { return };
     let scratch = tempfile::tempdir().expect("a temporary folder");
     let csv = scratch.path().join("devices.csv");
     fs::write(&csv, devices(&folder)).expect("a temporary folder");
@@ -164,7 +152,7 @@ async fn live_and_offline_agree_on_every_frame() {
 
 #[tokio::test]
 async fn live_and_offline_agree_on_windows_at_speed_1() {
-    let Some(folder) = captures() else { return };
+    let Some(folder) = data(FOLDER) else { return };
     let scratch = tempfile::tempdir().expect("a temporary folder");
     let csv = scratch.path().join("devices.csv");
     fs::write(&csv, devices(&folder)).expect("a temporary folder");

@@ -1,8 +1,10 @@
 //! The whole, as its users meet it: a real `forecourt serve` process, reached over QUIC and HTTP only.
 
+mod data;
 mod engine;
 mod site;
 
 mod captures;
 mod sessions;
+mod vectors;
 mod wire;

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::rows::{Column, Fields, optional, required};
 use super::{ImportError, ImportReport, Outcome, Progress, import};
-use crate::engine::code::{Code, Secret};
+use crate::engine::code::{Scheme, SchemeError, Secret};
 use crate::engine::id::{BindingId, DeviceId};
 use crate::engine::proof::ProofKey;
 use crate::engine::time::{SlotLength, UnixMs};
@@ -43,12 +43,6 @@ const COLUMNS: &[Column] = &[
     optional("payment_means"),
     optional("activation_code"),
 ];
-
-/// 1,024 s: the shortest common rotation that is no shorter than the default slot.
-const EID_EXPONENT_DEFAULT: u8 = 10;
-
-/// The longest rotation of the published format, nine hours.
-const EID_EXPONENT_MAX: u8 = 15;
 
 const ACTIVATION_BYTES_MAX: usize = 64;
 
@@ -293,40 +287,15 @@ fn refuse_card_numbers(fields: &Fields<'_>) -> Result<(), String> {
 
 /// The secret of the code, and the proof key that follows from it.
 fn parse_secret(fields: &Fields<'_>, slot: SlotLength) -> Result<(Secret, Option<ProofKey>), String> {
-    let scheme = fields.text("scheme").to_ascii_lowercase();
-    match scheme.as_str() {
-        "hmac" => {
-            let root: Zeroizing<[u8; 32]> = key(fields, "key_hex")?;
-            Ok((Secret::from_root(&root), Some(ProofKey::from_root(root.as_ref()))))
-        }
-        "fixed" => {
-            let code: Zeroizing<[u8; 16]> = key(fields, "key_hex")?;
-            Ok((Secret::Fixed { code: Code(*code) }, None))
-        }
-        _ => {
-            let exponent = parse_exponent(&scheme, slot)?;
-            let identity_key: Zeroizing<[u8; 16]> = key(fields, "key_hex")?;
-            let proof_key = ProofKey::from_root(identity_key.as_ref());
-            Ok((Secret::EddystoneEid { identity_key: *identity_key, exponent }, Some(proof_key)))
-        }
-    }
-}
-
-fn parse_exponent(scheme: &str, slot: SlotLength) -> Result<u8, String> {
-    let rest =
-        scheme.strip_prefix("eddystone-eid").ok_or("scheme is one of hmac, eddystone-eid, eddystone-eid/K, fixed")?;
-    let exponent = match rest.strip_prefix('/') {
-        None if rest.is_empty() => EID_EXPONENT_DEFAULT,
-        Some(digits) => digits.parse().map_err(|_| "the K of eddystone-eid/K is not a number")?,
-        None => return Err("scheme is one of hmac, eddystone-eid, eddystone-eid/K, fixed".into()),
-    };
-    if exponent > EID_EXPONENT_MAX {
-        return Err(format!("the K of eddystone-eid/K is at most {EID_EXPONENT_MAX}"));
-    }
-    if 1 << exponent < slot.seconds() {
+    let refusal = |error: SchemeError| error.to_string();
+    let scheme: Scheme = fields.text("scheme").parse().map_err(refusal)?;
+    if let Scheme::EddystoneEid { exponent } = scheme
+        && 1 << exponent < slot.seconds()
+    {
         return Err(format!("a code of 2^{exponent} s is shorter than the slot of {} s", slot.seconds()));
     }
-    Ok(exponent)
+    let key_hex = fields.text("key_hex");
+    Ok((scheme.secret(key_hex).map_err(refusal)?, scheme.proof_key(key_hex).map_err(refusal)?))
 }
 
 fn parse_vehicle(fields: &Fields<'_>) -> Result<Option<Vehicle>, String> {
@@ -345,14 +314,13 @@ fn parse_vehicle(fields: &Fields<'_>) -> Result<Option<Vehicle>, String> {
     }
 }
 
-fn optional_key(fields: &Fields<'_>, name: &'static str) -> Result<Option<Zeroizing<[u8; 32]>>, String> {
-    if fields.text(name).is_empty() { Ok(None) } else { key(fields, name).map(Some) }
-}
-
 /// The key is not repeated in the refusal: a report is read by more people than a key may be.
-fn key<const N: usize>(fields: &Fields<'_>, name: &'static str) -> Result<Zeroizing<[u8; N]>, String> {
-    let mut key = Zeroizing::new([0; N]);
-    hex::decode_to_slice(fields.text(name), key.as_mut())
-        .map_err(|_| format!("{name} is not {} hexadecimal digits", 2 * N))?;
-    Ok(key)
+fn optional_key(fields: &Fields<'_>, name: &'static str) -> Result<Option<Zeroizing<[u8; 32]>>, String> {
+    let text = fields.text(name);
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let mut key = Zeroizing::new([0; 32]);
+    hex::decode_to_slice(text, key.as_mut()).map_err(|_| format!("{name} is not 64 hexadecimal digits"))?;
+    Ok(Some(key))
 }

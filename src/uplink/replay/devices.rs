@@ -6,16 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use zeroize::Zeroizing;
-
 use crate::engine::{
-    code::{Code, Secret},
+    code::{Scheme, SchemeError, Secret},
     id::DeviceId,
 };
-
-/// A code of 1,024 s, as beacons are usually configured.
-const EID_EXPONENT_DEFAULT: u8 = 10;
-const EID_EXPONENT_MAX: u8 = 15;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DevicesError {
@@ -68,35 +62,14 @@ fn parse(path: &Path, file: impl Read) -> Result<(Vec<Device>, Vec<Refusal>), De
 
 fn device([id, scheme, key]: [&str; 3]) -> Result<Device, String> {
     let id = id.parse().map_err(|error| format!("{error}"))?;
-    Ok(Device { id, secret: secret(&scheme.to_ascii_lowercase(), key)? })
-}
-
-fn secret(scheme: &str, key: &str) -> Result<Secret, String> {
-    match scheme.split_once('/') {
-        None if scheme == "hmac" => Ok(Secret::from_root(&*bytes(key)?)),
-        None if scheme == "fixed" => Ok(Secret::Fixed { code: Code(*bytes(key)?) }),
-        None if scheme == "eddystone-eid" => {
-            Ok(Secret::EddystoneEid { identity_key: *bytes(key)?, exponent: EID_EXPONENT_DEFAULT })
-        }
-        Some(("eddystone-eid", exponent)) => {
-            let exponent = exponent.parse().ok().filter(|exponent| *exponent <= EID_EXPONENT_MAX);
-            let exponent = exponent.ok_or_else(|| format!("the K of eddystone-eid/K is 0 to {EID_EXPONENT_MAX}"))?;
-            Ok(Secret::EddystoneEid { identity_key: *bytes(key)?, exponent })
-        }
-        _ => Err("the scheme is one of hmac, eddystone-eid, eddystone-eid/K, fixed".into()),
-    }
-}
-
-/// The reason never repeats the key.
-fn bytes<const N: usize>(key: &str) -> Result<Zeroizing<[u8; N]>, String> {
-    let mut bytes = Zeroizing::new([0; N]);
-    hex::decode_to_slice(key, &mut *bytes).map_err(|_| format!("key_hex is not {} hexadecimal digits", 2 * N))?;
-    Ok(bytes)
+    let secret = scheme.parse().and_then(|scheme: Scheme| scheme.secret(key));
+    Ok(Device { id, secret: secret.map_err(|error: SchemeError| error.to_string())? })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::code::Code;
 
     fn read_text(text: &str) -> Result<(Vec<Device>, Vec<Refusal>), DevicesError> {
         parse(Path::new("devices.csv"), text.as_bytes())
