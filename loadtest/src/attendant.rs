@@ -181,7 +181,7 @@ impl Visit {
         match ended.await {
             Some(StateName::Paid) => {
                 self.write(&format!("/v1/sessions/{session}/cleared"), "clear", &json!({})).await?;
-                self.world.oracle().paid();
+                self.world.oracle().paid(session);
                 Ok(())
             }
             Some(StateName::CollectAtSite) => {
