@@ -84,7 +84,7 @@ fn the_clock_and_the_environment_are_read_in_one_place() {
 fn an_import_against_the_flow_would_be_noticed() {
     assert_eq!(
         stages_named("use crate::{\n    engine::id::X,\n    http::Y,\n};\ncrate::session::Z"),
-        ["engine", "http", "session"]
+        ["engine", "session", "http"]
     );
 }
 

@@ -155,7 +155,9 @@ impl StationActor {
     pub(super) fn new(station: StationId, windows: Vec<Record>, stations: Stations) -> StationActor {
         let config = stations.config();
         let mut forecourt = Forecourt::new(config.policy(), config.hearings_per_receiver_s);
-        windows.into_iter().for_each(|window| forecourt.presence_mut().restore(window));
+        for window in windows {
+            forecourt.presence_mut().restore(window);
+        }
         StationActor {
             station,
             place: None,

@@ -23,7 +23,7 @@ const CAR_KM_PER_H: f64 = 200.0;
 pub(super) const REFRESH_MS: u64 = 10_000;
 
 /// Degrees of latitude and longitude (WGS 84).
-pub type Place = (f64, f64);
+pub(super) type Place = (f64, f64);
 
 #[derive(Debug, Clone, Copy)]
 struct Stay {

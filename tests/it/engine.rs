@@ -49,7 +49,7 @@ impl Answer {
     }
 
     #[track_caller]
-    pub(crate) fn is_problem(self, status: u16, code: &str) -> Answer {
+    pub(crate) fn refused_as(self, status: u16, code: &str) -> Answer {
         let answer = self.is(status);
         assert_eq!(answer.code(), code, "{:#}", answer.body);
         answer

@@ -65,7 +65,7 @@ async fn a_request_sent_again_does_nothing_again() {
     };
     let first = ask("3456").await.is(201);
     assert_eq!(ask("3456").await.is(201).text("id"), first.text("id"));
-    ask("가3456").await.is_problem(422, "IDEMPOTENCY_KEY_REUSED");
+    ask("가3456").await.refused_as(422, "IDEMPOTENCY_KEY_REUSED");
     let other_key = site.select("3456").await;
     assert_eq!(other_key.status.as_u16(), 409, "the vehicle is in a session: {other_key:?}");
     let session = first.text("id");
@@ -128,7 +128,7 @@ async fn an_amount_that_is_not_volume_times_price_is_refused() {
     let session = site.select("3456").await.is(201).text("id");
     let mut wrong = completion("T-1");
     wrong["amount"]["minor"] = json!(3_400);
-    site.order(&session, "completion", wrong).await.is_problem(409, "AMOUNT_MISMATCH");
+    site.order(&session, "completion", wrong).await.refused_as(409, "AMOUNT_MISMATCH");
     site.order(&session, "completion", completion("T-1")).await.is(200);
 }
 
@@ -136,9 +136,9 @@ async fn an_amount_that_is_not_volume_times_price_is_refused() {
 async fn a_plate_may_fit_nobody_one_or_several() {
     let (one, other, third) = (car(), Car::new(8, "98나3456", "tok_ok_8"), Car::new(9, "34다7777", "tok_ok_9"));
     let site = Site::with_cars(&[&one, &other, &third]).await;
-    site.select("0000").await.is_problem(404, "PLATE_NO_MATCH");
+    site.select("0000").await.refused_as(404, "PLATE_NO_MATCH");
     assert_eq!(site.select("7").await.status.as_u16() / 100, 4);
-    let ambiguous = site.select("3456").await.is_problem(409, "PLATE_AMBIGUOUS");
+    let ambiguous = site.select("3456").await.refused_as(409, "PLATE_AMBIGUOUS");
     let candidates = ambiguous.body["candidates"].as_array().expect("candidates").clone();
     assert_eq!(candidates.len(), 2);
     assert!(!ambiguous.body.to_string().contains("98나3456"), "plates are masked");
@@ -213,9 +213,9 @@ async fn a_terminal_sees_its_own_station_only() {
     let session = site.select("3456").await.is(201).text("id");
     let other = terminal_token(&site.engine, OTHER_STATION).await;
     let path = format!("/v1/stations/{STATION}/vehicles");
-    site.engine.get(&path, &other).await.is_problem(403, "FORBIDDEN");
+    site.engine.get(&path, &other).await.refused_as(403, "FORBIDDEN");
     assert_eq!(site.engine.get(&format!("/v1/sessions/{session}"), &other).await.status.as_u16(), 404);
-    site.engine.get(&path, "fct_nonsense").await.is_problem(401, "UNAUTHORISED");
+    site.engine.get(&path, "fct_nonsense").await.refused_as(401, "UNAUTHORISED");
     let keyless = reqwest::Client::new()
         .post(format!("http://{}/v1/sessions/{session}/release", site.engine.addresses().http))
         .bearer_auth(&site.terminal)
