@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     engine::charge::{Action, ChargeKey, Event, Instruction, Outcome},
-    ledger::{self, Entry, Kind, Ledger},
+    ledger::{self, Entry, Kind, Ledger, LedgerError},
     telemetry::now,
 };
 
@@ -134,6 +134,8 @@ impl PaymentActor {
                 actor.metrics.concluded(&outcome);
                 actor.report(key, News::Concluded(outcome), context);
             }
+            // The engine stops; the next start asks the PSP for the outcome.
+            Err(Error::Ledger(LedgerError::Closed)) => {}
             Err(error) => {
                 tracing::error!(%error, ?key, "the outcome of a charge is not journalled yet");
                 context.run_later(JOURNAL_RETRY, move |actor, context| actor.conclude(key, outcome, context));
@@ -209,7 +211,7 @@ impl PaymentActor {
             for entry in known? {
                 if let Err(error) = take_up(&mut actor.cashier, &entry) {
                     tracing::error!(%error, ?key, "a journalled charge cannot be read");
-                    return Err(Error::Ledger(ledger::LedgerError::Failed(error.to_string())));
+                    return Err(Error::Ledger(LedgerError::Failed(error.to_string())));
                 }
             }
             Ok(())
