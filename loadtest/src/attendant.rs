@@ -129,7 +129,10 @@ impl Visit {
             }
             opened => opened,
         };
-        let opened = opened.map_err(VisitError::NotSelectable)?;
+        let opened = opened.map_err(|error| match error.code() {
+            "VEHICLE_NOT_PRESENT" | "PLATE_NO_MATCH" | "CONCURRENT_PRESENCE" => VisitError::NotSelectable(error),
+            _ => VisitError::Call(error),
+        })?;
         let device = self.world.device(self.arrival.car);
         self.world.oracle().opened(opened.id, device, opened.device);
         Ok(opened.id)
@@ -181,7 +184,7 @@ impl Visit {
         match ended.await {
             Some(StateName::Paid) => {
                 self.write(&format!("/v1/sessions/{session}/cleared"), "clear", &json!({})).await?;
-                self.world.oracle().paid();
+                self.world.oracle().paid(session);
                 Ok(())
             }
             Some(StateName::CollectAtSite) => {

@@ -188,7 +188,10 @@ impl Town {
             }
         }
         self.world.fleet().close();
-        let _ = timeout(LAST_VISITS, self.finish(step)).await;
+        if let Ok(finished) = timeout(LAST_VISITS, self.finish(step)).await {
+            return finished;
+        }
+        self.world.oracle().unfinished(self.visits.len() as u64);
         Ok(())
     }
 

@@ -2,13 +2,13 @@
 //!
 //! - missed: a registered car stood at a pump, and the terminal could not see or select it.
 //! - wrong: a vehicle appeared where it was not, was selected or charged in place of another, or for another amount;
-//!   or a request that was sent twice had two answers.
+//!   a payment was told that the PSP knows nothing of; or a request that was sent twice had two answers.
 //! - double charged: more than one charge of a session stands in the PSP's own books.
 //!
 //! Beacon to visible is measured from the frame by which the car has entered (the engine's own rule, over what the
 //! receivers heard) to the event at the terminal.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use forecourt::{
     engine::{
@@ -34,6 +34,8 @@ const NOTES_MAX: usize = 20;
 struct Sale {
     device: DeviceId,
     minor: Option<i64>,
+    /// The terminal was told that it is paid.
+    paid: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,6 +53,8 @@ pub struct Counts {
     pub double_charged: u64,
     /// Visits that ended with a refusal or a lost answer that nobody expected.
     pub visits_failed: u64,
+    /// Visits that the end of the run cut off.
+    pub visits_unfinished: u64,
 }
 
 pub struct Oracle {
@@ -155,7 +159,7 @@ impl Oracle {
         if device != selected {
             self.wrong(format!("session {session} selected dongle {selected} in place of {device}"));
         }
-        self.sales.insert(session, Sale { device, minor: None });
+        self.sales.insert(session, Sale { device, minor: None, paid: false });
     }
 
     /// The nozzle is back: what the pump shows.
@@ -174,8 +178,16 @@ impl Oracle {
         is_right
     }
 
-    pub fn paid(&mut self) {
+    pub fn paid(&mut self, session: SessionId) {
         self.counts.sessions_paid += 1;
+        if let Some(sale) = self.sales.get_mut(&session) {
+            sale.paid = true;
+        }
+    }
+
+    /// Visits that were cut off when the time was over.
+    pub fn unfinished(&mut self, visits: u64) {
+        self.counts.visits_unfinished += visits;
     }
 
     pub fn collected_at_site(&mut self) {
@@ -193,6 +205,13 @@ impl Oracle {
                 let (session, minor) = (charged.session, charged.net_minor);
                 self.wrong(format!("session {session} was charged {minor}, and {sold:?} was sold"));
             }
+        }
+        let charged: HashSet<SessionId> =
+            books.iter().filter(|charged| charged.net > 0).map(|charged| charged.session).collect();
+        let unpaid: Vec<SessionId> =
+            self.sales.iter().filter(|(id, sale)| sale.paid && !charged.contains(id)).map(|(id, _)| *id).collect();
+        for session in unpaid {
+            self.wrong(format!("session {session} was told to be paid, and nothing was charged"));
         }
     }
 
@@ -263,6 +282,14 @@ mod tests {
         oracle.audit(&[SessionCharges { session: SESSION, net: 1, net_minor: 5_001 }]);
         oracle.audit(&[SessionCharges { session: SESSION, net: 2, net_minor: 10_000 }]);
         assert_eq!((oracle.counts().wrong, oracle.counts().double_charged), (1, 1));
+    }
+
+    #[test]
+    fn a_sale_that_is_told_to_be_paid_is_in_the_books() {
+        let mut oracle = sold(5_000);
+        oracle.paid(SESSION);
+        oracle.audit(&[]);
+        assert_eq!(oracle.counts().wrong, 1);
     }
 
     #[test]

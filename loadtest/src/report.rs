@@ -18,6 +18,7 @@ pub struct Report {
     pub plates_ambiguous: u64,
     pub requests_repeated: u64,
     pub visits_failed: u64,
+    pub visits_unfinished: u64,
     pub missed: u64,
     pub wrong: u64,
     pub double_charged: u64,
@@ -43,6 +44,7 @@ impl Report {
             wrong,
             double_charged,
             visits_failed,
+            visits_unfinished,
         } = oracle.counts();
         Report {
             seconds: round(seconds),
@@ -56,6 +58,7 @@ impl Report {
             plates_ambiguous,
             requests_repeated,
             visits_failed,
+            visits_unfinished,
             missed,
             wrong,
             double_charged,
@@ -85,7 +88,7 @@ impl fmt::Display for Report {
         writeln!(f, "  paid at the counter {}", self.collected_at_site)?;
         writeln!(f, "  plates ambiguous    {}", self.plates_ambiguous)?;
         writeln!(f, "  requests repeated   {}", self.requests_repeated)?;
-        writeln!(f, "  visits failed       {}", self.visits_failed)?;
+        writeln!(f, "  visits              {} failed, {} cut off", self.visits_failed, self.visits_unfinished)?;
         writeln!(f, "  missed              {}", self.missed)?;
         writeln!(f, "  wrong               {}", self.wrong)?;
         writeln!(f, "  double charged      {}", self.double_charged)?;

@@ -33,6 +33,9 @@ const ENGINE_RUNS_MS: std::ops::Range<u64> = 1_000..3_000;
 /// From one station of the row to the next: 1.3 km at 65 km/h.
 const NEXT_STATION_MS: u64 = 72_000;
 
+/// A driver who forgot something is back after this.
+const ROUND_THE_BLOCK_MS: std::ops::Range<u64> = 8_000..40_000;
+
 /// Cars on the road pass the next station of the row after this.
 const ROAD_MS: std::ops::Range<u64> = 4_000..20_000;
 
@@ -164,10 +167,15 @@ impl Fleet {
         Some(PumpNumber(free as u16 + 1))
     }
 
-    /// To this station again or to one beside it, no faster than a car drives.
+    /// Round the block to this station again, or to the next one, no faster than a car drives.
     fn go_away(&mut self, site: SiteId, now: UnixMs) -> Trip {
-        let next = SiteId((site.0 + self.rng.random_range(0..2)).min(self.sites.len() - 1));
-        Trip::Away { until: now.plus(NEXT_STATION_MS + self.rng.random_range(0..NEXT_STATION_MS)), next }
+        let beside = SiteId((site.0 + 1).min(self.sites.len() - 1));
+        let (next, away_ms) = if self.rng.random_bool(0.5) {
+            (site, self.rng.random_range(ROUND_THE_BLOCK_MS))
+        } else {
+            (beside, NEXT_STATION_MS + self.rng.random_range(0..NEXT_STATION_MS))
+        };
+        Trip::Away { until: now.plus(away_ms), next }
     }
 
     fn broadcast(&mut self, car: CarId, now: UnixMs, heard: &mut Vec<Heard>) {
