@@ -8,6 +8,7 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     net::SocketAddr,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -66,10 +67,10 @@ pub struct DataFolder {
 }
 
 impl DataFolder {
-    /// Takes the folder, and makes it when there is none.
+    /// Takes the folder, and makes it when there is none: for its owner only, since plates and keys lie in it.
     pub fn take(path: &Path) -> Result<DataFolder, FolderError> {
         let failed = |source| FolderError::File { path: path.into(), source };
-        fs::create_dir_all(path).map_err(failed)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
         let lock = File::create(path.join(LOCK_FILE)).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => Ok(DataFolder { path: path.into(), _lock: lock }),

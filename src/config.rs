@@ -11,6 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
+use tracing_subscriber::EnvFilter;
 
 use crate::{engine::time::SlotLength, http, ingest, ledger, payment, registration, session, station};
 
@@ -65,9 +66,9 @@ pub enum LogFormat {
 pub enum ConfigError {
     #[error("{path}: {source}")]
     File { path: PathBuf, source: io::Error },
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", source.to_string().trim_end())]
     Toml { path: PathBuf, source: Box<toml::de::Error> },
-    #[error("settings: {0}")]
+    #[error("settings: {}", .0.to_string().trim_end())]
     Meaning(Box<toml::de::Error>),
     #[error("settings: {0}")]
     Contradiction(String),
@@ -117,6 +118,10 @@ impl Settings {
                 "station.parked_for_s ({}) must not be shorter than station.leave_after_s ({})",
                 station.parked_for_s, station.leave_after_s
             )
+        } else if self.registration.kek_hex.as_ref().is_some_and(|kek| !kek.is_valid()) {
+            "registration.kek_hex is not 64 hexadecimal digits".into()
+        } else if let Err(error) = EnvFilter::try_new(&self.log.filter) {
+            format!("log.filter: {error}")
         } else if station.events_max == 0 || station.mailbox == 0 {
             "station.events_max and station.mailbox must be at least 1".into()
         } else {
@@ -203,6 +208,14 @@ mod tests {
         let refusal = with(&[("FORECOURT_STATION_LEAVE_AFTER_S", "10")]).unwrap_err().to_string();
         assert_eq!(refusal, "settings: station.leave_after_s (10) must be longer than station.fade_after_s (30)");
         assert!(with(&[("FORECOURT_ENGINE_SLOT_SECONDS", "5")]).is_err());
+    }
+
+    #[test]
+    fn a_key_or_a_log_filter_of_the_wrong_form_is_refused_before_anything_starts() {
+        let refusal = with(&[("FORECOURT_REGISTRATION_KEK_HEX", "c0ffee")]).unwrap_err().to_string();
+        assert_eq!(refusal, "settings: registration.kek_hex is not 64 hexadecimal digits");
+        let refusal = with(&[("FORECOURT_LOG_FILTER", "[[")]).unwrap_err().to_string();
+        assert!(refusal.starts_with("settings: log.filter: "), "{refusal}");
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! `forecourt doctor`: what would keep the engine from serving well here, and how to mend it.
 
-use std::{fs, net::UdpSocket, path::Path};
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener, UdpSocket},
+    path::Path,
+};
 
 use forecourt::{
     app::{Addresses, DataFolder, FolderError},
@@ -19,7 +23,8 @@ pub(super) fn run(settings: &Settings) -> Result<(), Failure> {
     let checks = [
         Check { what: "data folder", found: data_folder(&settings.engine.data) },
         Check { what: "uplink port", found: uplink_port(settings) },
-        Check { what: "HTTP port", found: tcp_port(settings) },
+        Check { what: "HTTP port", found: tcp_port(settings, settings.http.listen, "http.listen") },
+        Check { what: "metrics port", found: tcp_port(settings, settings.http.metrics_listen, "http.metrics_listen") },
         Check { what: "socket buffer", found: socket_buffer(settings.ingest.socket_receive_bytes) },
         Check { what: "open files", found: open_files(settings.ingest.connections_max) },
     ];
@@ -46,26 +51,30 @@ fn data_folder(path: &Path) -> Result<String, String> {
     }
 }
 
-/// A port that a running engine of ours holds is as it should be.
-fn is_ours(settings: &Settings) -> bool {
-    matches!(DataFolder::take(&settings.engine.data), Err(FolderError::InUse(_)))
+/// Whether an engine runs on the data folder and holds this very address: a port that is taken as it should be.
+fn is_ours(settings: &Settings, holds: impl Fn(Addresses) -> bool) -> bool {
+    matches!(DataFolder::take(&settings.engine.data), Err(FolderError::InUse(folder))
+        if Addresses::of_running(&folder).is_some_and(holds))
 }
 
 fn uplink_port(settings: &Settings) -> Result<String, String> {
     let address = settings.ingest.listen;
     match UdpSocket::bind(address) {
         Ok(_) => Ok(format!("{address}/udp is free")),
-        Err(_) if is_ours(settings) => Ok(format!("{address}/udp is held by the running engine")),
+        Err(_) if is_ours(settings, |running| running.ingest == address) => {
+            Ok(format!("{address}/udp is held by the running engine"))
+        }
         Err(error) => Err(format!("{address}/udp: {error}; end what holds it, or set ingest.listen")),
     }
 }
 
-fn tcp_port(settings: &Settings) -> Result<String, String> {
-    let address = settings.http.listen;
-    match std::net::TcpListener::bind(address) {
+fn tcp_port(settings: &Settings, address: SocketAddr, knob: &str) -> Result<String, String> {
+    match TcpListener::bind(address) {
         Ok(_) => Ok(format!("{address}/tcp is free")),
-        Err(_) if is_ours(settings) => Ok(format!("{address}/tcp is held by the running engine")),
-        Err(error) => Err(format!("{address}/tcp: {error}; end what holds it, or set http.listen")),
+        Err(_) if is_ours(settings, |running| [running.http, running.metrics].contains(&address)) => {
+            Ok(format!("{address}/tcp is held by the running engine"))
+        }
+        Err(error) => Err(format!("{address}/tcp: {error}; end what holds it, or set {knob}")),
     }
 }
 

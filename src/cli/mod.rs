@@ -58,6 +58,7 @@ enum Command {
     Replay(replay::Args),
     /// Take stations or devices from a CSV file into the running engine, or into its folder when none runs.
     Import {
+        /// What the file lists.
         what: Importable,
         /// Columns of stations: station_id,name,brand,lat,lon,pumps. Columns of devices:
         /// device_id,scheme,key_hex,proof_key_hex,plate,fuel,phone_key_hex,payment_means[,activation_code]; from
@@ -66,7 +67,10 @@ enum Command {
         file: PathBuf,
     },
     /// Print settings.
-    Config { which: Printable },
+    Config {
+        /// Which settings.
+        which: Printable,
+    },
     /// Check this machine and the data folder, and say how to mend what is wrong.
     Doctor,
     /// Make the development authority, the server's certificate, and those of stations.
@@ -77,6 +81,7 @@ enum Command {
     },
     /// Print what was built.
     Version {
+        /// Print it as one JSON object.
         #[arg(long)]
         json: bool,
     },
@@ -84,7 +89,9 @@ enum Command {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Importable {
+    /// The chain's stations.
     Stations,
+    /// Dongles, with the vehicles that they are bound to.
     Devices,
 }
 

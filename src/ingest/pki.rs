@@ -33,7 +33,11 @@ const CERTIFICATE_DAYS: u32 = 825;
 pub enum PkiError {
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
-    #[error("no certificate can be made without the authority's key {}", authority.display())]
+    #[error(
+        "no certificate can be made without the authority's key {}; the first `forecourt serve` or `forecourt pki` \
+         on this data folder makes one",
+        authority.display()
+    )]
     NoAuthority { authority: PathBuf },
     #[error("{}: {source}", path.display())]
     Pem { path: PathBuf, source: rustls::pki_types::pem::Error },

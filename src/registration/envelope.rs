@@ -36,6 +36,10 @@ impl KekHex {
     pub fn new(text: impl Into<String>) -> KekHex {
         KekHex(text.into())
     }
+
+    pub fn is_valid(&self) -> bool {
+        parse_kek(&self.0).is_ok()
+    }
 }
 
 impl fmt::Debug for KekHex {
@@ -196,6 +200,7 @@ mod tests {
     fn a_key_of_the_wrong_form_is_refused_and_never_shown() {
         let kek = KekHex::new("not hexadecimal");
         assert!(matches!(Envelope::load(Path::new("/"), Some(&kek)), Err(StartError::KekForm)));
+        assert!(!kek.is_valid());
         assert!(!format!("{kek:?}").contains("hexadecimal"));
     }
 }
