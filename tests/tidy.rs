@@ -18,7 +18,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("station", &["engine", "registration", "session", "telemetry"]),
     ("ingest", &["engine", "station", "telemetry"]),
     ("http", &["engine", "registration", "session", "station", "telemetry"]),
-    ("uplink", &["engine", "registration", "telemetry"]),
+    ("uplink", &["engine", "telemetry"]),
     ("config", &["engine", "http", "ingest", "ledger", "payment", "registration", "session", "station"]),
     (
         "app",
