@@ -98,6 +98,15 @@ impl Addresses {
         serde_json::from_slice(&fs::read(folder.join(ADDRESSES_FILE)).ok()?).ok()
     }
 
+    /// So that nobody sends a token to whoever listens now where an engine did before.
+    fn forget(folder: &Path) -> Result<(), FolderError> {
+        let path = folder.join(ADDRESSES_FILE);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(FolderError::File { path, source }),
+            _ => Ok(()),
+        }
+    }
+
     fn write(&self, folder: &Path) -> Result<(), FolderError> {
         let path = folder.join(ADDRESSES_FILE);
         let text = serde_json::to_string_pretty(self).expect("addresses are plain text");
@@ -125,6 +134,7 @@ impl App {
     /// Starts every stage. Must be called within an actix system.
     pub async fn start(settings: Settings) -> Result<App, StartError> {
         let folder = DataFolder::take(&settings.engine.data)?;
+        Addresses::forget(folder.path())?;
         let slot = settings.slot_length();
         let readiness = Readiness::new();
         let recorder = telemetry::recorder();
@@ -199,6 +209,9 @@ impl App {
             tracing::error!(%error, "the ledger did not close cleanly");
         }
         self.registrations.stop();
+        if let Err(error) = Addresses::forget(self.folder.path()) {
+            tracing::warn!(%error, "the addresses of this engine are still written down");
+        }
         tracing::info!("stopped");
     }
 }

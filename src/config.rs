@@ -21,6 +21,20 @@ pub const DEFAULT_TOML: &str = include_str!("default.toml");
 /// Variables of the environment that are settings begin with this; the section and the key follow.
 const ENVIRONMENT_PREFIX: &str = "FORECOURT_";
 
+/// Numbers of which 0 makes sense. Of the others it would be a queue without places or a period without end.
+const MAY_BE_ZERO: [&str; 10] = [
+    "station.threads",
+    "station.enter_dbm",
+    "station.park_dbm",
+    "station.present_after_s",
+    "ingest.retry_from",
+    "registration.rebuild_delay_ms",
+    "registration.phone_token_days",
+    "payment.arrival_ms",
+    "payment.simulator_latency_ms",
+    "http.event_streams_max",
+];
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -122,12 +136,24 @@ impl Settings {
             "registration.kek_hex is not 64 hexadecimal digits".into()
         } else if let Err(error) = EnvFilter::try_new(&self.log.filter) {
             format!("log.filter: {error}")
-        } else if station.events_max == 0 || station.mailbox == 0 {
-            "station.events_max and station.mailbox must be at least 1".into()
+        } else if let Some(knob) = self.first_zero() {
+            format!("{knob} must be at least 1")
         } else {
             return Ok(());
         };
         Err(ConfigError::Contradiction(wrong))
+    }
+
+    /// A number that is 0 and must not be.
+    fn first_zero(&self) -> Option<String> {
+        let sections = Table::try_from(self).expect("settings are plain data");
+        let knobs = sections.iter().flat_map(|(section, knobs)| {
+            let knobs = knobs.as_table().into_iter().flatten();
+            knobs.map(move |(knob, value)| (format!("{section}.{knob}"), value))
+        });
+        let zero =
+            |(name, value): &(String, &Value)| value.as_integer() == Some(0) && !MAY_BE_ZERO.contains(&name.as_str());
+        knobs.into_iter().find(zero).map(|(name, _)| name)
     }
 }
 
@@ -208,6 +234,16 @@ mod tests {
         let refusal = with(&[("FORECOURT_STATION_LEAVE_AFTER_S", "10")]).unwrap_err().to_string();
         assert_eq!(refusal, "settings: station.leave_after_s (10) must be longer than station.fade_after_s (30)");
         assert!(with(&[("FORECOURT_ENGINE_SLOT_SECONDS", "5")]).is_err());
+    }
+
+    #[test]
+    fn zero_is_refused_where_it_makes_no_sense() {
+        let refusal = with(&[("FORECOURT_INGEST_ACK_MS", "0")]).unwrap_err().to_string();
+        assert_eq!(refusal, "settings: ingest.ack_ms must be at least 1");
+        for knob in MAY_BE_ZERO {
+            let variable = format!("FORECOURT_{}", knob.replace('.', "_").to_uppercase());
+            assert!(with(&[(&variable, "0")]).is_ok(), "{knob}");
+        }
     }
 
     #[test]

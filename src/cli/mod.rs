@@ -5,6 +5,7 @@ mod import;
 mod serve;
 
 use std::{
+    io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -140,56 +141,56 @@ impl Failure {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let settings = Settings::load(arguments.config.as_deref(), std::env::vars())?;
+    // Read by the commands that need them: the others help to mend settings that do not hold.
+    let settings = || Settings::load(arguments.config.as_deref(), std::env::vars());
     match arguments.command.unwrap_or(Command::Serve { check: false }) {
-        Command::Serve { check: true } => serve::check(&settings),
-        Command::Serve { check: false } => serve::run(settings),
-        Command::Receiver(args) => {
-            telemetry::log(&settings.log)?;
-            let data: &Path = &settings.engine.data;
-            if args.pki.is_none() {
-                pki::issue_station(data, args.station)?;
-            }
-            let pki = pki::folder(data);
-            block_on(async { Ok(receiver::run(&args, &pki).await?) })
-        }
+        Command::Serve { check: true } => serve::check(&settings()?),
+        Command::Serve { check: false } => serve::run(settings()?),
+        Command::Receiver(args) => play(&settings()?, &args),
         Command::Replay(args) => Ok(replay::run(&args)?),
-        Command::Import { what, file } => import::run(settings, what, &file),
-        Command::Config { which: Printable::Default } => {
-            print!("{DEFAULT_TOML}");
-            Ok(())
-        }
+        Command::Import { what, file } => import::run(settings()?, what, &file),
+        Command::Config { which: Printable::Default } => print(DEFAULT_TOML),
         Command::Config { which: Printable::Print } => {
-            print!("{}", toml::to_string(&settings).expect("settings were read from TOML"));
-            Ok(())
+            print(&toml::to_string(&settings()?).expect("settings were read from TOML"))
         }
-        Command::Doctor => doctor::run(&settings),
-        Command::Pki { stations } => make_certificates(&settings, &stations),
-        Command::Version { json } => {
-            print_version(json);
-            Ok(())
-        }
+        Command::Doctor => doctor::run(&settings()?),
+        Command::Pki { stations } => make_certificates(&settings()?, &stations),
+        Command::Version { json } => print(&version(json)),
     }
+}
+
+fn play(settings: &Settings, args: &receiver::Args) -> Result<(), Failure> {
+    telemetry::log(&settings.log)?;
+    let data: &Path = &settings.engine.data;
+    if args.pki.is_none() {
+        pki::issue_station(data, args.station)?;
+    }
+    let pki = pki::folder(data);
+    block_on(async { Ok(receiver::run(args, &pki).await?) })
 }
 
 fn make_certificates(settings: &Settings, stations: &[StationId]) -> Result<(), Failure> {
     let folder: &Path = &settings.engine.data;
     let server = pki::ensure(folder, &settings.ingest.names)?;
-    println!("server: {}", server.certificate.display());
+    print(&format!("server: {}\n", server.certificate.display()))?;
     for station in stations {
         let issued = pki::issue_station(folder, *station)?;
-        println!("station {station}: {} {}", issued.certificate.display(), issued.key.display());
+        print(&format!("station {station}: {} {}\n", issued.certificate.display(), issued.key.display()))?;
     }
     Ok(())
 }
 
-fn print_version(json: bool) {
+fn version(json: bool) -> String {
     let build = telemetry::build();
     if json {
-        println!("{}", serde_json::to_string(&build).expect("a build is plain text"));
-    } else {
-        println!("forecourt {} ({}, {}, SQLite {})", build.version, build.profile, build.target, build.sqlite);
+        return serde_json::to_string(&build).expect("a build is plain text") + "\n";
     }
+    format!("forecourt {} ({}, {}, SQLite {})\n", build.version, build.profile, build.target, build.sqlite)
+}
+
+/// To standard output; a reader that has gone, as after `| head`, is a failure and no panic.
+fn print(text: &str) -> Result<(), Failure> {
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 
 /// Runs a command that needs a runtime and no actors.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{Error, Prices, Quote, Request};
+use super::{Error, GradePrice, Prices, Quote, Request};
 use crate::{
     engine::{id::StationId, money::Currency, session::GRADE_BYTES_MAX, time::UnixMs},
     ledger::{self, Entry, Kind},
@@ -48,6 +48,11 @@ impl PriceBoard {
         if grades.iter().any(|grade| grade.unit_price_milli <= 0) {
             return Err(Error::Invalid("a unit price is more than nothing"));
         }
+        let named_before =
+            |(place, grade): (usize, &GradePrice)| grades[..place].iter().any(|other| other.is_for(&grade.grade));
+        if grades.iter().enumerate().any(named_before) {
+            return Err(Error::Invalid("a grade has one price"));
+        }
         let mut requests = self.stations.get(&station).into_iter().flat_map(|board| &board.requests);
         match requests.find(|known| known.key == set.request.key) {
             Some(known) if known.body != set.request.body => Err(Error::KeyReused),
@@ -83,11 +88,17 @@ impl PriceBoard {
     ) -> bool {
         let Some(board) = self.stations.get(&station) else { return true };
         let fits = |prices: &Prices| {
-            let set = prices.grades.iter().find(|set| set.grade.eq_ignore_ascii_case(grade));
+            let set = prices.grades.iter().find(|set| set.is_for(grade));
             set.is_none_or(|set| set.unit_price_milli == price)
                 && currency.is_none_or(|currency| currency == prices.currency)
         };
         fits(&board.now) || board.before.as_ref().is_some_and(|(before, until)| *until >= since && fits(before))
+    }
+}
+
+impl GradePrice {
+    fn is_for(&self, grade: &str) -> bool {
+        self.grade.eq_ignore_ascii_case(grade)
     }
 }
 
@@ -107,7 +118,7 @@ impl PricesSet {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::GradePrice, *};
+    use super::*;
 
     const STATION: StationId = StationId(1);
 
@@ -125,6 +136,13 @@ mod tests {
         let agrees = |price, since| board.agrees(STATION, "diesel", price, None, UnixMs(since));
         assert!(agrees(1_800, 30) && agrees(1_700, 15));
         assert!(!agrees(1_700, 30) && !agrees(1_900, 15));
+    }
+
+    #[test]
+    fn a_grade_has_one_price() {
+        let mut twice = set(1_700, 1);
+        twice.prices.grades.push(GradePrice { grade: "DIESEL".into(), unit_price_milli: 1_800 });
+        assert!(matches!(PriceBoard::default().check(STATION, &twice), Err(Error::Invalid(_))));
     }
 
     #[test]

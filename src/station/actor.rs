@@ -203,7 +203,8 @@ impl StationActor {
     }
 
     fn send(&self, at: UnixMs, seen: &Seen, registration: &Registration) {
-        if registration.is_active() {
+        // One that was suspended meanwhile still leaves the list of those who watch.
+        if registration.is_active() || seen.state == State::Left {
             // An error says that nobody watches.
             let _ = self.events.send(StationEvent::Presence { at, vehicle: VehicleView::new(seen, registration) });
         }
