@@ -17,10 +17,6 @@ struct Counter(usize);
 
 impl Actor for Counter {
     type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.set_mailbox_capacity(MESSAGES as usize);
-    }
 }
 
 impl Handler<Batch> for Counter {
@@ -63,7 +59,12 @@ fn handoff(c: &mut Criterion) {
         });
     });
 
-    let actor = system.block_on(async { Counter(0).start() });
+    let actor = system.block_on(async {
+        Counter::create(|ctx| {
+            ctx.set_mailbox_capacity(MESSAGES as usize);
+            Counter(0)
+        })
+    });
     group.bench_function("actor/try_send", |b| {
         b.iter(|| {
             system.block_on(async {
