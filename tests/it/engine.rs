@@ -75,7 +75,16 @@ impl Engine {
         self.child.wait().expect("it was ours");
         std::fs::remove_file(self.folder.path().join("engine.json")).expect("written at the start");
         self.child = spawn(self.folder.path(), self.addresses);
-        self.addresses = Some(addresses(self.folder.path()).await);
+        let folder = self.folder.path();
+        let (child, ports) = (&mut self.child, self.addresses);
+        eventually("engine.json", async || {
+            // A client of another test may hold one of the ports for a moment.
+            if child.try_wait().expect("it is ours").is_some() {
+                *child = spawn(folder, ports);
+            }
+            Addresses::of_running(folder)
+        })
+        .await;
         self.client = reqwest::Client::new();
         self.until_ready().await;
     }
