@@ -5,6 +5,7 @@ mod engine;
 mod site;
 
 mod captures;
+mod commands;
 mod sessions;
 mod vectors;
 mod wire;
