@@ -6,6 +6,8 @@ mod site;
 
 mod captures;
 mod commands;
+mod couplings;
+mod events;
 mod sessions;
 mod vectors;
 mod wire;

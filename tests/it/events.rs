@@ -1,0 +1,47 @@
+//! What is told without being asked for, and the doors that need no token.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::site::{Car, STATION, Site};
+
+/// Reads an event stream until all of `words` were in it.
+async fn read_until(site: &Site, path: &str, token: &str, words: &[&str]) {
+    let url = format!("http://{}{path}", site.engine.addresses().http);
+    let mut stream = reqwest::Client::new().get(url).bearer_auth(token).send().await.expect("it answers");
+    assert!(stream.status().is_success(), "{}", stream.status());
+    let mut told = String::new();
+    while !words.iter().all(|word| told.contains(word)) {
+        let chunk = tokio::time::timeout(Duration::from_secs(30), stream.chunk()).await;
+        let chunk = chunk.unwrap_or_else(|_| panic!("{words:?} not in {told}")).expect("it stays open");
+        told += &String::from_utf8_lossy(&chunk.expect("it does not end"));
+    }
+}
+
+#[tokio::test]
+async fn terminal_and_phone_are_told_of_a_selection() {
+    let car = Car::new(7, "12가3456", "tok_ok_7");
+    let site = Site::with_cars(&[&car]).await;
+    let phone = car.phone_token(&site.engine).await;
+    let path = format!("/v1/stations/{STATION}/events");
+    let terminal = read_until(&site, &path, &site.terminal, &["event: snapshot", "event: session", "Selected"]);
+    let driver = read_until(&site, "/v1/phone/events", &phone, &["event: snapshot", "Selected"]);
+    let select = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        site.select("3456").await.is(201);
+    };
+    tokio::join!(terminal, driver, select);
+}
+
+#[tokio::test]
+async fn open_doors_need_no_token() {
+    let site = Site::with_cars(&[]).await;
+    site.engine.get("/health/live", "").await.is(204);
+    site.engine.get("/health/ready", "").await.is(200);
+    let document = site.engine.get("/openapi.json", "").await.is(200);
+    assert!(document.text("openapi").starts_with("3.1"));
+    let paths = document.body["paths"].as_object().map_or(0, serde_json::Map::len);
+    assert!(paths > 25, "{paths} paths");
+    assert!(matches!(document.body["paths"]["/v1/sessions/{id}/proof"], Value::Object(_)));
+}
