@@ -2,15 +2,21 @@
 
 use std::time::Duration;
 
+use reqwest::Response;
 use serde_json::Value;
 
 use crate::site::{Car, STATION, Site};
 
-/// Reads an event stream until all of `words` were in it.
-async fn read_until(site: &Site, path: &str, token: &str, words: &[&str]) {
+/// An event stream that is subscribed: its answer has begun.
+async fn open(site: &Site, path: &str, token: &str) -> Response {
     let url = format!("http://{}{path}", site.engine.addresses().http);
-    let mut stream = reqwest::Client::new().get(url).bearer_auth(token).send().await.expect("it answers");
+    let stream = reqwest::Client::new().get(url).bearer_auth(token).send().await.expect("it answers");
     assert!(stream.status().is_success(), "{}", stream.status());
+    stream
+}
+
+/// Reads a stream until all of `words` were in it.
+async fn read_until(mut stream: Response, words: &[&str]) {
     let mut told = String::new();
     while !words.iter().all(|word| told.contains(word)) {
         let chunk = tokio::time::timeout(Duration::from_secs(30), stream.chunk()).await;
@@ -24,14 +30,11 @@ async fn terminal_and_phone_are_told_of_a_selection() {
     let car = Car::new(7, "12가3456", "tok_ok_7");
     let site = Site::with_cars(&[&car]).await;
     let phone = car.phone_token(&site.engine).await;
-    let path = format!("/v1/stations/{STATION}/events");
-    let terminal = read_until(&site, &path, &site.terminal, &["event: snapshot", "event: session", "Selected"]);
-    let driver = read_until(&site, "/v1/phone/events", &phone, &["event: snapshot", "Selected"]);
-    let select = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        site.select("3456").await.is(201);
-    };
-    tokio::join!(terminal, driver, select);
+    let terminal = open(&site, &format!("/v1/stations/{STATION}/events"), &site.terminal).await;
+    let driver = open(&site, "/v1/phone/events", &phone).await;
+    site.select("3456").await.is(201);
+    read_until(terminal, &["event: snapshot", "event: session", "Selected"]).await;
+    read_until(driver, &["event: snapshot", "event: session", "Selected"]).await;
 }
 
 #[tokio::test]
