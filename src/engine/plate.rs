@@ -107,14 +107,12 @@ impl fmt::Debug for Plate {
 }
 
 fn normalise(text: &str) -> Result<String, PlateError> {
-    let mut plate = String::with_capacity(text.len().min(64));
     // Four times the bound in raw characters: spaces and decomposed letters, and an end to what is looked at.
-    for c in text.chars().take(4 * CHARS_MAX + 1).map(narrow).nfc() {
-        match c {
-            c if c.is_whitespace() || is_separator(c) => {}
-            c if c.is_alphanumeric() => plate.extend(c.to_uppercase()),
-            c => return Err(PlateError::Character(c)),
-        }
+    let typed = text.chars().take(4 * CHARS_MAX + 1).map(narrow).filter(|c| !c.is_whitespace() && !is_separator(*c));
+    // Composed once more at the end: the capital of one letter may be a letter and a mark.
+    let plate: String = typed.nfc().flat_map(char::to_uppercase).nfc().collect();
+    if let Some(c) = plate.chars().find(|c| !c.is_alphanumeric()) {
+        return Err(PlateError::Character(c));
     }
     match plate.chars().count() {
         0 => Err(PlateError::Empty),
@@ -190,6 +188,7 @@ mod tests {
     fn what_is_no_plate_is_refused_with_a_reason() {
         assert_eq!(Plate::parse(" - "), Err(PlateError::Empty));
         assert_eq!(Plate::parse("12가3456';--"), Err(PlateError::Character('\'')));
+        assert_eq!(Plate::parse("\u{1ff6}"), Err(PlateError::Character('\u{342}')), "its capital is two characters");
         assert_eq!(Plate::parse(&"1".repeat(17)), Err(PlateError::TooLong));
         assert_eq!(Plate::parse(&" ".repeat(1_000_000)), Err(PlateError::Empty));
         assert_eq!(Query::parse("7"), Err(PlateError::TooShort));
