@@ -26,7 +26,7 @@ use crate::{
     client::Client,
     engine::{Engine, EngineError},
     fleet::{Arrival, Fleet, FleetConfig, Site, Tick},
-    report::Report,
+    outcome::Outcome,
     setup::{self, SetupError},
     terminal::Terminal,
     world::World,
@@ -83,7 +83,7 @@ pub enum DemoError {
 }
 
 /// Runs the demo to its end.
-pub async fn run(config: DemoConfig) -> Result<Report, DemoError> {
+pub async fn run(config: DemoConfig) -> Result<Outcome, DemoError> {
     check_folder(&config)?;
     let engine = Engine::start(&config.data, config.slot.seconds()).await?;
     let fleet = FleetConfig {
@@ -104,7 +104,7 @@ pub async fn run(config: DemoConfig) -> Result<Report, DemoError> {
     let frames = town.close().await;
     engine.stop()?;
     audit(&config, &world)?;
-    Ok(Report::new(&world.oracle(), config.seed, frames, ran))
+    Ok(Outcome::new(&world.oracle(), config.seed, frames, ran))
 }
 
 /// The books of an earlier run would be held against this one.

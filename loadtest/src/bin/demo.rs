@@ -6,7 +6,7 @@ use clap::Parser;
 use forecourt::engine::time::SlotLength;
 use loadtest::{
     demo::{self, DemoConfig, DemoError},
-    report::Report,
+    outcome::Outcome,
 };
 
 /// Starts Forecourt with everything embedded and lets a simulated fleet loose on it.
@@ -62,9 +62,9 @@ const CANNOT_RUN: u8 = 3;
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments).await {
-        Ok(report) => {
-            print(&report, arguments.json);
-            if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(WRONG) }
+        Ok(outcome) => {
+            print(&outcome, arguments.json);
+            if outcome.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(WRONG) }
         }
         Err(error) => {
             eprintln!("demo: {error}");
@@ -73,7 +73,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: &Arguments) -> Result<Report, DemoError> {
+async fn run(arguments: &Arguments) -> Result<Outcome, DemoError> {
     let temporary = tempfile::Builder::new().prefix("forecourt-demo-").tempdir()?;
     let config = DemoConfig {
         stations: arguments.stations.into(),
@@ -86,10 +86,10 @@ async fn run(arguments: &Arguments) -> Result<Report, DemoError> {
     demo::run(config).await
 }
 
-fn print(report: &Report, json: bool) {
+fn print(outcome: &Outcome, json: bool) {
     if json {
-        println!("{}", serde_json::to_string(report).expect("a report is plain data"));
+        println!("{}", serde_json::to_string(outcome).expect("an outcome is plain data"));
     } else {
-        print!("{report}");
+        print!("{outcome}");
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use crate::oracle::{Counts, Oracle};
 
 #[derive(Debug, Clone, serde::Serialize)]
-pub struct Report {
+pub struct Outcome {
     pub seconds: f64,
     pub seed: u64,
     /// Hearings that the engine acknowledged.
@@ -30,8 +30,8 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
-impl Report {
-    pub fn new(oracle: &Oracle, seed: u64, frames: u64, ran: Duration) -> Report {
+impl Outcome {
+    pub fn new(oracle: &Oracle, seed: u64, frames: u64, ran: Duration) -> Outcome {
         let seconds = ran.as_secs_f64();
         let Counts {
             vehicles_entered,
@@ -46,7 +46,7 @@ impl Report {
             visits_failed,
             visits_unfinished,
         } = oracle.counts();
-        Report {
+        Outcome {
             seconds: round(seconds),
             seed,
             frames,
@@ -79,7 +79,7 @@ fn round(value: f64) -> f64 {
 }
 
 /// The summary for people.
-impl fmt::Display for Report {
+impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "after {} s with seed {}", self.seconds, self.seed)?;
         writeln!(f, "  frames              {} ({} a second)", self.frames, self.frames_per_second)?;
