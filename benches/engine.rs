@@ -7,10 +7,10 @@
 
 use std::hint::black_box;
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use forecourt::{
     engine::{
-        batch::{self, Batch, Encoder, Hearing},
+        batch::{self, Batch, Encoder, Hearing, Hearings, WireHearing},
         candidate::{Candidate, pick},
         clock::ClockOffset,
         code::{Code, Secret},
@@ -18,7 +18,7 @@ use forecourt::{
         id::{DeviceId, ReceiverId, SpoolId},
         limits::RECEIVERS_MAX,
         plate::{Plate, Query},
-        presence::{Heard, Policy, Presence},
+        presence::{Policy, Presence, WindowHandle},
         time::{SlotLength, UnixMs},
     },
     station::Forecourt,
@@ -48,14 +48,14 @@ fn book_of(dongles: u64) -> Codebook {
     builder.finish(1)
 }
 
-/// `frames` hearings of `codes` codes, as one batch that begins its table.
-fn batch_of(frames: u64, codes: u64, sequence: u64, encoder: &mut Encoder) -> Vec<u8> {
+/// `frames` hearings of `codes` codes from `now` on.
+fn batch_of(frames: u64, codes: u64, now: UnixMs, sequence: u64, encoder: &mut Encoder) -> Vec<u8> {
     let hearings: Vec<Hearing> = (0..frames)
         .map(|frame| Hearing {
             code: code_of(frame % codes),
             receiver: ReceiverId((frame % 8) as u8),
             rssi: -60 - (frame % 20) as i8,
-            at: NOW.plus(frame / 3),
+            at: now.plus(frame / 3),
         })
         .collect();
     let mut bytes = Vec::new();
@@ -66,8 +66,8 @@ fn batch_of(frames: u64, codes: u64, sequence: u64, encoder: &mut Encoder) -> Ve
 fn decode(c: &mut Criterion) {
     for (frames, codes) in [(250, 40), (25, 12)] {
         let mut encoder = Encoder::new();
-        batch_of(frames, codes, 1, &mut encoder);
-        let bytes = batch_of(frames, codes, 2, &mut encoder);
+        batch_of(frames, codes, NOW, 1, &mut encoder);
+        let bytes = batch_of(frames, codes, NOW, 2, &mut encoder);
         let mut group = c.benchmark_group(format!("decode/{frames}_frames_{codes}_codes"));
         group.throughput(Throughput::Elements(frames));
         group.bench_function("floor/read_bytes", |b| {
@@ -77,7 +77,11 @@ fn decode(c: &mut Criterion) {
             b.iter(|| {
                 let body = batch::split(black_box(&bytes)).next().expect("a batch").expect("a whole one");
                 let batch = Batch::read(body).expect("a valid one");
-                batch.groups().flat_map(|group| group.hearings).map(|hearing| u64::from(hearing.receiver)).sum::<u64>()
+                batch
+                    .groups()
+                    .flat_map(|group| group.hearings.wire())
+                    .map(|hearing| u64::from(hearing.receiver))
+                    .sum::<u64>()
             });
         });
         group.finish();
@@ -105,54 +109,62 @@ fn codebook(c: &mut Criterion) {
 
 fn presence(c: &mut Criterion) {
     const CARS: u64 = 40;
-    let mut presence = Presence::new(Policy::DESIGN);
-    let mut changes = Vec::new();
-    let mut windows = Vec::new();
-    for car in 0..CARS {
-        let heard = presence.observe(DeviceId(car), None, ReceiverId(0), -50, NOW, NOW, &mut changes);
-        let Heard::Taken(window) = heard else { panic!("{heard:?}") };
-        windows.push(window);
-    }
-    let mut group = c.benchmark_group("presence");
-    group.throughput(Throughput::Elements(CARS));
-    group.bench_function("observe", |b| {
-        let mut now = NOW;
-        b.iter(|| {
-            now = now.plus(20);
-            for car in 0..CARS {
-                let window = Some(windows[car as usize]);
-                let receiver = ReceiverId((car % 8) as u8);
-                black_box(presence.observe(DeviceId(car), window, receiver, -60, now, now, &mut changes));
+    for hearings in [6, 2] {
+        let mut presence = Presence::new(Policy::DESIGN);
+        let mut changes = Vec::new();
+        let mut windows: Vec<Option<WindowHandle>> = vec![None; CARS as usize];
+        let wire: Vec<_> = (0..hearings).map(|receiver| WireHearing::at_base(ReceiverId(receiver), -60)).collect();
+        let mut hear_all = |now| {
+            for (car, window) in (0..CARS).zip(&mut windows) {
+                let hearings = Hearings::new(now, black_box(&wire));
+                *window = presence.observe_all(DeviceId(car), *window, hearings, now, &mut changes).window;
             }
             changes.clear();
+        };
+        let mut now = NOW;
+        // Twice: they enter, and are present.
+        for _ in 0..2 {
+            now = now.plus(10_000);
+            hear_all(now);
+        }
+        let mut group = c.benchmark_group("presence");
+        group.throughput(Throughput::Elements(CARS * u64::from(hearings)));
+        group.bench_function(format!("{hearings}_hearings_at_once"), |b| {
+            b.iter(|| {
+                now = now.plus(20);
+                hear_all(now);
+            });
         });
-    });
-    group.finish();
+        group.finish();
+    }
 }
 
-/// Everything between the bytes of a read and the windows.
+/// Everything between the bytes of a read and the windows, for cars that have been there for a while.
 fn frame_path(c: &mut Criterion) {
+    const BATCHES: u64 = 64;
     let book = book_of(1_000);
     for (frames, codes) in [(250, 40), (25, 12)] {
-        let mut encoder = Encoder::new();
-        let batches: Vec<Vec<u8>> = (1..=64).map(|number| batch_of(frames, codes, number, &mut encoder)).collect();
-        let bytes = batches.concat();
+        let read_at = |now| {
+            let mut encoder = Encoder::new();
+            (1..=BATCHES).flat_map(|number| batch_of(frames, codes, now, number, &mut encoder)).collect::<Vec<u8>>()
+        };
+        let (early, late) = (NOW, NOW.plus(20_000));
+        let (enter, stay) = (read_at(early), read_at(late));
+        let mut forecourt = Forecourt::new(Policy::DESIGN, u32::MAX);
+        let mut changes = Vec::new();
+        let mut spool = 0;
+        let mut observe = |bytes: &[u8], now| {
+            // A spool that was never heard of, or the batches would be duplicates.
+            spool += 1;
+            forecourt.attach(SpoolId(spool), [None; RECEIVERS_MAX]);
+            forecourt.observe(bytes, &book, now, &mut changes, |_, _| {}).expect("valid batches");
+        };
+        observe(&enter, early);
+        observe(&stay, late);
         let mut group = c.benchmark_group("frame_path");
-        group.throughput(Throughput::Elements(frames * 64));
+        group.throughput(Throughput::Elements(frames * BATCHES));
         group.bench_function(format!("{frames}_frames_{codes}_codes"), |b| {
-            b.iter_batched(
-                || {
-                    let mut forecourt = Forecourt::new(Policy::DESIGN, u32::MAX);
-                    forecourt.attach(SpoolId(1), [None; RECEIVERS_MAX]);
-                    forecourt
-                },
-                |mut forecourt| {
-                    let mut changes = Vec::new();
-                    forecourt.observe(&bytes, &book, NOW, &mut changes, |_, _| {}).expect("valid batches");
-                    (forecourt, changes)
-                },
-                BatchSize::SmallInput,
-            );
+            b.iter(|| observe(black_box(&stay), late));
         });
         group.finish();
     }
@@ -163,7 +175,7 @@ fn plates(c: &mut Criterion) {
     let mut changes = Vec::new();
     for _ in 0..2 {
         for car in 0..40 {
-            presence.observe(DeviceId(car), None, ReceiverId(0), -50, NOW, NOW, &mut changes);
+            presence.observe(DeviceId(car), ReceiverId(0), -50, NOW, NOW, &mut changes);
         }
     }
     let plates: Vec<Plate> = (0..40)
