@@ -53,7 +53,8 @@ fn batch_of(frames: u64, codes: u64, now: UnixMs, sequence: u64, encoder: &mut E
     let hearings: Vec<Hearing> = (0..frames)
         .map(|frame| Hearing {
             code: code_of(frame % codes),
-            receiver: ReceiverId((frame % 8) as u8),
+            // Several receivers hear each advertisement.
+            receiver: ReceiverId(((frame + frame / codes) % 8) as u8),
             rssi: -60 - (frame % 20) as i8,
             at: now.plus(frame / 3),
         })
@@ -146,18 +147,18 @@ fn frame_path(c: &mut Criterion) {
     for (frames, codes) in [(250, 40), (25, 12)] {
         let read_at = |now| {
             let mut encoder = Encoder::new();
-            (1..=BATCHES).flat_map(|number| batch_of(frames, codes, now, number, &mut encoder)).collect::<Vec<u8>>()
+            (1..=BATCHES).flat_map(|number| batch_of(frames, codes, now.plus(number * 100), number, &mut encoder)).collect::<Vec<u8>>()
         };
         let (early, late) = (NOW, NOW.plus(20_000));
         let (enter, stay) = (read_at(early), read_at(late));
         let mut forecourt = Forecourt::new(Policy::DESIGN, u32::MAX);
         let mut changes = Vec::new();
         let mut spool = 0;
-        let mut observe = |bytes: &[u8], now| {
+        let mut observe = |bytes: &[u8], now: UnixMs| {
             // A spool that was never heard of, or the batches would be duplicates.
             spool += 1;
             forecourt.attach(SpoolId(spool), [None; RECEIVERS_MAX]);
-            forecourt.observe(bytes, &book, now, &mut changes, |_, _| {}).expect("valid batches");
+            forecourt.observe(bytes, &book, now.plus(BATCHES * 100), &mut changes, |_, _| {}).expect("valid batches");
         };
         observe(&enter, early);
         observe(&stay, late);

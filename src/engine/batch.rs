@@ -335,41 +335,33 @@ impl<'a> Batch<'a> {
 }
 
 impl Facts {
-    /// Walks all groups once and refuses what does not fit.
+    /// Walks all groups once and refuses what does not fit. What is wrong with a group is gathered as bits and looked
+    /// at in the end, so that the walk has no branch but the bounds of the bytes.
     fn gather(mut bytes: &[u8], groups: u16) -> Result<Facts, BatchError> {
         let mut facts = Facts::default();
+        let (mut flags, mut receivers, mut empty) = (0, 0, false);
         for _ in 0..groups {
             let (header, hearings, rest) = take_group(bytes).ok_or(BatchError::Length)?;
-            facts.add(header, hearings)?;
+            flags |= header.flags;
+            empty |= hearings.is_empty();
+            // One OR a hearing tells both that every receiver is in bounds (the bound is a power of two: one past it
+            // leaves a high bit) and that no offset is large.
+            for hearing in hearings {
+                receivers |= hearing.receiver;
+                facts.offsets_ms |= hearing.offset_ms.get();
+            }
+            facts.hearings += hearings.len();
+            facts.numbers = facts.numbers.max(usize::from(header.number.get()) + 1);
             bytes = rest;
         }
-        if bytes.is_empty() { Ok(facts) } else { Err(BatchError::Length) }
-    }
-
-    fn add(&mut self, header: &GroupHeader, hearings: &[WireHearing]) -> Result<(), BatchError> {
-        if header.flags != 0 {
-            return Err(BatchError::Flags);
-        }
-        if hearings.is_empty() {
-            return Err(BatchError::EmptyGroup);
-        }
-        self.hearings += hearings.len();
-        if self.hearings > HEARINGS_MAX {
-            return Err(BatchError::TooMany);
-        }
-        // One OR a hearing tells both that each receiver is in bounds (the bound is a power of two: one past it leaves
-        // a high bit) and that no offset is large.
-        let (mut receivers, mut offsets) = (0, 0);
-        for hearing in hearings {
-            receivers |= hearing.receiver;
-            offsets |= hearing.offset_ms.get();
-        }
-        if usize::from(receivers) >= RECEIVERS_MAX {
-            return Err(BatchError::Receiver);
-        }
-        self.offsets_ms |= offsets;
-        self.numbers = self.numbers.max(usize::from(header.number.get()) + 1);
-        Ok(())
+        let refusals = [
+            (!bytes.is_empty(), BatchError::Length),
+            (flags != 0, BatchError::Flags),
+            (empty, BatchError::EmptyGroup),
+            (facts.hearings > HEARINGS_MAX, BatchError::TooMany),
+            (usize::from(receivers) >= RECEIVERS_MAX, BatchError::Receiver),
+        ];
+        refusals.into_iter().find(|(refused, _)| *refused).map_or(Ok(facts), |(_, error)| Err(error))
     }
 }
 
@@ -390,6 +382,7 @@ impl<'a> Iterator for Groups<'a> {
     }
 }
 
+#[inline]
 fn take_group(bytes: &[u8]) -> Option<(&GroupHeader, &[WireHearing], &[u8])> {
     let (header, rest) = GroupHeader::ref_from_prefix(bytes).ok()?;
     let count = usize::from(header.hearings);

@@ -119,15 +119,12 @@ impl Forecourt {
             return;
         }
         let hearings = batch.hearings() as u64;
-        self.tally.hearings += hearings;
         let all_admitted = self.rates.admit_all(hearings, self.hearings_per_receiver_s);
+        let mut resolved = 0;
         for group in batch.groups() {
             let owner = self.table.resolve(group.number, book, |hit| found(hit, group.hearings.base()));
-            let Some(owner) = owner else {
-                self.tally.unknown += group.hearings.count();
-                continue;
-            };
-            self.tally.resolved += group.hearings.count();
+            let Some(owner) = owner else { continue };
+            resolved += group.hearings.count();
             let mut hear = |hearings| {
                 let heard = self.presence.observe_all(owner.device, owner.window, hearings, now, changes);
                 owner.window = heard.window;
@@ -146,6 +143,9 @@ impl Forecourt {
                 }
             }
         }
+        self.tally.hearings += hearings;
+        self.tally.resolved += resolved;
+        self.tally.unknown += hearings - resolved;
     }
 }
 

@@ -174,6 +174,7 @@ impl Presence {
     ///
     /// A dongle that is present already, which is nearly every one, costs 1.5 ns a hearing this way instead of 6 one
     /// by one: its window is found, and its state asked for, once.
+    #[inline]
     pub fn observe_all(
         &mut self,
         device: DeviceId,
@@ -182,13 +183,26 @@ impl Presence {
         now: UnixMs,
         changes: &mut Vec<Change>,
     ) -> Heard {
-        let hint = hint.filter(|hint| self.window(*hint).is_some_and(|window| window.device == device));
         if now.since(hearings.base()) <= self.policy.leave_after_ms
             && let Some(window) = hint.and_then(|hint| self.window_mut(hint))
+            && window.device == device
             && window.hear_present(hearings)
         {
             return Heard { window: hint, ..Heard::default() };
         }
+        self.observe_each(device, hint, hearings, now, changes)
+    }
+
+    #[cold]
+    fn observe_each(
+        &mut self,
+        device: DeviceId,
+        hint: Option<WindowHandle>,
+        hearings: Hearings<'_>,
+        now: UnixMs,
+        changes: &mut Vec<Change>,
+    ) -> Heard {
+        let hint = hint.filter(|hint| self.window(*hint).is_some_and(|window| window.device == device));
         let known = hint.or_else(|| self.by_device.get(&device).copied());
         let mut heard = Heard { window: known, ..Heard::default() };
         for hearing in hearings.wire() {
@@ -307,10 +321,12 @@ impl Presence {
         }
     }
 
+    #[inline]
     fn window(&self, handle: WindowHandle) -> Option<&Window> {
         self.windows.get(handle.index())?.as_ref()
     }
 
+    #[inline]
     fn window_mut(&mut self, handle: WindowHandle) -> Option<&mut Window> {
         self.windows.get_mut(handle.index())?.as_mut()
     }

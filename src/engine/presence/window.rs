@@ -30,11 +30,11 @@ const ENTER_WITHIN_MS: u64 = 5_000;
 const RSSI_DBM_MAX: i8 = 20;
 
 /// A receiver that has not heard the dongle for this long says nothing about where it stands now.
-const TRACE_FRESH_MS: u32 = 10_000;
+const TRACE_FRESH_MS: i32 = 10_000;
 
 /// The stamp of the moment at which the window opened: so large that a trace that was never heard, with its 0, counts as
 /// stale like any old one.
-const STAMP_OPENED: u32 = TRACE_FRESH_MS + 1;
+const STAMP_OPENED: i32 = TRACE_FRESH_MS + 1;
 
 /// Each measurement moves the smoothed value by a quarter: an outlier of +12 dB moves it by 3.
 const SMOOTHING_SHIFT: u32 = 2;
@@ -81,12 +81,13 @@ struct Trace {
     /// 256ths of a dBm.
     level: i16,
     /// When, as [`Window::stamp`] counts; 0: never.
-    heard: u32,
+    heard: i32,
 }
 
 impl Trace {
     /// Smooths a measurement in; the receiver's new level.
-    fn smooth(&mut self, rssi: i8, stamp: u32) -> i16 {
+    #[inline]
+    fn smooth(&mut self, rssi: i8, stamp: i32) -> i16 {
         let measured = i16::from(rssi) << 8;
         let step = (i32::from(measured) - i32::from(self.level)) >> SMOOTHING_SHIFT;
         self.level = if self.is_fresh(stamp) { self.level + step as i16 } else { measured };
@@ -94,8 +95,10 @@ impl Trace {
         self.level
     }
 
-    fn is_fresh(&self, stamp: u32) -> bool {
-        stamp.saturating_sub(self.heard) <= TRACE_FRESH_MS
+    /// Signed, so that a hearing that overtook others is fresh as well. Stamps are never negative.
+    #[inline]
+    fn is_fresh(&self, stamp: i32) -> bool {
+        stamp - self.heard <= TRACE_FRESH_MS
     }
 }
 
@@ -139,27 +142,26 @@ impl Window {
     }
 
     /// Takes in hearings of a dongle that has been here for a while: nothing changes but what is known of its place.
-    /// False, and nothing is taken in, for any other window.
+    /// False, and nothing is taken in, when the window is in another state or a hearing may be older than its last.
+    #[inline]
     pub(super) fn hear_present(&mut self, hearings: Hearings<'_>) -> bool {
-        if self.state != State::Present || hearings.base() < self.opened {
+        let (base, wire) = (hearings.base(), hearings.wire());
+        let Some(newest) = wire.last() else { return true };
+        if self.state != State::Present || base < self.last {
             return false;
         }
-        let base = self.stamp(hearings.base());
-        // The latest offset with its receiver below it: one comparison finds both.
+        let stamp = self.stamp(base);
         let mut latest = 0;
-        for hearing in hearings.wire() {
-            let offset = u32::from(hearing.offset_ms.get());
-            latest = latest.max(offset << 8 | u32::from(hearing.receiver));
+        for hearing in wire {
+            let offset = hearing.offset_ms.get();
+            latest = latest.max(offset);
             if hearing.rssi <= RSSI_DBM_MAX {
-                self.trace(hearing).smooth(hearing.rssi, base.saturating_add(offset));
+                self.trace(hearing).smooth(hearing.rssi, stamp.saturating_add(i32::from(offset)));
             }
         }
-        self.hearings = self.hearings.saturating_add(hearings.wire().len() as u32);
-        let at = hearings.base().plus(u64::from(latest >> 8));
-        if at >= self.last {
-            self.last = at;
-            self.receiver = ReceiverId(latest as u8);
-        }
+        self.hearings = self.hearings.saturating_add(wire.len() as u32);
+        self.last = base.plus(u64::from(latest));
+        self.receiver = ReceiverId(newest.receiver);
         true
     }
 
@@ -249,12 +251,14 @@ impl Window {
         Some(self.trace(hearing).smooth(hearing.rssi, stamp))
     }
 
+    #[inline]
     fn trace(&mut self, hearing: &WireHearing) -> &mut Trace {
         &mut self.traces[usize::from(hearing.receiver) % RECEIVERS_MAX]
     }
 
-    /// `at` as kept in a trace: 32 bits of milliseconds are 49 days, and no visit lasts as long.
-    fn stamp(&self, at: UnixMs) -> u32 {
-        u32::try_from(at.since(self.opened)).unwrap_or(u32::MAX).saturating_add(STAMP_OPENED)
+    /// `at` as kept in a trace: 31 bits of milliseconds are 24 days, and no visit lasts as long.
+    #[inline]
+    fn stamp(&self, at: UnixMs) -> i32 {
+        i32::try_from(at.since(self.opened)).unwrap_or(i32::MAX).saturating_add(STAMP_OPENED)
     }
 }
