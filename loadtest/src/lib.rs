@@ -9,6 +9,7 @@ pub mod demo;
 pub mod engine;
 pub mod events;
 pub mod fleet;
+pub mod flood;
 pub mod oracle;
 pub mod outcome;
 pub mod phone;
