@@ -95,16 +95,19 @@ fn figures(summary: &Map<String, Value>) -> Markup {
     html! { @for tile in tiles { (tile) } }
 }
 
-/// Lists of objects in the summary, such as that of the peers, as tables.
+/// Lists of objects in the summary, such as that of the peers, as tables: what names an item before what it measured.
 fn lists(summary: &Map<String, Value>) -> Markup {
-    let list = |title: &str, items: &[Value]| {
-        let columns: Vec<String> = items.iter().filter_map(Value::as_object).next()?.keys().cloned().collect();
-        let cell = |item: &Value, column: &String| word(&item[column.as_str()]).unwrap_or_default();
-        let rows = items.iter().map(|item| columns.iter().map(|column| cell(item, column)).collect()).collect();
-        Some(tabulated(&Table { title: title.into(), columns, rows }))
-    };
     let tables = summary.iter().filter_map(|(key, value)| list(key, value.as_array()?));
-    html! { @for table in tables { (table) } }
+    html! { @for table in tables { (tabulated(&table)) } }
+}
+
+fn list(title: &str, items: &[Value]) -> Option<Table> {
+    let fields = items.first()?.as_object()?;
+    let (names, measures): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| value.is_string());
+    let columns: Vec<String> = names.into_iter().chain(measures).map(|(key, _)| key.clone()).collect();
+    let cell = |item: &Value, column: &String| word(&item[column.as_str()]).unwrap_or_default();
+    let rows = items.iter().map(|item| columns.iter().map(|column| cell(item, column)).collect()).collect();
+    Some(Table { title: title.into(), columns, rows })
 }
 
 fn word(value: &Value) -> Option<String> {
@@ -193,19 +196,24 @@ fn tabulated(table: &Table) -> Markup {
         section {
             h2 { (table.title) }
             table {
-                thead { tr { @for column in &table.columns { th { (column) } } } }
+                thead {
+                    tr { @for (place, column) in table.columns.iter().enumerate() { th class=(side(table, place)) { (column) } } }
+                }
                 tbody {
                     @for row in &table.rows {
-                        tr {
-                            @for (place, cell) in row.iter().enumerate() {
-                                @if place == 0 { th { (cell) } } @else { td { (cell) } }
-                            }
-                        }
+                        tr { @for (place, cell) in row.iter().enumerate() { td class=(side(table, place)) { (cell) } } }
                     }
                 }
             }
         }
     }
+}
+
+/// Figures stand at the right of their column, words at the left.
+fn side(table: &Table, place: usize) -> &'static str {
+    let is_figure = |cell: &String| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+    let cells = table.rows.iter().filter_map(|row| row.get(place));
+    if place > 0 && cells.filter(|cell| !cell.is_empty()).all(is_figure) { "figures" } else { "words" }
 }
 
 fn notes(notes: &[String]) -> Markup {

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::numbers::grouped;
+
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
@@ -23,9 +25,9 @@ impl Bound {
 
 impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Bound::AtMost(most) => write!(f, "at most {most}"),
-            Bound::AtLeast(least) => write!(f, "at least {least}"),
+        match *self {
+            Bound::AtMost(most) => write!(f, "at most {}", grouped(most)),
+            Bound::AtLeast(least) => write!(f, "at least {}", grouped(least)),
         }
     }
 }

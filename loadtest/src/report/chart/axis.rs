@@ -29,6 +29,8 @@ pub struct Axis {
 const STEPS_ABOUT: f64 = 5.0;
 /// More labels than this along a logarithmic axis run into each other.
 const LOG_TICKS_MAX: usize = 9;
+/// One decade, or a few percent would look like growth.
+const LOG_SPAN_MIN: f64 = 1.0;
 const WITHIN_DECADE: [f64; 3] = [1.0, 2.0, 5.0];
 
 impl Axis {
@@ -57,10 +59,12 @@ impl Axis {
         }
     }
 
+    /// The bounds are multiples of a step. If both lie beyond zero on their sides, the span may ask for a wider step
+    /// than they were made with: only the ticks within are shown.
     fn linear_ticks(&self) -> Vec<Tick> {
         let step = step(self.to - self.from);
-        let count = ((self.to - self.from) / step + 1e-9).floor() as u32;
-        (0..=count).map(|n| self.from + f64::from(n) * step).map(|at| Tick { at, label: short(at) }).collect()
+        let [first, last] = [(self.from / step).ceil(), (self.to / step + 1e-9).floor()].map(|n| n as i32);
+        (first..=last).map(|n| f64::from(n) * step).map(|at| Tick { at, label: short(at) }).collect()
     }
 
     fn log_ticks(&self) -> Vec<Tick> {
@@ -112,9 +116,8 @@ impl Scale {
                 (from, if to > from { to } else { from + step })
             }
             Scale::Log => {
-                let from = round_below(low);
                 let to = -round_below(-high);
-                (from, if to > from { to } else { from + 1.0 })
+                (round_below(low).min(to - LOG_SPAN_MIN), to)
             }
             Scale::Tail => (0.0, high.max(1.0)),
         }
