@@ -12,6 +12,7 @@ pub mod fleet;
 pub mod oracle;
 pub mod outcome;
 pub mod phone;
+pub mod process;
 pub mod report;
 pub mod setup;
 pub mod terminal;

@@ -204,7 +204,10 @@ impl fmt::Display for Comparison {
             let [a, b] = [a, b].map(|said| said.as_deref().unwrap_or("-"));
             writeln!(f, "  {key}: {a} -> {b}")?;
         }
-        self.lost.iter().try_for_each(|key| writeln!(f, "\nthreshold held in A and missed in B: {key}"))
+        if !self.holds() {
+            writeln!(f, "\nthresholds held in A and missed in B: {}", self.lost.join(", "))?;
+        }
+        Ok(())
     }
 }
 

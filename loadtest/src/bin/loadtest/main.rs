@@ -1,0 +1,62 @@
+//! `cargo loadtest`: the load generator. One command a file; each reads its arguments, calls the library and prints.
+
+mod compare;
+
+use std::{error::Error, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Puts load on a real Forecourt engine, and on what it must be compared with, and says what came of it.
+///
+/// Results go to standard output, progress to standard error. Every command starts the engine that was built beside
+/// it (`cargo build --release -p forecourt --bin forecourt`), on the loopback and on free ports.
+#[derive(Debug, Parser)]
+#[command(
+    name = "loadtest",
+    version,
+    after_help = "Exit codes: 0 all thresholds held; 1 a threshold was missed, or something happened that must not; \
+2 bad arguments; 3 it could not run."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print what is known of this machine and this build, as it stands in every report.
+    Host,
+    Compare(compare::Arguments),
+}
+
+/// What a command came to: whether everything held.
+type Ran = Result<Held, Box<dyn Error>>;
+
+/// Every threshold held, and nothing happened that must not.
+struct Held(bool);
+
+const MISSED: u8 = 1;
+const CANNOT_RUN: u8 = 3;
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse().command) {
+        Ok(Held(true)) => ExitCode::SUCCESS,
+        Ok(Held(false)) => ExitCode::from(MISSED),
+        Err(error) => {
+            eprintln!("loadtest: {error}");
+            ExitCode::from(CANNOT_RUN)
+        }
+    }
+}
+
+fn run(command: &Command) -> Ran {
+    match command {
+        Command::Host => print_host(),
+        Command::Compare(arguments) => compare::run(arguments),
+    }
+}
+
+fn print_host() -> Ran {
+    println!("{}", serde_json::to_string_pretty(&loadtest::process::host::Facts::read())?);
+    Ok(Held(true))
+}
