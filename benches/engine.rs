@@ -7,7 +7,7 @@
 
 use std::hint::black_box;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use forecourt::{
     engine::{
         batch::{self, Batch, Encoder, Hearing, Hearings, WireHearing},
@@ -48,15 +48,15 @@ fn book_of(dongles: u64) -> Codebook {
     builder.finish(1)
 }
 
-/// `frames` hearings of `codes` codes from `now` on.
-fn batch_of(frames: u64, codes: u64, now: UnixMs, sequence: u64, encoder: &mut Encoder) -> Vec<u8> {
+/// `frames` hearings of `codes` codes.
+fn batch_of(frames: u64, codes: u64, sequence: u64, encoder: &mut Encoder) -> Vec<u8> {
     let hearings: Vec<Hearing> = (0..frames)
         .map(|frame| Hearing {
             code: code_of(frame % codes),
             // Several receivers hear each advertisement.
             receiver: ReceiverId(((frame + frame / codes) % 8) as u8),
             rssi: -60 - (frame % 20) as i8,
-            at: now.plus(frame / 3),
+            at: NOW.plus(frame / 3),
         })
         .collect();
     let mut bytes = Vec::new();
@@ -67,8 +67,8 @@ fn batch_of(frames: u64, codes: u64, now: UnixMs, sequence: u64, encoder: &mut E
 fn decode(c: &mut Criterion) {
     for (frames, codes) in [(250, 40), (25, 12)] {
         let mut encoder = Encoder::new();
-        batch_of(frames, codes, NOW, 1, &mut encoder);
-        let bytes = batch_of(frames, codes, NOW, 2, &mut encoder);
+        batch_of(frames, codes, 1, &mut encoder);
+        let bytes = batch_of(frames, codes, 2, &mut encoder);
         let mut group = c.benchmark_group(format!("decode/{frames}_frames_{codes}_codes"));
         group.throughput(Throughput::Elements(frames));
         group.bench_function("floor/read_bytes", |b| {
@@ -145,29 +145,38 @@ fn frame_path(c: &mut Criterion) {
     const BATCHES: u64 = 64;
     let book = book_of(1_000);
     for (frames, codes) in [(250, 40), (25, 12)] {
-        let read_at = |now| {
-            let mut encoder = Encoder::new();
-            (1..=BATCHES).flat_map(|number| batch_of(frames, codes, now.plus(number * 100), number, &mut encoder)).collect::<Vec<u8>>()
-        };
-        let (early, late) = (NOW, NOW.plus(20_000));
-        let (enter, stay) = (read_at(early), read_at(late));
-        let mut forecourt = Forecourt::new(Policy::DESIGN, u32::MAX);
-        let mut changes = Vec::new();
-        let mut spool = 0;
-        let mut observe = |bytes: &[u8], now: UnixMs| {
-            // A spool that was never heard of, or the batches would be duplicates.
-            spool += 1;
-            forecourt.attach(SpoolId(spool), [None; RECEIVERS_MAX]);
-            forecourt.observe(bytes, &book, now.plus(BATCHES * 100), &mut changes, |_, _| {}).expect("valid batches");
-        };
-        observe(&enter, early);
-        observe(&stay, late);
+        let mut encoder = Encoder::new();
+        let introducing = batch_of(frames, codes, 0, &mut encoder);
+        let following: Vec<Vec<u8>> = (0..BATCHES).map(|_| batch_of(frames, codes, 0, &mut encoder)).collect();
+        let mut stream = Stream { forecourt: Forecourt::new(Policy::DESIGN, u32::MAX), sequence: 0, now: NOW };
+        stream.forecourt.attach(SpoolId(1), [None; RECEIVERS_MAX]);
+        stream.observe(vec![introducing], &book);
+        // After eleven seconds of it all are present.
+        (0..2).for_each(|_| stream.observe(following.clone(), &book));
         let mut group = c.benchmark_group("frame_path");
         group.throughput(Throughput::Elements(frames * BATCHES));
         group.bench_function(format!("{frames}_frames_{codes}_codes"), |b| {
-            b.iter(|| observe(black_box(&stay), late));
+            b.iter_batched(|| following.clone(), |batches| stream.observe(batches, &book), BatchSize::SmallInput);
         });
         group.finish();
+    }
+}
+
+/// One uplink's, in which batches that are sent again pass for new ones, 100 ms apart.
+struct Stream {
+    forecourt: Forecourt,
+    sequence: u64,
+    now: UnixMs,
+}
+
+impl Stream {
+    fn observe(&mut self, mut batches: Vec<Vec<u8>>, book: &Codebook) {
+        for batch in &mut batches {
+            self.sequence += 1;
+            self.now = self.now.plus(100);
+            batch::restamp(&mut batch[batch::PREFIX_BYTES..], self.sequence, self.now);
+            self.forecourt.observe(batch, book, self.now, &mut Vec::new(), |_, _| {}).expect("valid batches");
+        }
     }
 }
 

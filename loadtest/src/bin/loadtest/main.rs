@@ -1,5 +1,7 @@
 //! `cargo loadtest`: the load generator. One command a file; each reads its arguments, calls the library and prints.
 
+mod compare;
+
 use std::{error::Error, process::ExitCode};
 
 use clap::{Parser, Subcommand};
@@ -24,6 +26,7 @@ struct Arguments {
 enum Command {
     /// Print what is known of this machine and this build, as it stands in every report.
     Host,
+    Compare(compare::Arguments),
 }
 
 /// What a command came to: whether everything held.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> Ran {
     match command {
         Command::Host => print_host(),
+        Command::Compare(arguments) => compare::run(arguments),
     }
 }
 
