@@ -1,8 +1,8 @@
 //! One station's frame path: batches in, presence windows out. No actor, clock or log in it.
 
-use super::tables::{CodeTable, Rates, Spools};
+use super::tables::{CodeTable, Owner, Rates, Spools};
 use crate::engine::{
-    batch::{self, Batch, BatchError},
+    batch::{self, Batch, BatchError, Hearings},
     codebook::{Codebook, Hit},
     id::SpoolId,
     limits::RECEIVERS_MAX,
@@ -122,22 +122,16 @@ impl Forecourt {
         let all_admitted = self.rates.admit_all(hearings, self.hearings_per_receiver_s);
         let mut resolved = 0;
         for group in batch.groups() {
-            let owner = self.table.resolve(group.number, book, |hit| found(hit, group.hearings.base()));
+            let owner = self.table.resolve(group.number, book, |hit| found(hit, batch.base()));
             let Some(owner) = owner else { continue };
             resolved += group.hearings.count();
-            let mut hear = |hearings| {
-                let heard = self.presence.observe_all(owner.device, owner.window, hearings, now, changes);
-                owner.window = heard.window;
-                self.tally.stale += heard.stale;
-                self.tally.full += heard.full;
-            };
             if all_admitted {
-                hear(group.hearings);
+                hear(&mut self.presence, owner, group.hearings, now, changes, &mut self.tally);
                 continue;
             }
             for (hearing, wire) in group.hearings.each().zip(group.hearings.wire()) {
                 if self.rates.admit(wire.receiver, self.hearings_per_receiver_s) {
-                    hear(hearing);
+                    hear(&mut self.presence, owner, hearing, now, changes, &mut self.tally);
                 } else {
                     self.tally.over_rate += 1;
                 }
@@ -147,6 +141,24 @@ impl Forecourt {
         self.tally.resolved += resolved;
         self.tally.unknown += hearings - resolved;
     }
+}
+
+#[inline]
+fn hear(
+    presence: &mut Presence,
+    owner: &mut Owner,
+    hearings: Hearings<'_>,
+    now: UnixMs,
+    changes: &mut Vec<Change>,
+    tally: &mut Tally,
+) {
+    if owner.window.is_some_and(|window| presence.observe_present(owner.device, window, hearings)) {
+        return;
+    }
+    let heard = presence.observe_all(owner.device, hearings, now, changes);
+    owner.window = heard.window;
+    tally.stale += heard.stale;
+    tally.full += heard.full;
 }
 
 #[cfg(test)]
