@@ -1,5 +1,11 @@
 //! `cargo loadtest`: the load generator. One command a file; each reads its arguments, calls the library and prints.
 
+mod flood;
+mod floor;
+mod load;
+mod race;
+mod sink;
+
 use std::{error::Error, process::ExitCode};
 
 use clap::{Parser, Subcommand};
@@ -22,6 +28,14 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// What the wire itself takes: a bare QUIC sink in the engine's place, with plain records and with the flood's bytes.
+    Floor(load::LoadArguments),
+    /// As many frames as the engine takes, every one decoded, resolved and windowed.
+    Flood(load::LoadArguments),
+    /// Floors and flood in turn, in many short slices, and how they compare.
+    Race(load::LoadArguments),
+    #[command(hide = true)]
+    Sink(sink::SinkArguments),
     /// Print what is known of this machine and this build, as it stands in every report.
     Host,
 }
@@ -48,6 +62,10 @@ fn main() -> ExitCode {
 
 fn run(command: &Command) -> Ran {
     match command {
+        Command::Floor(arguments) => floor::run(arguments),
+        Command::Flood(arguments) => flood::run(arguments),
+        Command::Race(arguments) => race::run(arguments),
+        Command::Sink(arguments) => sink::run(arguments),
         Command::Host => print_host(),
     }
 }
