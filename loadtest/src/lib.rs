@@ -14,6 +14,7 @@ pub mod oracle;
 pub mod outcome;
 pub mod phone;
 pub mod process;
+pub mod report;
 pub mod setup;
 pub mod terminal;
 pub mod world;

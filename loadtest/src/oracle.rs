@@ -105,7 +105,7 @@ impl Oracle {
         let rule = &mut self.rules[heard.site.0];
         rule.expire(hearing.at, &mut changes);
         changes.clear();
-        rule.observe(heard.device, None, hearing.receiver, hearing.rssi, hearing.at, hearing.at, &mut changes);
+        rule.observe(heard.device, hearing.receiver, hearing.rssi, hearing.at, hearing.at, &mut changes);
         if changes.iter().any(|change| change.state == State::Entered) {
             self.due.insert((heard.site, heard.device), hearing.at);
         }

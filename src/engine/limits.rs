@@ -4,8 +4,11 @@
 pub const RECEIVERS_MAX: usize = 32;
 
 /// Presence windows of one station. A forecourt holds tens of cars; the road beside it some hundreds.
-/// 1,024 windows of 384 bytes are 384 KiB a station, 1.3 GiB if all of 3,500 stations were full at once.
+/// 1,024 windows of 320 bytes are 320 KiB a station, 1.1 GiB if all of 3,500 stations were full at once.
 pub const WINDOWS_MAX: usize = 1024;
+
+/// A presence window: 48 bytes about the dongle, 8 for each receiver, rounded up to whole cache lines.
+pub const WINDOW_BYTES: usize = (48 + RECEIVERS_MAX * 8).next_multiple_of(64);
 
 /// Hearings in one batch; the count of a group is one byte.
 pub const HEARINGS_MAX: usize = 250;

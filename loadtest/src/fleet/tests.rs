@@ -42,7 +42,7 @@ fn entered(fleet: &Fleet, ticks: &[Tick]) -> Vec<(SiteId, DeviceId, Role)> {
         let station = stations.entry(heard.site).or_insert_with(|| Presence::new(policy.clone()));
         let mut changes: Vec<Change> = Vec::new();
         let Hearing { receiver, rssi, at, .. } = heard.hearing;
-        station.observe(heard.device, None, receiver, rssi, at, at, &mut changes);
+        station.observe(heard.device, receiver, rssi, at, at, &mut changes);
         if changes.iter().any(|change| change.state == State::Entered) {
             entered.push((heard.site, heard.device, heard.role));
         }

@@ -17,8 +17,9 @@
 
 use super::Policy;
 use crate::engine::{
+    batch::{Hearings, WireHearing},
     id::{DeviceId, ReceiverId},
-    limits::RECEIVERS_MAX,
+    limits::{RECEIVERS_MAX, WINDOW_BYTES},
     time::UnixMs,
 };
 
@@ -29,7 +30,11 @@ const ENTER_WITHIN_MS: u64 = 5_000;
 const RSSI_DBM_MAX: i8 = 20;
 
 /// A receiver that has not heard the dongle for this long says nothing about where it stands now.
-const TRACE_FRESH_MS: u64 = 10_000;
+const TRACE_FRESH_MS: i32 = 10_000;
+
+/// The stamp of the moment at which the window opened: so large that a trace that was never heard, with its 0, counts as
+/// stale like any old one.
+const STAMP_OPENED: i32 = TRACE_FRESH_MS + 1;
 
 /// Each measurement moves the smoothed value by a quarter: an outlier of +12 dB moves it by 3.
 const SMOOTHING_SHIFT: u32 = 2;
@@ -75,27 +80,49 @@ impl State {
 struct Trace {
     /// 256ths of a dBm.
     level: i16,
-    /// Milliseconds after the window opened, plus one; 0: never heard.
-    heard: u32,
+    /// When, as [`Window::stamp`] counts; 0: never.
+    heard: i32,
 }
 
+impl Trace {
+    /// Smooths a measurement in; the receiver's new level.
+    #[inline]
+    fn smooth(&mut self, rssi: i8, stamp: i32) -> i16 {
+        let measured = i16::from(rssi) << 8;
+        let step = (i32::from(measured) - i32::from(self.level)) >> SMOOTHING_SHIFT;
+        self.level = if self.is_fresh(stamp) { self.level + step as i16 } else { measured };
+        self.heard = self.heard.max(stamp);
+        self.level
+    }
+
+    /// Signed, so that a hearing that overtook others is fresh as well. Stamps are never negative.
+    #[inline]
+    fn is_fresh(&self, stamp: i32) -> bool {
+        stamp - self.heard <= TRACE_FRESH_MS
+    }
+}
+
+/// In this order so that a hearing touches two cache lines: all but the traces, and the receiver's trace.
 #[derive(Debug, Clone, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[repr(C, align(64))]
 pub(super) struct Window {
     pub(super) device: DeviceId,
+    pub(super) opened: UnixMs,
+    pub(super) entered: UnixMs,
+    pub(super) last: UnixMs,
+    /// The last hearing with a measured RSSI before the dongle entered; 0 before the first.
+    measured: UnixMs,
+    pub(super) hearings: u32,
+    /// The receiver of the last hearing.
+    pub(super) receiver: ReceiverId,
     pub(super) state: State,
     pub(super) pinned: bool,
     /// The dongle has entered another station since it was last heard here.
     pub(super) elsewhere: bool,
-    pub(super) hearings: u32,
-    /// The receiver of the last hearing.
-    pub(super) receiver: ReceiverId,
-    pub(super) opened: UnixMs,
-    pub(super) entered: UnixMs,
-    pub(super) last: UnixMs,
-    /// The last hearing with a measured RSSI; 0 before the first.
-    measured: UnixMs,
     traces: [Trace; RECEIVERS_MAX],
 }
+
+const _: () = assert!(size_of::<Option<Window>>() == WINDOW_BYTES, "limits::WINDOWS_MAX counts with it");
 
 impl Window {
     pub(super) fn open(device: DeviceId, receiver: ReceiverId, at: UnixMs) -> Window {
@@ -114,11 +141,36 @@ impl Window {
         }
     }
 
+    /// Takes in hearings of a dongle that has been here for a while: nothing changes but what is known of its place.
+    /// False, and nothing is taken in, when the window is in another state or a hearing may be older than its last.
+    #[inline]
+    pub(super) fn hear_present(&mut self, hearings: Hearings<'_>) -> bool {
+        let (base, wire) = (hearings.base(), hearings.wire());
+        let Some(newest) = wire.last() else { return true };
+        if self.state != State::Present || base < self.last {
+            return false;
+        }
+        let stamp = self.stamp(base);
+        let mut latest = 0;
+        for hearing in wire {
+            let offset = hearing.offset_ms.get();
+            latest = latest.max(offset);
+            if hearing.rssi <= RSSI_DBM_MAX {
+                self.trace(hearing).smooth(hearing.rssi, stamp.saturating_add(i32::from(offset)));
+            }
+        }
+        self.hearings = self.hearings.saturating_add(wire.len() as u32);
+        self.last = base.plus(u64::from(latest));
+        self.receiver = ReceiverId(newest.receiver);
+        true
+    }
+
     /// Takes in one hearing. Returns the new state when it changed.
-    pub(super) fn hear(&mut self, receiver: ReceiverId, rssi: i8, at: UnixMs, policy: &Policy) -> Option<State> {
+    pub(super) fn hear(&mut self, hearing: &WireHearing, at: UnixMs, policy: &Policy) -> Option<State> {
+        let receiver = ReceiverId(hearing.receiver);
         self.hearings = self.hearings.saturating_add(1);
         let gap = at.since(self.measured);
-        let level = self.measure(receiver, rssi, at);
+        let level = self.measure(hearing, at);
         if at >= self.last {
             self.last = at;
             self.receiver = receiver;
@@ -164,10 +216,9 @@ impl Window {
     /// The receiver, of those heard lately and passing `which`, that hears the dongle best, and how well in dBm.
     pub(super) fn strongest(&self, which: impl Fn(ReceiverId) -> bool) -> Option<(ReceiverId, i8)> {
         let last = self.stamp(self.last);
-        let fresh = |trace: &Trace| trace.heard != 0 && u64::from(last.saturating_sub(trace.heard)) <= TRACE_FRESH_MS;
         let traces = self.traces.iter().enumerate().map(|(at, trace)| (ReceiverId(at as u8), trace));
         traces
-            .filter(|(receiver, trace)| fresh(trace) && which(*receiver))
+            .filter(|(receiver, trace)| trace.is_fresh(last) && which(*receiver))
             .max_by_key(|(_, trace)| trace.level)
             .map(|(receiver, trace)| (receiver, (trace.level >> 8) as i8))
     }
@@ -191,23 +242,23 @@ impl Window {
     }
 
     /// Smooths the measurement in; the receiver's new level, or `None` when there was nothing to measure.
-    fn measure(&mut self, receiver: ReceiverId, rssi: i8, at: UnixMs) -> Option<i16> {
-        if rssi > RSSI_DBM_MAX {
+    fn measure(&mut self, hearing: &WireHearing, at: UnixMs) -> Option<i16> {
+        if hearing.rssi > RSSI_DBM_MAX {
             return None;
         }
         self.measured = self.measured.max(at);
-        let heard = self.stamp(at);
-        let trace = &mut self.traces[usize::from(receiver.0) % RECEIVERS_MAX];
-        let measured = i16::from(rssi) << 8;
-        let stale = trace.heard == 0 || u64::from(heard.saturating_sub(trace.heard)) > TRACE_FRESH_MS;
-        let step = (i32::from(measured) - i32::from(trace.level)) >> SMOOTHING_SHIFT;
-        trace.level = if stale { measured } else { trace.level + step as i16 };
-        trace.heard = trace.heard.max(heard);
-        Some(trace.level)
+        let stamp = self.stamp(at);
+        Some(self.trace(hearing).smooth(hearing.rssi, stamp))
     }
 
-    /// `at` as kept in a trace: 32 bits of milliseconds are 49 days, and no visit lasts as long.
-    fn stamp(&self, at: UnixMs) -> u32 {
-        u32::try_from(at.since(self.opened) + 1).unwrap_or(u32::MAX)
+    #[inline]
+    fn trace(&mut self, hearing: &WireHearing) -> &mut Trace {
+        &mut self.traces[usize::from(hearing.receiver) % RECEIVERS_MAX]
+    }
+
+    /// `at` as kept in a trace: 31 bits of milliseconds are 24 days, and no visit lasts as long.
+    #[inline]
+    fn stamp(&self, at: UnixMs) -> i32 {
+        i32::try_from(at.since(self.opened)).unwrap_or(i32::MAX).saturating_add(STAMP_OPENED)
     }
 }

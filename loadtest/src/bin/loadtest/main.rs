@@ -1,5 +1,7 @@
 //! `cargo loadtest`: the load generator. One command a file; each reads its arguments, calls the library and prints.
 
+
+mod compare;
 mod flood;
 mod floor;
 mod load;
@@ -38,6 +40,7 @@ enum Command {
     Sink(sink::SinkArguments),
     /// Print what is known of this machine and this build, as it stands in every report.
     Host,
+    Compare(compare::Arguments),
 }
 
 /// What a command came to: whether everything held.
@@ -67,6 +70,7 @@ fn run(command: &Command) -> Ran {
         Command::Race(arguments) => race::run(arguments),
         Command::Sink(arguments) => sink::run(arguments),
         Command::Host => print_host(),
+        Command::Compare(arguments) => compare::run(arguments),
     }
 }
 
