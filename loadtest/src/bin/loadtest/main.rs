@@ -1,6 +1,6 @@
 //! `cargo loadtest`: the load generator. One command a file; each reads its arguments, calls the library and prints.
 
-
+mod bench;
 mod compare;
 mod flood;
 mod floor;
