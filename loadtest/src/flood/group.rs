@@ -26,7 +26,7 @@ use super::{
 const HANDSHAKES: usize = 64;
 
 /// Connections that share a socket: its buffer must hold the acknowledgements of all of them.
-const CONNECTIONS_PER_SOCKET: usize = 500;
+pub(super) const CONNECTIONS_PER_SOCKET: usize = 500;
 
 const SOCKET_BYTES: usize = 4 * 1024 * 1024;
 

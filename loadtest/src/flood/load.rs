@@ -68,6 +68,11 @@ impl Load {
         if (0.0..=1.0).contains(&self.unknown_share) { Ok(()) } else { Err(LoadError::Unknown) }
     }
 
+    /// Batches in which every vehicle of a station is heard.
+    pub fn batches_per_round(&self) -> usize {
+        self.mix().batches_per_round()
+    }
+
     /// Vehicles on all forecourts that the engine knows.
     pub fn registered_vehicles(&self) -> u64 {
         let strangers = (self.unknown_share * self.vehicles as f64).round() as usize;

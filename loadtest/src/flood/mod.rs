@@ -20,6 +20,7 @@ pub mod source;
 mod spread;
 pub mod summary;
 pub mod traffic;
+pub mod uplinks;
 
 pub use bench::Bench;
 pub use error::FloodError;

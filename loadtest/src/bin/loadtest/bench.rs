@@ -97,10 +97,6 @@ impl BenchArguments {
     }
 }
 
-pub(crate) fn progress(line: impl AsRef<str>) {
-    eprintln!("{}", line.as_ref());
-}
-
 fn print_text(run: &Run) {
     for (key, value) in &run.conditions {
         println!("{key}: {value}");

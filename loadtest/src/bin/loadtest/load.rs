@@ -14,10 +14,7 @@ use loadtest::{
     report::Run,
 };
 
-use crate::{
-    Held, Ran,
-    bench::{BenchArguments, progress},
-};
+use crate::{Held, Ran, bench::BenchArguments};
 
 #[derive(Debug, Args)]
 pub(crate) struct LoadArguments {
@@ -113,7 +110,7 @@ pub(crate) fn seconds(seconds: f64) -> Duration {
 pub(crate) fn race(arguments: &LoadArguments, title: &str, targets: &[Target]) -> Ran {
     let config = arguments.config(targets);
     let mut report = Run::new("", title);
-    let outcome = arguments.bench.block_on(race::run(&config, progress::<String>))??;
+    let outcome = arguments.bench.block_on(race::run(&config, |line| eprintln!("{line}")))??;
     let summary = Summary::of(outcome, arguments.bench.sender_cores()?)?;
     report.conditions = config.conditions();
     report.summary = summary.keys();
