@@ -1,6 +1,13 @@
 //! `cargo loadtest`: the load generator. One command a file; each reads its arguments, calls the library and prints.
 
+mod bench;
 mod compare;
+mod flood;
+mod floor;
+mod load;
+mod race;
+mod sink;
+mod uplinks;
 
 use std::{error::Error, process::ExitCode};
 
@@ -24,6 +31,16 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// What the wire itself takes: a bare QUIC sink in the engine's place, with plain records and with the flood's bytes.
+    Floor(load::LoadArguments),
+    /// As many frames as the engine takes, every one decoded, resolved and windowed.
+    Flood(load::LoadArguments),
+    /// Floors and flood in turn, in many short slices, and how they compare.
+    Race(load::LoadArguments),
+    /// Hold many uplinks, break them all at once, and see them come back.
+    Uplinks(uplinks::UplinksArguments),
+    #[command(hide = true)]
+    Sink(sink::SinkArguments),
     /// Print what is known of this machine and this build, as it stands in every report.
     Host,
     Compare(compare::Arguments),
@@ -51,6 +68,11 @@ fn main() -> ExitCode {
 
 fn run(command: &Command) -> Ran {
     match command {
+        Command::Floor(arguments) => floor::run(arguments),
+        Command::Flood(arguments) => flood::run(arguments),
+        Command::Race(arguments) => race::run(arguments),
+        Command::Uplinks(arguments) => uplinks::run(arguments),
+        Command::Sink(arguments) => sink::run(arguments),
         Command::Host => print_host(),
         Command::Compare(arguments) => compare::run(arguments),
     }
