@@ -129,6 +129,7 @@ impl Window {
         let receiver = ReceiverId(hearing.receiver);
         self.hearings = self.hearings.saturating_add(1);
         let gap = at.since(self.measured);
+        self.traces.advance(self.last, at);
         let level = self.measure(hearing, at);
         if at >= self.last {
             self.last = at;
@@ -202,7 +203,6 @@ impl Window {
             return None;
         }
         self.measured = self.measured.max(at);
-        self.traces.advance(self.last, at);
         Some(self.traces.hear(hearing.receiver, hearing.rssi))
     }
 }
