@@ -1,6 +1,7 @@
 //! `cargo loadtest`: the load generator. One command a file; each reads its arguments, calls the library and prints.
 
 mod compare;
+mod peers;
 
 use std::{error::Error, process::ExitCode};
 
@@ -27,6 +28,9 @@ enum Command {
     /// Print what is known of this machine and this build, as it stands in every report.
     Host,
     Compare(compare::Arguments),
+    Peers(peers::Arguments),
+    #[command(hide = true)]
+    PeersConsumer(peers::ConsumerArguments),
 }
 
 /// What a command came to: whether everything held.
@@ -53,7 +57,15 @@ fn run(command: &Command) -> Ran {
     match command {
         Command::Host => print_host(),
         Command::Compare(arguments) => compare::run(arguments),
+        Command::Peers(arguments) => peers::run(arguments),
+        Command::PeersConsumer(arguments) => peers::consume(arguments),
     }
+}
+
+/// What was typed, for the report.
+fn command_line() -> String {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    format!("loadtest {}", words.join(" "))
 }
 
 fn print_host() -> Ran {
