@@ -32,7 +32,7 @@ use crate::flood::dongles::Dongles;
 /// A read that brought less than this found the consumer ahead of its broker: it waits a moment, so that the next one
 /// brings more messages at the price of one.
 const LINGER_BELOW_BYTES: usize = 32 * 1024;
-const LINGER: Duration = Duration::from_millis(5);
+const LINGER: Duration = Duration::from_millis(2);
 
 #[derive(Debug, Clone)]
 pub struct ConsumerOptions {
@@ -64,16 +64,21 @@ pub fn consume(options: &ConsumerOptions) -> Result<(), ConsumerError> {
     let mut consumer = Consumer { book: Book::read(&options.codes)?, keeper: Keeper::open(options)? };
     let mut link = Link::open(options.broker, options.address, "consumer")?;
     link.subscribe()?;
-    let mut tally = Tally::default();
-    say(tally)?;
+    let (mut tally, mut said) = (Tally::default(), Tally::default());
+    say(said)?;
     loop {
         let read = link.receive(|station, payload| consumer.apply(station, record::read(payload)))?;
         tally += consumer.keeper.flush()?;
         if read < LINGER_BELOW_BYTES {
             tally += consumer.keeper.settle()?;
+        }
+        if tally != said {
+            say(tally)?;
+            said = tally;
+        }
+        if (1..LINGER_BELOW_BYTES).contains(&read) {
             thread::sleep(LINGER);
         }
-        say(tally)?;
     }
 }
 

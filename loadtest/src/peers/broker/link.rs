@@ -13,6 +13,9 @@ const INBOX_BYTES: usize = 256 * 1024;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// After so long without a message a subscriber has time for something else.
+const QUIET: Duration = Duration::from_millis(20);
+
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     #[error("the broker's connection: {0}")]
@@ -42,7 +45,8 @@ impl Link {
 
     /// Waits until the broker will send what all stations send.
     pub fn subscribe(&mut self) -> Result<(), LinkError> {
-        self.ask(&self.broker.subscription())
+        self.ask(&self.broker.subscription())?;
+        Ok(self.stream.set_read_timeout(Some(QUIET))?)
     }
 
     /// For a sender, who has nothing to hear any more.
@@ -50,9 +54,13 @@ impl Link {
         self.stream
     }
 
-    /// Waits for bytes, gives every whole message in them to `take`, and says how many bytes there were.
+    /// Waits for bytes, gives every whole message in them to `take`, and says how many bytes there were: none if it was
+    /// quiet for a while.
     pub fn receive(&mut self, mut take: impl FnMut(u32, &[u8])) -> Result<usize, LinkError> {
-        let read = self.fill()?;
+        let read = match self.fill() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            read => read?,
+        };
         while let Some(event) = self.next()? {
             if let Event::Message { station, payload } = event {
                 take(station, payload);
@@ -68,7 +76,7 @@ impl Link {
             self.fill()?;
             while let Some(event) = self.next()? {
                 if event == Event::Ready {
-                    return Ok(self.stream.set_read_timeout(None)?);
+                    return Ok(());
                 }
             }
         }
