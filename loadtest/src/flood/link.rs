@@ -71,16 +71,16 @@ impl Caller {
 
     async fn open(&self, endpoint: &Endpoint, server: SocketAddr) -> Result<Link, LinkError> {
         let connecting = endpoint.connect_with(self.identity.client_config(), server, SERVER_NAME)?;
-        let connection = connecting.await.map_err(|error| self.lost(error))?;
-        let (mut send, receive) = connection.open_bi().await.map_err(|error| self.lost(error))?;
-        send.write_all(&Message::Hello(self.hello()).encode()).await.map_err(|error| self.lost(error))?;
+        let connection = connecting.await.map_err(|error| self.lost(&error))?;
+        let (mut send, receive) = connection.open_bi().await.map_err(|error| self.lost(&error))?;
+        send.write_all(&Message::Hello(self.hello()).encode()).await.map_err(|error| self.lost(&error))?;
         let mut control = Control { _send: send, receive, inbox: Inbox::default() };
         match control.next().await {
             Some(Message::Welcome(_)) => {}
-            Some(other) => return Err(self.lost(format!("no welcome but {other:?}"))),
-            None => return Err(self.lost("the server said nothing")),
+            Some(other) => return Err(self.lost(&format!("no welcome but {other:?}"))),
+            None => return Err(self.lost(&"the server said nothing")),
         }
-        let batches = connection.open_uni().await.map_err(|error| self.lost(error))?;
+        let batches = connection.open_uni().await.map_err(|error| self.lost(&error))?;
         let acknowledged = Arc::new(AtomicU64::new(0));
         tokio::spawn(control.attend(acknowledged.clone()));
         Ok(Link { connection, batches, acknowledged })
@@ -96,7 +96,7 @@ impl Caller {
         }
     }
 
-    fn lost(&self, reason: impl ToString) -> LinkError {
+    fn lost(&self, reason: &dyn std::fmt::Display) -> LinkError {
         LinkError::Lost { station: self.station, reason: reason.to_string() }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     env, io,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufReader, Write as _},
     net::SocketAddr,
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},

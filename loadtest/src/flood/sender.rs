@@ -49,7 +49,7 @@ pub enum Order {
 #[derive(Debug)]
 pub struct Threads {
     handles: Vec<Handle>,
-    threads: Vec<JoinHandle<()>>,
+    running: Vec<JoinHandle<()>>,
     stop: CancellationToken,
 }
 
@@ -57,13 +57,13 @@ impl Threads {
     /// They run where the calling thread may run.
     pub fn start(count: usize) -> io::Result<Threads> {
         let stop = CancellationToken::new();
-        let mut threads = Threads { handles: Vec::new(), threads: Vec::new(), stop: stop.clone() };
+        let mut threads = Threads { handles: Vec::new(), running: Vec::new(), stop: stop.clone() };
         for _ in 0..count.max(1) {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let stopped = stop.clone().cancelled_owned();
             threads.handles.push(runtime.handle().clone());
             let run = move || runtime.block_on(stopped);
-            threads.threads.push(thread::Builder::new().name("sender".into()).spawn(run)?);
+            threads.running.push(thread::Builder::new().name("sender".into()).spawn(run)?);
         }
         Ok(threads)
     }
@@ -76,7 +76,7 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         self.stop.cancel();
-        for thread in self.threads.drain(..) {
+        for thread in self.running.drain(..) {
             // A sender that panicked has said so on standard error.
             let _ = thread.join();
         }

@@ -54,14 +54,13 @@ pub enum SinkError {
 }
 
 /// Reads until the parent closes our standard input.
-pub fn run(data: &Path, runtime: SinkRuntime, connections_max: usize) -> Result<(), SinkError> {
+pub fn run(data: &Path, runtime: SinkRuntime) -> Result<(), SinkError> {
     let runtime = match runtime {
         SinkRuntime::Current => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
         SinkRuntime::Multi => tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
     };
     let mut config = Settings::default().ingest;
     config.listen = "127.0.0.1:0".parse().expect("a loopback address");
-    config.connections_max = connections_max;
     let endpoint = {
         let _inside = runtime.enter();
         ingest::endpoint(&config, data)?

@@ -9,6 +9,7 @@
 
 mod broker;
 mod consumer;
+mod ours;
 mod outcome;
 mod presence;
 mod record;
@@ -25,15 +26,14 @@ pub use outcome::{Mode, Outcome, Peer, Presence};
 pub use presence::Keeping;
 pub use server::ServerError;
 
-use self::{server::Program, traffic::Air, trial::Trial};
+use self::{ours::Ours, server::Program, traffic::Air, trial::Trial};
 use crate::{
-    flood::{dongles::Dongles, traffic::Mix},
+    flood::{dongles::Dongles, load::RECEIVERS, race::FloodError, traffic::Mix},
     process::placement,
 };
 
 /// Frames of a batch, of about 12 codes.
 const FRAMES: usize = 25;
-const RECEIVERS: u8 = 8;
 
 #[derive(Debug, Clone)]
 pub struct PeersOptions {
@@ -79,6 +79,8 @@ pub enum PeersError {
     #[error("the consumer of {broker} ended; what it said stands above")]
     ConsumerEnded { broker: &'static str },
     #[error(transparent)]
+    Ours(#[from] FloodError),
+    #[error(transparent)]
     Io(#[from] io::Error),
 }
 
@@ -87,22 +89,26 @@ pub fn run(options: &PeersOptions) -> Result<Outcome, PeersError> {
     for program in Program::ALL {
         program.find()?;
     }
-    let (servers, sender) = options.cores()?;
+    let (measured, sender) = options.cores()?;
     placement::pin(&sender)?;
     let folder = tempfile::Builder::new().prefix("forecourt-peers-").tempdir()?;
-    let codes = folder.path().join("codes");
+    let book = folder.path().join("codes");
     let air = Air::new(options);
-    std::fs::write(&codes, air.codes())?;
-    let mut peers = Vec::new();
+    std::fs::write(&book, air.codes())?;
+    let (mut peers, mut forecourt) = (Vec::new(), Vec::new());
     for mode in Mode::ALL {
-        for broker in Broker::ALL {
-            for keeping in Keeping::ALL {
-                eprintln!("{mode}, {}, {}", broker.name(), keeping.build());
-                let trial =
-                    Trial { options, air: &air, codes: &codes, cores: servers.as_deref(), broker, keeping, mode };
-                peers.push(trial.run()?);
-            }
+        for (broker, keeping) in builds() {
+            eprintln!("{mode}, {}, {}", broker.name(), keeping.build());
+            let cores = measured.as_deref();
+            peers.push(Trial { options, air: &air, codes: &book, cores, broker, keeping, mode }.run()?);
         }
+        eprintln!("{mode}, forecourt");
+        let ours = Ours { options, cores: measured.as_deref(), sender_threads: sender.len(), mode };
+        forecourt.push(ours.run()?);
     }
-    Ok(Outcome::new(peers, Vec::new()))
+    Ok(Outcome::new(peers, forecourt))
+}
+
+fn builds() -> impl Iterator<Item = (Broker, Keeping)> {
+    Broker::ALL.into_iter().flat_map(|broker| Keeping::ALL.map(|keeping| (broker, keeping)))
 }

@@ -134,12 +134,12 @@ mod tests {
     #[test]
     fn we_are_compared_with_the_best_build_of_each_kind() {
         let outcome = outcome();
-        assert_eq!([outcome.fat_ratio_memory, outcome.fat_ratio_redis], [50.0, 200.0]);
+        assert_eq!([outcome.fat_ratio_memory, outcome.fat_ratio_redis].map(|ratio| ratio as u64), [50, 200]);
     }
 
     #[test]
     fn what_was_not_measured_has_no_ratio() {
-        assert_eq!([outcome().many_ratio_memory, outcome().many_ratio_redis], [0.0, 0.0]);
+        assert_eq!([outcome().many_ratio_memory, outcome().many_ratio_redis].map(|ratio| ratio as u64), [0, 0]);
     }
 
     #[test]

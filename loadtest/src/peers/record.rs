@@ -9,7 +9,7 @@ const TIME_BYTES: usize = 6;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-pub struct Record {
+pub(crate) struct Record {
     pub code: [u8; 16],
     pub receiver: u8,
     pub rssi: i8,
@@ -18,7 +18,7 @@ pub struct Record {
 }
 
 impl Record {
-    pub fn at(&self) -> UnixMs {
+    pub(crate) fn at(&self) -> UnixMs {
         let mut bytes = [0; size_of::<u64>()];
         bytes[..TIME_BYTES].copy_from_slice(&self.at);
         UnixMs(u64::from_le_bytes(bytes))

@@ -12,7 +12,8 @@ use crate::flood::{
     traffic::{Mix, Traffic},
 };
 
-/// Batches of a forecourt before one vehicle makes way for another: with ten a second, one in five seconds.
+/// Seconds after which one vehicle of a forecourt makes way for another, and its batches until then at ten a second.
+pub(super) const TURNOVER_S: f64 = 5.0;
 const BATCHES_PER_TURNOVER: usize = 50;
 const TURNOVERS: usize = 4;
 

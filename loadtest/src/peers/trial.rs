@@ -24,7 +24,7 @@ use crate::process::{placement, usage};
 /// The hidden command of this program that is the consumer.
 pub(super) const CONSUMER_COMMAND: &str = "peers-consumer";
 
-const WARM_UP: Duration = Duration::from_millis(1500);
+pub(super) const WARM_UP: Duration = Duration::from_millis(1500);
 const POLL: Duration = Duration::from_millis(10);
 
 /// Nothing arrived for so long: nothing more will.
@@ -71,7 +71,7 @@ impl Trial<'_> {
             presence: if self.keeping.needs_redis() { Presence::Redis } else { Presence::Memory },
             build: self.keeping.build().into(),
             frames_per_second: frames / (after.at - before.at).as_secs_f64(),
-            frames_per_cpu_second: frames / (after.cpu - before.cpu).as_secs_f64(),
+            frames_per_cpu_second: frames / after.cpu.saturating_sub(before.cpu).as_secs_f64(),
             lost,
         }
     }

@@ -1,7 +1,12 @@
 //! `cargo loadtest`: the load generator. One command a file; each reads its arguments, calls the library and prints.
 
 mod compare;
+mod flood;
+mod floor;
+mod load;
 mod peers;
+mod race;
+mod sink;
 
 use std::{error::Error, process::ExitCode};
 
@@ -25,6 +30,14 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// What the wire itself takes: a bare QUIC sink in the engine's place, with plain records and with the flood's bytes.
+    Floor(load::LoadArguments),
+    /// As many frames as the engine takes, every one decoded, resolved and windowed.
+    Flood(load::LoadArguments),
+    /// Floors and flood in turn, in many short slices, and how they compare.
+    Race(load::LoadArguments),
+    #[command(hide = true)]
+    Sink(sink::SinkArguments),
     /// Print what is known of this machine and this build, as it stands in every report.
     Host,
     Compare(compare::Arguments),
@@ -55,6 +68,10 @@ fn main() -> ExitCode {
 
 fn run(command: &Command) -> Ran {
     match command {
+        Command::Floor(arguments) => floor::run(arguments),
+        Command::Flood(arguments) => flood::run(arguments),
+        Command::Race(arguments) => race::run(arguments),
+        Command::Sink(arguments) => sink::run(arguments),
         Command::Host => print_host(),
         Command::Compare(arguments) => compare::run(arguments),
         Command::Peers(arguments) => peers::run(arguments),

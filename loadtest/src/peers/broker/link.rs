@@ -25,7 +25,7 @@ pub enum LinkError {
 }
 
 #[derive(Debug)]
-pub struct Link {
+pub(crate) struct Link {
     broker: Broker,
     stream: TcpStream,
     inbox: Vec<u8>,
@@ -35,7 +35,7 @@ pub struct Link {
 
 impl Link {
     /// Connects and waits until the broker has answered.
-    pub fn open(broker: Broker, address: SocketAddr, client: &str) -> Result<Link, LinkError> {
+    pub(crate) fn open(broker: Broker, address: SocketAddr, client: &str) -> Result<Link, LinkError> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_nodelay(true)?;
         let mut link = Link { broker, stream, inbox: vec![0; INBOX_BYTES], unread: 0..0 };
@@ -44,19 +44,19 @@ impl Link {
     }
 
     /// Waits until the broker will send what all stations send.
-    pub fn subscribe(&mut self) -> Result<(), LinkError> {
+    pub(crate) fn subscribe(&mut self) -> Result<(), LinkError> {
         self.ask(&self.broker.subscription())?;
         Ok(self.stream.set_read_timeout(Some(QUIET))?)
     }
 
     /// For a sender, who has nothing to hear any more.
-    pub fn into_stream(self) -> TcpStream {
+    pub(crate) fn into_stream(self) -> TcpStream {
         self.stream
     }
 
     /// Waits for bytes, gives every whole message in them to `take`, and says how many bytes there were: none if it was
     /// quiet for a while.
-    pub fn receive(&mut self, mut take: impl FnMut(u32, &[u8])) -> Result<usize, LinkError> {
+    pub(crate) fn receive(&mut self, mut take: impl FnMut(u32, &[u8])) -> Result<usize, LinkError> {
         let read = match self.fill() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             read => read?,

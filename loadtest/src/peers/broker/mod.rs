@@ -7,7 +7,8 @@ mod link;
 mod mqtt;
 mod nats;
 
-pub use link::{Link, LinkError};
+pub(crate) use link::Link;
+pub use link::LinkError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]

@@ -11,7 +11,7 @@ use super::{EXPIRY_S, Sighting};
 const SWEEP_MS: u64 = 1_000;
 
 #[derive(Debug, Default)]
-pub struct MemoryPresence {
+pub(crate) struct MemoryPresence {
     present: HashMap<(u32, DeviceId), Present, RandomState>,
     swept_at: UnixMs,
 }
@@ -24,7 +24,7 @@ struct Present {
 }
 
 impl MemoryPresence {
-    pub fn see(&mut self, seen: &Sighting) {
+    pub(crate) fn see(&mut self, seen: &Sighting) {
         let present = self.present.entry((seen.station, seen.device));
         let present = present.or_insert(Present { last_heard: seen.at, hearings: 0, rssi: seen.rssi });
         present.last_heard = present.last_heard.max(seen.at);
@@ -33,7 +33,7 @@ impl MemoryPresence {
     }
 
     /// Forgets who has been silent for too long.
-    pub fn expire(&mut self, now: UnixMs) {
+    pub(crate) fn expire(&mut self, now: UnixMs) {
         if now.since(self.swept_at) >= SWEEP_MS {
             self.swept_at = now;
             self.present.retain(|_, present| now.since(present.last_heard) < EXPIRY_S * 1000);

@@ -5,8 +5,8 @@ mod redis;
 
 use forecourt::engine::{id::DeviceId, time::UnixMs};
 
-pub use self::redis::RedisPresence;
-pub use memory::MemoryPresence;
+pub(crate) use self::redis::RedisPresence;
+pub(crate) use memory::MemoryPresence;
 
 use super::record::Record;
 
@@ -53,7 +53,7 @@ impl Keeping {
 
 /// A resolved record.
 #[derive(Debug, Clone, Copy)]
-pub struct Sighting {
+pub(crate) struct Sighting {
     pub station: u32,
     pub device: DeviceId,
     pub rssi: i8,
@@ -61,14 +61,14 @@ pub struct Sighting {
 }
 
 impl Sighting {
-    pub fn new(station: u32, device: DeviceId, record: &Record) -> Sighting {
+    pub(crate) fn new(station: u32, device: DeviceId, record: &Record) -> Sighting {
         Sighting { station, device, rssi: record.rssi, at: record.at() }
     }
 }
 
 /// What a consumer has taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Tally {
+pub(crate) struct Tally {
     pub messages: u64,
     pub frames: u64,
     /// Frames of a code that nobody registered.

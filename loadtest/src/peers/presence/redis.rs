@@ -19,7 +19,7 @@ const KEY_BYTES: usize = 1 + size_of::<u32>() + size_of::<u64>();
 /// The last hearing's time and RSSI, and how many there were in the message.
 const VALUE_BYTES: usize = size_of::<u64>() + 1 + size_of::<u16>();
 
-pub struct RedisPresence {
+pub(crate) struct RedisPresence {
     connection: Connection,
     is_per_vehicle: bool,
     /// The vehicles of the message at hand; a dozen, so that looking through them beats any map.
@@ -31,7 +31,7 @@ pub struct RedisPresence {
 }
 
 impl RedisPresence {
-    pub fn connect(address: SocketAddr, is_per_vehicle: bool) -> RedisResult<RedisPresence> {
+    pub(crate) fn connect(address: SocketAddr, is_per_vehicle: bool) -> RedisResult<RedisPresence> {
         let connection = Client::open(format!("redis://{address}"))?.get_connection()?;
         Ok(RedisPresence {
             connection,
@@ -43,7 +43,7 @@ impl RedisPresence {
         })
     }
 
-    pub fn see(&mut self, seen: &Sighting) {
+    pub(crate) fn see(&mut self, seen: &Sighting) {
         if !self.is_per_vehicle {
             return set(&mut self.pipeline, seen, 1);
         }
@@ -57,7 +57,7 @@ impl RedisPresence {
     }
 
     /// The message is at its end.
-    pub fn close_message(&mut self, tally: Tally) {
+    pub(crate) fn close_message(&mut self, tally: Tally) {
         for (seen, hearings) in self.heard.drain(..) {
             set(&mut self.pipeline, &seen, hearings);
         }
@@ -65,7 +65,7 @@ impl RedisPresence {
     }
 
     /// Sends what has gathered, and says what Redis has answered for meanwhile.
-    pub fn flush(&mut self) -> RedisResult<Tally> {
+    pub(crate) fn flush(&mut self) -> RedisResult<Tally> {
         if self.pipeline.is_empty() {
             return Ok(std::mem::take(&mut self.in_pipeline));
         }
@@ -76,7 +76,7 @@ impl RedisPresence {
     }
 
     /// Waits for all answers.
-    pub fn settle(&mut self) -> RedisResult<Tally> {
+    pub(crate) fn settle(&mut self) -> RedisResult<Tally> {
         self.answers(0)
     }
 
