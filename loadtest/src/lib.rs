@@ -11,6 +11,7 @@ pub mod fleet;
 pub mod flood;
 pub mod oracle;
 pub mod outcome;
+pub mod peers;
 pub mod people;
 pub mod process;
 pub mod report;
