@@ -10,7 +10,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use forecourt::{
     engine::{
-        batch::{self, Batch, Encoder, Hearing},
+        batch::{self, Batch, Encoder, Hearing, Hearings, WireHearing},
         candidate::{Candidate, pick},
         clock::ClockOffset,
         code::{Code, Secret},
@@ -18,7 +18,7 @@ use forecourt::{
         id::{DeviceId, ReceiverId, SpoolId},
         limits::RECEIVERS_MAX,
         plate::{Plate, Query},
-        presence::{Heard, Policy, Presence},
+        presence::{Policy, Presence, WindowHandle},
         time::{SlotLength, UnixMs},
     },
     station::Forecourt,
@@ -48,12 +48,13 @@ fn book_of(dongles: u64) -> Codebook {
     builder.finish(1)
 }
 
-/// `frames` hearings of `codes` codes, as one batch that begins its table.
+/// `frames` hearings of `codes` codes.
 fn batch_of(frames: u64, codes: u64, sequence: u64, encoder: &mut Encoder) -> Vec<u8> {
     let hearings: Vec<Hearing> = (0..frames)
         .map(|frame| Hearing {
             code: code_of(frame % codes),
-            receiver: ReceiverId((frame % 8) as u8),
+            // Several receivers hear each advertisement.
+            receiver: ReceiverId(((frame + frame / codes) % 8) as u8),
             rssi: -60 - (frame % 20) as i8,
             at: NOW.plus(frame / 3),
         })
@@ -77,7 +78,11 @@ fn decode(c: &mut Criterion) {
             b.iter(|| {
                 let body = batch::split(black_box(&bytes)).next().expect("a batch").expect("a whole one");
                 let batch = Batch::read(body).expect("a valid one");
-                batch.groups().flat_map(|group| group.hearings).map(|hearing| u64::from(hearing.receiver)).sum::<u64>()
+                batch
+                    .groups()
+                    .flat_map(|group| group.hearings.wire())
+                    .map(|hearing| u64::from(hearing.receiver))
+                    .sum::<u64>()
             });
         });
         group.finish();
@@ -105,56 +110,75 @@ fn codebook(c: &mut Criterion) {
 
 fn presence(c: &mut Criterion) {
     const CARS: u64 = 40;
-    let mut presence = Presence::new(Policy::DESIGN);
-    let mut changes = Vec::new();
-    let mut windows = Vec::new();
-    for car in 0..CARS {
-        let heard = presence.observe(DeviceId(car), None, ReceiverId(0), -50, NOW, NOW, &mut changes);
-        let Heard::Taken(window) = heard else { panic!("{heard:?}") };
-        windows.push(window);
-    }
-    let mut group = c.benchmark_group("presence");
-    group.throughput(Throughput::Elements(CARS));
-    group.bench_function("observe", |b| {
-        let mut now = NOW;
-        b.iter(|| {
-            now = now.plus(20);
-            for car in 0..CARS {
-                let window = Some(windows[car as usize]);
-                let receiver = ReceiverId((car % 8) as u8);
-                black_box(presence.observe(DeviceId(car), window, receiver, -60, now, now, &mut changes));
+    for hearings in [6, 2] {
+        let mut presence = Presence::new(Policy::DESIGN);
+        let mut changes = Vec::new();
+        let mut windows: Vec<Option<WindowHandle>> = vec![None; CARS as usize];
+        let wire: Vec<_> = (0..hearings).map(|receiver| WireHearing::at_base(ReceiverId(receiver), -60)).collect();
+        let mut hear_all = |now| {
+            for (car, window) in (0..CARS).zip(&mut windows) {
+                let hearings = Hearings::new(now, black_box(&wire));
+                if !window.is_some_and(|window| presence.observe_present(DeviceId(car), window, hearings)) {
+                    *window = presence.observe_all(DeviceId(car), hearings, now, &mut changes).window;
+                }
             }
             changes.clear();
+        };
+        let mut now = NOW;
+        // They enter, and are present after ten seconds.
+        for _ in 0..12 {
+            now = now.plus(1_000);
+            hear_all(now);
+        }
+        let mut group = c.benchmark_group("presence");
+        group.throughput(Throughput::Elements(CARS * u64::from(hearings)));
+        group.bench_function(format!("{hearings}_hearings_at_once"), |b| {
+            b.iter(|| {
+                now = now.plus(20);
+                hear_all(now);
+            });
         });
-    });
-    group.finish();
+        group.finish();
+    }
 }
 
-/// Everything between the bytes of a read and the windows.
+/// Everything between the bytes of a read and the windows, for cars that have been there for a while.
 fn frame_path(c: &mut Criterion) {
+    const BATCHES: u64 = 64;
     let book = book_of(1_000);
     for (frames, codes) in [(250, 40), (25, 12)] {
         let mut encoder = Encoder::new();
-        let batches: Vec<Vec<u8>> = (1..=64).map(|number| batch_of(frames, codes, number, &mut encoder)).collect();
-        let bytes = batches.concat();
+        let introducing = batch_of(frames, codes, 0, &mut encoder);
+        let following: Vec<Vec<u8>> = (0..BATCHES).map(|_| batch_of(frames, codes, 0, &mut encoder)).collect();
+        let mut stream = Stream { forecourt: Forecourt::new(Policy::DESIGN, u32::MAX), sequence: 0, now: NOW };
+        stream.forecourt.attach(SpoolId(1), [None; RECEIVERS_MAX]);
+        stream.observe(vec![introducing], &book);
+        // After eleven seconds of it all are present.
+        (0..2).for_each(|_| stream.observe(following.clone(), &book));
         let mut group = c.benchmark_group("frame_path");
-        group.throughput(Throughput::Elements(frames * 64));
+        group.throughput(Throughput::Elements(frames * BATCHES));
         group.bench_function(format!("{frames}_frames_{codes}_codes"), |b| {
-            b.iter_batched(
-                || {
-                    let mut forecourt = Forecourt::new(Policy::DESIGN, u32::MAX);
-                    forecourt.attach(SpoolId(1), [None; RECEIVERS_MAX]);
-                    forecourt
-                },
-                |mut forecourt| {
-                    let mut changes = Vec::new();
-                    forecourt.observe(&bytes, &book, NOW, &mut changes, |_, _| {}).expect("valid batches");
-                    (forecourt, changes)
-                },
-                BatchSize::SmallInput,
-            );
+            b.iter_batched(|| following.clone(), |batches| stream.observe(batches, &book), BatchSize::SmallInput);
         });
         group.finish();
+    }
+}
+
+/// One uplink's, in which batches that are sent again pass for new ones, 100 ms apart.
+struct Stream {
+    forecourt: Forecourt,
+    sequence: u64,
+    now: UnixMs,
+}
+
+impl Stream {
+    fn observe(&mut self, mut batches: Vec<Vec<u8>>, book: &Codebook) {
+        for batch in &mut batches {
+            self.sequence += 1;
+            self.now = self.now.plus(100);
+            batch::restamp(&mut batch[batch::PREFIX_BYTES..], self.sequence, self.now);
+            self.forecourt.observe(batch, book, self.now, &mut Vec::new(), |_, _| {}).expect("valid batches");
+        }
     }
 }
 
@@ -163,7 +187,7 @@ fn plates(c: &mut Criterion) {
     let mut changes = Vec::new();
     for _ in 0..2 {
         for car in 0..40 {
-            presence.observe(DeviceId(car), None, ReceiverId(0), -50, NOW, NOW, &mut changes);
+            presence.observe(DeviceId(car), ReceiverId(0), -50, NOW, NOW, &mut changes);
         }
     }
     let plates: Vec<Plate> = (0..40)

@@ -70,6 +70,13 @@ struct GroupHeader {
     flags: u8,
 }
 
+impl WireHearing {
+    /// A hearing at the base time of its batch.
+    pub fn at_base(receiver: ReceiverId, rssi: i8) -> WireHearing {
+        WireHearing { offset_ms: U16::ZERO, receiver: receiver.0, rssi }
+    }
+}
+
 /// A hearing as it lies in the batch: its code is its group's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -82,12 +89,49 @@ pub struct WireHearing {
     pub rssi: i8,
 }
 
+/// Hearings that count their time from the same base, as those of one batch do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hearings<'a> {
+    base: UnixMs,
+    wire: &'a [WireHearing],
+}
+
+impl<'a> Hearings<'a> {
+    pub fn new(base: UnixMs, wire: &'a [WireHearing]) -> Hearings<'a> {
+        Hearings { base, wire }
+    }
+
+    /// The time that offsets count from; no hearing is earlier.
+    pub fn base(&self) -> UnixMs {
+        self.base
+    }
+
+    /// As they lie in the batch.
+    pub fn wire(&self) -> &'a [WireHearing] {
+        self.wire
+    }
+
+    pub fn time_of(&self, hearing: &WireHearing) -> UnixMs {
+        self.base.plus(u64::from(hearing.offset_ms.get()))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.wire.len() as u64
+    }
+
+    /// Each one as a group of its own.
+    pub fn each(self) -> impl Iterator<Item = Hearings<'a>> {
+        self.wire.iter().map(move |hearing| Hearings { wire: std::slice::from_ref(hearing), ..self })
+    }
+}
+
 /// All hearings of one code in one batch; at least one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Group<'a> {
     /// The code's place in the uplink's table.
     pub number: u16,
-    pub hearings: &'a [WireHearing],
+    pub hearings: Hearings<'a>,
 }
 
 /// Why a batch, and with it its uplink, is refused.
@@ -220,8 +264,8 @@ struct Facts {
     hearings: usize,
     /// One more than the highest number of any group.
     numbers: usize,
-    /// The largest offset of any hearing.
-    last_ms: u16,
+    /// All offsets together, bit by bit: no hearing lies further from the base than this.
+    offsets_ms: u16,
 }
 
 impl<'a> Batch<'a> {
@@ -255,11 +299,6 @@ impl<'a> Batch<'a> {
         UnixMs(self.header.base_ms.get())
     }
 
-    /// The time of one hearing of this batch.
-    pub fn time_of(&self, hearing: &WireHearing) -> UnixMs {
-        self.base().plus(u64::from(hearing.offset_ms.get()))
-    }
-
     /// Hearings in all groups.
     pub fn hearings(&self) -> usize {
         self.facts.hearings
@@ -276,7 +315,7 @@ impl<'a> Batch<'a> {
     }
 
     pub fn groups(&self) -> Groups<'a> {
-        Groups { bytes: self.groups }
+        Groups { base: self.base(), bytes: self.groups }
     }
 
     /// Whether a table of `length` codes has, after this batch's introductions, every number that it names.
@@ -294,51 +333,51 @@ impl<'a> Batch<'a> {
 
     /// Whether no hearing lies further in the future of `now` than clocks may differ.
     pub fn check_time(&self, now: UnixMs) -> Result<(), BatchError> {
-        let last = self.base().plus(u64::from(self.facts.last_ms));
-        if last > now.plus(FUTURE_MS_MAX) { Err(BatchError::Future) } else { Ok(()) }
+        let latest = now.plus(FUTURE_MS_MAX);
+        if self.base().plus(u64::from(self.facts.offsets_ms)) <= latest {
+            return Ok(());
+        }
+        let times =
+            self.groups().flat_map(|group| group.hearings.wire.iter().map(move |one| group.hearings.time_of(one)));
+        if times.max() > Some(latest) { Err(BatchError::Future) } else { Ok(()) }
     }
 }
 
 impl Facts {
-    /// Walks all groups once and refuses what does not fit.
+    /// Walks all groups once and refuses what does not fit. What is wrong with a group is gathered as bits and looked
+    /// at in the end, so that the walk has no branch but the bounds of the bytes.
     fn gather(mut bytes: &[u8], groups: u16) -> Result<Facts, BatchError> {
         let mut facts = Facts::default();
+        let (mut flags, mut receivers, mut empty) = (0, 0, false);
         for _ in 0..groups {
             let (header, hearings, rest) = take_group(bytes).ok_or(BatchError::Length)?;
-            facts.add(header, hearings)?;
+            flags |= header.flags;
+            empty |= hearings.is_empty();
+            // One OR a hearing tells both that every receiver is in bounds (the bound is a power of two: one past it
+            // leaves a high bit) and that no offset is large.
+            for hearing in hearings {
+                receivers |= hearing.receiver;
+                facts.offsets_ms |= hearing.offset_ms.get();
+            }
+            facts.hearings += hearings.len();
+            facts.numbers = facts.numbers.max(usize::from(header.number.get()) + 1);
             bytes = rest;
         }
-        if bytes.is_empty() { Ok(facts) } else { Err(BatchError::Length) }
-    }
-
-    fn add(&mut self, header: &GroupHeader, hearings: &[WireHearing]) -> Result<(), BatchError> {
-        if header.flags != 0 {
-            return Err(BatchError::Flags);
-        }
-        if hearings.is_empty() {
-            return Err(BatchError::EmptyGroup);
-        }
-        self.hearings += hearings.len();
-        if self.hearings > HEARINGS_MAX {
-            return Err(BatchError::TooMany);
-        }
-        // The bound is a power of two: any receiver past it leaves a high bit in the union of all of them.
-        let mut receivers = 0;
-        for hearing in hearings {
-            receivers |= hearing.receiver;
-            self.last_ms = self.last_ms.max(hearing.offset_ms.get());
-        }
-        if usize::from(receivers) >= RECEIVERS_MAX {
-            return Err(BatchError::Receiver);
-        }
-        self.numbers = self.numbers.max(usize::from(header.number.get()) + 1);
-        Ok(())
+        let refusals = [
+            (!bytes.is_empty(), BatchError::Length),
+            (flags != 0, BatchError::Flags),
+            (empty, BatchError::EmptyGroup),
+            (facts.hearings > HEARINGS_MAX, BatchError::TooMany),
+            (usize::from(receivers) >= RECEIVERS_MAX, BatchError::Receiver),
+        ];
+        refusals.into_iter().find(|(refused, _)| *refused).map_or(Ok(facts), |(_, error)| Err(error))
     }
 }
 
 /// The groups of a batch, in the order of the wire.
 #[derive(Debug, Clone)]
 pub struct Groups<'a> {
+    base: UnixMs,
     bytes: &'a [u8],
 }
 
@@ -348,10 +387,11 @@ impl<'a> Iterator for Groups<'a> {
     fn next(&mut self) -> Option<Group<'a>> {
         let (header, hearings, rest) = take_group(self.bytes)?;
         self.bytes = rest;
-        Some(Group { number: header.number.get(), hearings })
+        Some(Group { number: header.number.get(), hearings: Hearings::new(self.base, hearings) })
     }
 }
 
+#[inline]
 fn take_group(bytes: &[u8]) -> Option<(&GroupHeader, &[WireHearing], &[u8])> {
     let (header, rest) = GroupHeader::ref_from_prefix(bytes).ok()?;
     let count = usize::from(header.hearings);

@@ -1,12 +1,12 @@
 //! One station's frame path: batches in, presence windows out. No actor, clock or log in it.
 
-use super::tables::{CodeTable, Rates, Spools};
+use super::tables::{CodeTable, Owner, Rates, Spools};
 use crate::engine::{
-    batch::{self, Batch, BatchError},
+    batch::{self, Batch, BatchError, Hearings},
     codebook::{Codebook, Hit},
-    id::{ReceiverId, SpoolId},
+    id::SpoolId,
     limits::RECEIVERS_MAX,
-    presence::{Change, Heard, Policy, Presence, Setup},
+    presence::{Change, Policy, Presence, Setup},
     time::UnixMs,
 };
 
@@ -118,41 +118,47 @@ impl Forecourt {
             self.tally.duplicate_batches += 1;
             return;
         }
-        self.tally.hearings += batch.hearings() as u64;
+        let hearings = batch.hearings() as u64;
+        let all_admitted = self.rates.admit_all(hearings, self.hearings_per_receiver_s);
+        let mut resolved = 0;
         for group in batch.groups() {
-            self.apply_group(batch, &group, book, now, changes, found);
-        }
-    }
-
-    fn apply_group(
-        &mut self,
-        batch: &Batch<'_>,
-        group: &batch::Group<'_>,
-        book: &Codebook,
-        now: UnixMs,
-        changes: &mut Vec<Change>,
-        found: &mut impl FnMut(Hit, UnixMs),
-    ) {
-        let first = group.hearings.first().map_or(now, |hearing| batch.time_of(hearing));
-        let (owner, entry) = self.table.resolve(group.number, book, |hit| found(hit, first));
-        let Some(device) = owner else {
-            self.tally.unknown += group.hearings.len() as u64;
-            return;
-        };
-        self.tally.resolved += group.hearings.len() as u64;
-        for hearing in group.hearings {
-            if !self.rates.admit(hearing.receiver, self.hearings_per_receiver_s) {
-                self.tally.over_rate += 1;
+            let owner = self.table.resolve(group.number, book, |hit| found(hit, batch.base()));
+            let Some(owner) = owner else { continue };
+            resolved += group.hearings.count();
+            if all_admitted {
+                hear(&mut self.presence, owner, group.hearings, now, changes, &mut self.tally);
                 continue;
             }
-            let (receiver, at) = (ReceiverId(hearing.receiver), batch.time_of(hearing));
-            match self.presence.observe(device, entry.window, receiver, hearing.rssi, at, now, changes) {
-                Heard::Taken(window) => entry.window = Some(window),
-                Heard::Stale => self.tally.stale += 1,
-                Heard::Full => self.tally.full += 1,
+            for (hearing, wire) in group.hearings.each().zip(group.hearings.wire()) {
+                if self.rates.admit(wire.receiver, self.hearings_per_receiver_s) {
+                    hear(&mut self.presence, owner, hearing, now, changes, &mut self.tally);
+                } else {
+                    self.tally.over_rate += 1;
+                }
             }
         }
+        self.tally.hearings += hearings;
+        self.tally.resolved += resolved;
+        self.tally.unknown += hearings - resolved;
     }
+}
+
+#[inline]
+fn hear(
+    presence: &mut Presence,
+    owner: &mut Owner,
+    hearings: Hearings<'_>,
+    now: UnixMs,
+    changes: &mut Vec<Change>,
+    tally: &mut Tally,
+) {
+    if owner.window.is_some_and(|window| presence.observe_present(owner.device, window, hearings)) {
+        return;
+    }
+    let heard = presence.observe_all(owner.device, hearings, now, changes);
+    owner.window = heard.window;
+    tally.stale += heard.stale;
+    tally.full += heard.full;
 }
 
 #[cfg(test)]
@@ -163,7 +169,7 @@ mod tests {
         clock::ClockOffset,
         code::{Code, Secret},
         codebook::Builder,
-        id::DeviceId,
+        id::{DeviceId, ReceiverId},
         presence::State,
         time::SlotLength,
     };
@@ -270,8 +276,9 @@ mod tests {
     #[test]
     fn a_receiver_past_its_rate_is_cut_off() {
         let mut line = Line::new();
-        let bytes: Vec<u8> = (1..=99).flat_map(|sequence| line.batch(sequence, &[code(); 2])).collect();
+        let bytes: Vec<u8> = (1..=99).flat_map(|sequence| line.batch(sequence, &[code(); 4])).collect();
         line.observe(&bytes, &book(1, Some(&secret()))).unwrap();
-        assert_eq!(line.forecourt.take_tally().over_rate, 98);
+        let twice_its_bound = 200;
+        assert_eq!(line.forecourt.take_tally().over_rate, 99 * 4 - twice_its_bound);
     }
 }

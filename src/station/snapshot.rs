@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::engine::{id::StationId, presence::Record};
 
 const MAGIC: [u8; 4] = *b"FCPW";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const DIGEST_BYTES: usize = 32;
 
 /// The windows of each station.
@@ -68,7 +68,7 @@ mod tests {
         let mut presence = Presence::new(Policy::DESIGN);
         for second in 0..3 {
             let now = UnixMs(1_800_000_000_000 + second * 1000);
-            presence.observe(DeviceId(7), None, ReceiverId(0), -50, now, now, &mut Vec::new());
+            presence.observe(DeviceId(7), ReceiverId(0), -50, now, now, &mut Vec::new());
         }
         vec![(StationId(1), presence.records())]
     }

@@ -7,6 +7,7 @@ use crate::engine::{
     code::Code,
     codebook::{Codebook, Hit},
     id::{DeviceId, SpoolId},
+    limits::RECEIVERS_MAX,
     presence::WindowHandle,
     time::UnixMs,
 };
@@ -14,13 +15,18 @@ use crate::engine::{
 /// Starts of a gateway that are told apart. A late batch of an older one is applied as if it were new.
 const SPOOLS_MAX: usize = 4;
 
-/// A code that an uplink introduced, and what it stood for when it was last looked up.
+/// What a code stood for when it was last looked up, and the generation of the codebook in which it was.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
-    code: Code,
     generation: u64,
-    owner: Option<DeviceId>,
-    /// The owner's window, as of its last hearing.
+    owner: Option<Owner>,
+}
+
+/// 16 bytes, so that an entry has 24: the codes lie apart, since a hearing does not need them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Owner {
+    pub(super) device: DeviceId,
+    /// Its window, as of its last hearing.
     pub(super) window: Option<WindowHandle>,
 }
 
@@ -28,6 +34,7 @@ pub(super) struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct CodeTable {
     entries: Vec<Entry>,
+    codes: Vec<Code>,
 }
 
 impl CodeTable {
@@ -39,28 +46,26 @@ impl CodeTable {
     pub(super) fn introduce(&mut self, batch: &Batch<'_>) {
         if batch.starts_table() {
             self.entries.clear();
+            self.codes.clear();
         }
         // No book has this generation, so that the first hearing looks the code up.
-        let unknown = |&code| Entry { code, generation: u64::MAX, owner: None, window: None };
-        self.entries.extend(batch.introductions().iter().map(unknown));
+        let unknown = Entry { generation: u64::MAX, owner: None };
+        self.codes.extend_from_slice(batch.introductions());
+        self.entries.resize(self.codes.len(), unknown);
     }
 
     /// The owner of the code with this number, looked up once per codebook; `found` is told of each look-up that
     /// found one.
-    pub(super) fn resolve(
-        &mut self,
-        number: u16,
-        book: &Codebook,
-        found: impl FnOnce(Hit),
-    ) -> (Option<DeviceId>, &mut Entry) {
+    pub(super) fn resolve(&mut self, number: u16, book: &Codebook, found: impl FnOnce(Hit)) -> Option<&mut Owner> {
         let entry = &mut self.entries[usize::from(number)];
         if entry.generation != book.generation() {
-            let hit = book.find(&entry.code);
-            entry.generation = book.generation();
-            entry.owner = hit.map(|hit| hit.device);
+            let hit = book.find(&self.codes[usize::from(number)]);
+            let window = entry.owner.and_then(|owner| owner.window);
+            *entry =
+                Entry { generation: book.generation(), owner: hit.map(|Hit { device, .. }| Owner { device, window }) };
             hit.map(found);
         }
-        (entry.owner, entry)
+        entry.owner.as_mut()
     }
 }
 
@@ -94,7 +99,8 @@ impl Spools {
 #[derive(Debug, Default)]
 pub(super) struct Rates {
     second: u64,
-    counts: [u32; crate::engine::limits::RECEIVERS_MAX],
+    all: u64,
+    counts: [u32; RECEIVERS_MAX],
 }
 
 impl Rates {
@@ -105,10 +111,18 @@ impl Rates {
         }
     }
 
+    /// Whether so many hearings of any receivers may be taken in without a look at each. As long as the station as a
+    /// whole stays below one receiver's bound, no receiver is past it. They are not counted to their receivers, so
+    /// that in the worst case one of them gets twice its bound in a second.
+    pub(super) fn admit_all(&mut self, hearings: u64, max: u32) -> bool {
+        self.all += hearings;
+        self.all <= u64::from(max)
+    }
+
     /// Whether the receiver may be heard once more in this second.
     pub(super) fn admit(&mut self, receiver: u8, max: u32) -> bool {
-        let count = &mut self.counts[usize::from(receiver) % self.counts.len()];
-        *count += 1;
+        let count = &mut self.counts[usize::from(receiver) % RECEIVERS_MAX];
+        *count = count.saturating_add(1);
         *count <= max
     }
 }

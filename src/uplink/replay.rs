@@ -131,7 +131,7 @@ impl Replay {
         match self.codebook.find(&frame.code) {
             Some(hit) => {
                 self.summary.resolved += 1;
-                self.presence.observe(hit.device, None, receiver, frame.rssi, frame.at, frame.at, &mut self.changes);
+                self.presence.observe(hit.device, receiver, frame.rssi, frame.at, frame.at, &mut self.changes);
             }
             None => self.summary.unknown += 1,
         }

@@ -26,7 +26,7 @@ use super::{
 const HANDSHAKES: usize = 64;
 
 /// Connections that share a socket: its buffer must hold the acknowledgements of all of them.
-const CONNECTIONS_PER_SOCKET: usize = 500;
+pub(super) const CONNECTIONS_PER_SOCKET: usize = 500;
 
 const SOCKET_BYTES: usize = 4 * 1024 * 1024;
 
@@ -35,6 +35,11 @@ const STILLNESS: Duration = Duration::from_secs(2);
 
 /// For all streams to end.
 const FINISH_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A receiver that used less than this part of a core for this long is at rest: it only holds its connections.
+const IDLE: f64 = 0.15;
+const REST: Duration = Duration::from_millis(300);
+const REST_PATIENCE: Duration = Duration::from_secs(30);
 
 const POLL: Duration = Duration::from_millis(5);
 
@@ -119,6 +124,36 @@ impl Group {
         self.still().await.map(drop)
     }
 
+    /// Sends on until so many vehicles have entered their forecourts, or no more do.
+    pub async fn fill(&mut self, vehicles: u64) -> Result<(), GroupError> {
+        // Weak signals keep a few out.
+        let enough = vehicles - vehicles / 20;
+        let (mut entered, mut grown) = (0, Instant::now());
+        while entered < enough && grown.elapsed() < STILLNESS {
+            let now = self.receiver.received().await?.entered;
+            if now > entered {
+                (entered, grown) = (now, Instant::now());
+            }
+            sleep(REST).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until the receiver has nothing left to do.
+    pub async fn rest(&mut self) -> Result<(), GroupError> {
+        let begun = Instant::now();
+        let mut before = self.receiver.usage()?;
+        while begun.elapsed() < REST_PATIENCE {
+            sleep(REST).await;
+            let after = self.receiver.usage()?;
+            if (after - before) < REST.mul_f64(IDLE) {
+                break;
+            }
+            before = after;
+        }
+        Ok(())
+    }
+
     /// Ends all streams. What has arrived then is all that ever will.
     pub async fn finish(&mut self) -> Result<Received, GroupError> {
         // What did not end in time is lost, and counted as such.
@@ -169,7 +204,7 @@ struct Plan {
 impl Plan {
     async fn lanes(self: Arc<Plan>, indices: Vec<usize>) -> Result<Vec<Lane>, GroupError> {
         let sockets = indices.len().div_ceil(CONNECTIONS_PER_SOCKET).max(1);
-        let endpoints = (0..sockets).map(|_| client_endpoint()).collect::<io::Result<Vec<_>>>()?;
+        let endpoints = (0..sockets).map(client_endpoint).collect::<io::Result<Vec<_>>>()?;
         let call = |(nth, index): (usize, usize)| self.clone().lane(index, endpoints[nth % sockets].clone());
         let calls: Vec<_> = indices.into_iter().enumerate().map(call).collect();
         let called: Vec<_> = stream::iter(calls).buffer_unordered(HANDSHAKES).collect().await;
@@ -183,11 +218,13 @@ impl Plan {
     }
 }
 
-/// A socket with room for the acknowledgements of many connections.
-fn client_endpoint() -> io::Result<Endpoint> {
+/// A socket with room for the acknowledgements of many connections. Each has an address of the loopback for itself: in
+/// the field stations do not share one, and the engine bounds what comes from a single source.
+pub(super) fn client_endpoint(number: usize) -> io::Result<Endpoint> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_recv_buffer_size(SOCKET_BYTES)?;
-    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    let address = Ipv4Addr::new(127, 0, 1 + (number / 250) as u8, 1 + (number % 250) as u8);
+    socket.bind(&SocketAddr::from((address, 0)).into())?;
     socket.set_nonblocking(true)?;
     Endpoint::new(EndpointConfig::default(), None, socket.into(), Arc::new(TokioRuntime))
 }

@@ -68,6 +68,36 @@ impl Load {
         if (0.0..=1.0).contains(&self.unknown_share) { Ok(()) } else { Err(LoadError::Unknown) }
     }
 
+    /// Batches in which every vehicle of a station is heard.
+    pub fn batches_per_round(&self) -> usize {
+        self.mix().batches_per_round()
+    }
+
+    /// Vehicles on all forecourts that the engine knows.
+    pub fn registered_vehicles(&self) -> u64 {
+        let strangers = (self.unknown_share * self.vehicles as f64).round() as usize;
+        (self.connections * (self.vehicles - strangers)) as u64
+    }
+
+    /// What every figure is to be read with.
+    pub fn conditions(&self) -> Vec<(String, String)> {
+        let or = |given: Option<f64>, otherwise: &str| given.map_or(otherwise.into(), |value| value.to_string());
+        [
+            ("connections", self.connections.to_string()),
+            ("stations", self.stations.to_string()),
+            ("frames_per_batch", self.frames_per_batch.to_string()),
+            ("batches_per_second_each", or(self.batches_per_second, "as fast as it goes")),
+            ("vehicles_per_station", self.vehicles.to_string()),
+            ("turnover_every_s", or(self.turnover_s, "never")),
+            ("codes_change_every_s", or(self.codes_s, "with the slot")),
+            ("unknown_share", self.unknown_share.to_string()),
+            ("devices", self.dongles.count.to_string()),
+            ("seed", self.dongles.seed.to_string()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
+    }
+
     pub fn chain(&self) -> Chain {
         Chain { dongles: self.dongles, stations: self.stations }
     }

@@ -2,27 +2,25 @@
 //! alternate, so that whatever else the machine does falls on all of them alike. Separate runs differ by more than what
 //! is to be shown.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::{
+    FloodError,
+    bench::Bench,
     cargo::{Amount, Payload},
-    chain::{Chain, ChainError},
-    group::{Group, GroupError, Wire},
-    load::{Load, LoadError},
-    receiver::{Received, Receiver, ReceiverError, SinkProcess},
+    group::{Group, Wire},
+    load::Load,
+    receiver::{Received, Receiver},
     sender::Threads,
     sink::SinkRuntime,
     source::RECORD_BYTES,
 };
-use crate::process::{Serve, ServeError, ServeOptions, Usage, placement, usage};
+use crate::process::{Usage, usage};
 
 /// The part of a slice that is not counted: the windows of QUIC open, caches fill.
 const WARM_UP: f64 = 0.25;
-
-/// Connections that an engine takes beside those of the load, such as probes.
-const CONNECTIONS_SPARE: usize = 64;
 
 /// What takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,67 +61,28 @@ pub struct Config {
     /// Before the first round, for each target: all vehicles of the load drive onto their forecourts.
     pub warm_up: Duration,
     pub sink_runtime: SinkRuntime,
-    /// The cores of sink and engine; the generator's are those it was started on.
-    pub receiver_cores: Option<Vec<usize>>,
-    pub sender_threads: usize,
-    /// The chain's data folder; without it one is kept in the system's temporary folder.
-    pub data: Option<PathBuf>,
-    /// The engine's program; without it the one beside ours.
-    pub engine: Option<PathBuf>,
-    /// Further settings of the engine.
-    pub settings: Vec<(String, String)>,
+    pub bench: Bench,
 }
 
 impl Config {
     /// What every figure is to be read with.
     pub fn conditions(&self) -> Vec<(String, String)> {
-        let load = &self.load;
-        let or = |given: Option<f64>, otherwise: &str| given.map_or(otherwise.into(), |value| value.to_string());
-        let cores = |cores: Option<&[usize]>| cores.map_or("any".into(), |cores| format!("{cores:?}"));
-        let ours = placement::current().ok();
-        [
-            ("connections", load.connections.to_string()),
-            ("frames_per_batch", load.frames_per_batch.to_string()),
-            ("batches_per_second_each", or(load.batches_per_second, "as fast as it goes")),
-            ("vehicles_per_station", load.vehicles.to_string()),
-            ("turnover_every_s", or(load.turnover_s, "never")),
-            ("codes_change_every_s", or(load.codes_s, "with the slot")),
-            ("unknown_share", load.unknown_share.to_string()),
-            ("devices", load.dongles.count.to_string()),
-            ("seed", load.dongles.seed.to_string()),
+        let own = [
             ("rounds", self.rounds.to_string()),
             ("slice_seconds", self.slice.as_secs_f64().to_string()),
-            ("receiver_cores", cores(self.receiver_cores.as_deref())),
-            ("sender_cores", cores(ours.as_deref())),
             ("sink_runtime", format!("{:?}", self.sink_runtime).to_lowercase()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into()
+        ];
+        let own = own.map(|(key, value)| (key.to_owned(), value));
+        self.load.conditions().into_iter().chain(own).chain(self.bench.conditions()).collect()
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum FloodError {
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    #[error(transparent)]
-    Chain(#[from] ChainError),
-    #[error(transparent)]
-    Engine(#[from] ServeError),
-    #[error(transparent)]
-    Receiver(#[from] ReceiverError),
-    #[error(transparent)]
-    Group(#[from] GroupError),
-    #[error("the generator: {0}")]
-    Machine(#[from] io::Error),
-    #[error("no slice of {0} came to anything")]
-    Nothing(&'static str),
 }
 
 /// What one target did in one slice, by the receiver's own count.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Slice {
     pub target: Target,
+    /// From the start of the race.
+    pub begun_seconds: f64,
     pub seconds: f64,
     pub frames: f64,
     pub batches: f64,
@@ -170,8 +129,10 @@ pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Ou
     config.load.check()?;
     let mut race = Race::start(config, &mut progress).await?;
     for &target in &config.targets {
-        race.slice(target, config.warm_up).await?;
+        progress(format!("warming up: {}", target.key()));
+        race.warm_up(target, config).await?;
     }
+    let begun = Instant::now();
     let mut slices = Vec::new();
     for round in 0..config.rounds {
         // Every other round runs backwards, so that nobody always follows the same one.
@@ -180,7 +141,8 @@ pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Ou
             targets.reverse();
         }
         for target in targets {
-            let slice = race.slice(target, config.slice).await?;
+            let begun_seconds = begun.elapsed().as_secs_f64();
+            let slice = Slice { begun_seconds, ..race.slice(target, config.slice).await? };
             progress(format!("round {} of {}: {}", round + 1, config.rounds, slice.line()));
             slices.push(slice);
         }
@@ -231,37 +193,44 @@ struct Race {
 
 impl Race {
     async fn start(config: &Config, progress: &mut impl FnMut(String)) -> Result<Race, FloodError> {
-        let load = &config.load;
-        let data = load.chain().prepare(config.data.as_deref(), config.engine.as_deref())?;
-        let threads = Threads::start(config.sender_threads)?;
-        let cores = config.receiver_cores.clone();
+        let (load, bench) = (&config.load, &config.bench);
+        let data = bench.prepare(load.chain())?;
+        let threads = Threads::start(bench.sender_threads)?;
         let mut race = Race { sink: None, engine: None, threads };
         if config.targets.iter().any(|target| *target != Target::Engine) {
             progress(format!("{} connections to the sink", load.connections));
-            let sink = Receiver::Sink(SinkProcess::start(&data, config.sink_runtime, cores.as_deref())?);
+            let sink = bench.sink(&data, config.sink_runtime)?;
             race.sink = Some(Group::connect(sink, load, &data, &race.threads, true).await?);
         }
         if config.targets.contains(&Target::Engine) {
-            progress("starting the engine".into());
-            let options = ServeOptions {
-                data: data.clone(),
-                settings: engine_settings(config),
-                cores,
-                binary: config.engine.clone(),
-            };
-            let serve = Receiver::Engine(Serve::start(options).await?);
-            progress(format!("{} connections to the engine", load.connections));
-            race.engine = Some(Group::connect(serve, load, &data, &race.threads, false).await?);
+            progress(format!("starting the engine, and {} connections to it", load.connections));
+            let engine = bench.engine(&data, load.connections).await?;
+            race.engine = Some(Group::connect(engine, load, &data, &race.threads, false).await?);
         }
         Ok(race)
     }
 
-    async fn slice(&mut self, target: Target, lasts: Duration) -> Result<Slice, FloodError> {
+    fn group(&mut self, target: Target) -> &mut Group {
         let group = match target {
             Target::Floor | Target::SameBytes => self.sink.as_mut(),
             Target::Engine => self.engine.as_mut(),
         };
-        let group = group.expect("the groups of all targets are connected");
+        group.expect("the groups of all targets are connected")
+    }
+
+    async fn warm_up(&mut self, target: Target, config: &Config) -> Result<(), FloodError> {
+        let group = self.group(target);
+        group.send(target.payload());
+        sleep(config.warm_up).await;
+        if target == Target::Engine {
+            group.fill(config.load.registered_vehicles()).await?;
+        }
+        group.hold().await?;
+        Ok(group.rest().await?)
+    }
+
+    async fn slice(&mut self, target: Target, lasts: Duration) -> Result<Slice, FloodError> {
+        let group = self.group(target);
         group.send(target.payload());
         sleep(lasts.mul_f64(WARM_UP)).await;
         group.sent().take_late_us();
@@ -297,17 +266,6 @@ async fn end(group: Option<Group>) -> Result<Option<Ended>, FloodError> {
         serve.stop().await?;
     }
     Ok(Some(ended))
-}
-
-/// Settings under which an engine lets a flood in: what it is asked to bound in the field is what is asked of it here.
-pub fn engine_settings(config: &Config) -> Vec<(String, String)> {
-    let connections_max = config.load.connections + CONNECTIONS_SPARE;
-    let own = [
-        ("FORECOURT_STATION_HEARINGS_PER_RECEIVER_S", u32::MAX.to_string()),
-        ("FORECOURT_INGEST_CONNECTIONS_MAX", connections_max.to_string()),
-    ];
-    let own = own.map(|(name, value)| (name.to_owned(), value));
-    Chain::settings().into_iter().chain(own).chain(config.settings.iter().cloned()).collect()
 }
 
 /// Everything that is counted, at one moment.
@@ -354,6 +312,7 @@ impl Look {
         debug_assert!(target != Target::Floor || sent.bytes == sent.frames * RECORD_BYTES as u64);
         Slice {
             target,
+            begun_seconds: 0.0,
             seconds: (after.at - self.at).as_secs_f64(),
             frames,
             batches,

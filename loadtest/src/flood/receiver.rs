@@ -32,6 +32,8 @@ pub struct Received {
     pub resolved: u64,
     pub unknown: u64,
     pub dropped: u64,
+    /// Vehicles that entered a forecourt.
+    pub entered: u64,
 }
 
 impl Received {
@@ -43,6 +45,7 @@ impl Received {
             resolved: metrics.count(FRAMES, &[("code", "resolved")]),
             unknown: metrics.count(FRAMES, &[("code", "unknown")]),
             dropped: metrics.count("forecourt_station_frames_dropped_total", &[]),
+            entered: metrics.count("forecourt_station_presence_total", &[("change", "entered")]),
         }
     }
 

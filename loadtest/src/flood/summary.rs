@@ -1,19 +1,21 @@
 //! What a race came to: one figure for each question, with its spread, for machines and for people.
 
-use std::fmt::{self, Write as _};
-
 use serde_json::{Map, Value, json};
 
 use super::{
-    Spread,
-    race::{Ended, FloodError, Outcome, Slice, Target},
+    FloodError, Spread,
+    race::{Ended, Outcome, Slice, Target},
 };
+use crate::report::{Series, Table};
 
 /// A generator that kept its cores busier than this, while the receiver had time left, was the limit.
 const BUSY: f64 = 0.95;
 
+/// A key, the floor that the engine is compared with, and the figure.
+type Comparison = (&'static str, Target, fn(&Slice) -> f64);
+
 /// What is compared with what: of the frames a second the more the better, of the CPU the less.
-const COMPARISONS: [(&str, Target, fn(&Slice) -> f64); 6] = [
+const COMPARISONS: [Comparison; 6] = [
     ("ratio", Target::Floor, Slice::frames_per_second),
     ("ratio_same_bytes", Target::SameBytes, Slice::frames_per_second),
     ("cpu_ratio_per_frame_floor", Target::Floor, Slice::cpu_ns_per_frame),
@@ -155,66 +157,103 @@ impl Summary {
     fn generator_limited(&self) -> bool {
         self.figures.iter().any(|figures| figures.generator_limited(self.sender_cores))
     }
-}
 
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{:<12}{:>16}{:>18}{:>10}{:>10}{:>8}{:>11}{:>11}{:>9}",
-            "", "frames/s", "(quartiles)", "ns/frame", "us/batch", "cores", "generator", "packets/s", "B/frame"
-        )?;
-        for figures in &self.figures {
+    /// Frames and CPU of all slices, as they followed each other.
+    pub fn series(&self) -> Vec<Series> {
+        let lines = |figure: fn(&Slice) -> f64| {
+            let of = |figures: &Figures| {
+                let slices = self.slices.iter().filter(|slice| slice.target == figures.target);
+                (figures.target.key().to_owned(), slices.map(|slice| (slice.begun_seconds, figure(slice))).collect())
+            };
+            self.figures.iter().map(of).collect()
+        };
+        let series =
+            |title: &str, unit: &str, figure| Series { title: title.into(), unit: unit.into(), lines: lines(figure) };
+        vec![
+            series("Frames a second", "frames/s", Slice::frames_per_second),
+            series("CPU of the receiver", "ns a frame", Slice::cpu_ns_per_frame),
+            series("Cores that the generator kept busy", "cores", Slice::generator_cores),
+        ]
+    }
+
+    pub fn tables(&self) -> Vec<Table> {
+        vec![self.targets(), self.ratios()]
+    }
+
+    fn targets(&self) -> Table {
+        let row = |figures: &Figures| {
             let frames = figures.frames_per_second;
-            let quartiles = format!("{:.1}-{:.1} M", frames.lower_quartile / 1e6, frames.upper_quartile / 1e6);
-            writeln!(
-                f,
-                "{:<12}{:>16.0}{:>18}{:>10.2}{:>10.2}{:>8.2}{:>11.2}{:>11.0}{:>9.2}",
-                figures.target.key(),
-                frames.median,
-                quartiles,
-                figures.cpu_ns_per_frame.median,
-                figures.cpu_us_per_batch.median,
-                figures.receiver_cores,
-                figures.generator_cores,
-                figures.packets_per_second,
-                figures.bytes_per_frame,
-            )?;
+            vec![
+                figures.target.key().into(),
+                format!("{:.0}", frames.median),
+                format!("{:.1} to {:.1} M", frames.lower_quartile / 1e6, frames.upper_quartile / 1e6),
+                format!("{:.2}", figures.cpu_ns_per_frame.median),
+                format!("{:.2}", figures.cpu_us_per_batch.median),
+                format!("{:.2}", figures.receiver_cores),
+                format!("{:.2}", figures.generator_cores),
+                format!("{:.0}", figures.packets_per_second),
+                format!("{:.2}", figures.bytes_per_frame),
+            ]
+        };
+        Table {
+            title: "Medians of all slices".into(),
+            columns: [
+                "",
+                "frames/s",
+                "quartiles",
+                "ns/frame",
+                "us/batch",
+                "cores",
+                "generator",
+                "packets/s",
+                "B/frame",
+            ]
+            .map(str::to_owned)
+            .into(),
+            rows: self.figures.iter().map(row).collect(),
         }
-        let mut ratios = String::new();
-        for (key, floor, figure) in COMPARISONS {
-            if let Some(spread) = self.ratio(floor, figure) {
-                let (low, high) = (spread.lower_quartile, spread.upper_quartile);
-                writeln!(ratios, "{key:<28}{:>7.2}  ({low:.2} to {high:.2})", spread.median)?;
-            }
+    }
+
+    fn ratios(&self) -> Table {
+        let row = |(key, floor, figure): Comparison| {
+            let spread = self.ratio(floor, figure)?;
+            let quartiles = format!("{:.2} to {:.2}", spread.lower_quartile, spread.upper_quartile);
+            Some(vec![key.to_owned(), format!("{:.2}", spread.median), quartiles])
+        };
+        Table {
+            title: "The engine to the floors, round by round".into(),
+            columns: ["", "median", "quartiles"].map(str::to_owned).into(),
+            rows: COMPARISONS.into_iter().filter_map(row).collect(),
         }
-        f.write_str(&ratios)?;
+    }
+
+    /// What no table says.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
         if let Some(ended) = &self.engine {
-            writeln!(
-                f,
+            notes.push(format!(
                 "lost {} of {} frames; {} unknown, {} dropped by the engine's bounds, {} not sent",
                 ended.lost(),
                 ended.sent.frames,
                 ended.received.unknown,
                 ended.received.dropped,
                 ended.refused_frames
-            )?;
+            ));
         }
         for (name, ended) in [("sink", &self.sink), ("engine", &self.engine)] {
             let Some(ended) = ended else { continue };
-            writeln!(
-                f,
+            notes.push(format!(
                 "{name}: {} KB a connection, {} MB at most; MTU {}; {} packets lost",
                 ended.memory_per_connection / 1000,
                 ended.receiver.resident_bytes_max / 1_000_000,
                 ended.wire.mtu,
                 ended.wire.packets_lost
-            )?;
+            ));
         }
         if self.generator_limited() {
-            writeln!(f, "the generator was the limit: the receiver had time left")?;
+            notes.push("the generator was the limit: a receiver had time left".into());
         }
-        Ok(())
+        notes
     }
 }
 
@@ -231,6 +270,7 @@ mod tests {
     fn slice(target: Target, frames: f64, cpu_ms: u64) -> Slice {
         Slice {
             target,
+            begun_seconds: 0.0,
             seconds: 2.0,
             frames,
             batches: frames / 25.0,

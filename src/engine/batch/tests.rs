@@ -37,11 +37,11 @@ impl Reader {
         let mut heard = Vec::new();
         for group in batch.groups() {
             let code = self.table[usize::from(group.number)];
-            heard.extend(group.hearings.iter().map(|wire| Hearing {
+            heard.extend(group.hearings.wire().iter().map(|wire| Hearing {
                 code,
                 receiver: ReceiverId(wire.receiver),
                 rssi: wire.rssi,
-                at: batch.time_of(wire),
+                at: group.hearings.time_of(wire),
             }));
         }
         assert_eq!(heard.len(), batch.hearings());

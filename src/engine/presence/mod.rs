@@ -8,14 +8,17 @@
 //! Bound: [`WINDOWS_MAX`] windows. Past it the stalest window that never entered makes room, or the newcomer is
 //! refused.
 
+mod traces;
 mod window;
 
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
+    num::NonZeroU32,
 };
 
 use super::{
+    batch::{Hearings, WireHearing},
     id::{DeviceId, PumpNumber, ReceiverId},
     limits::{RECEIVERS_MAX, WINDOWS_MAX},
     time::UnixMs,
@@ -94,28 +97,39 @@ pub struct Seen {
     pub pump: Option<PumpNumber>,
 }
 
-/// Names a window for the fast path; it stays safe to use after the window is gone.
+/// Names a window for the fast path; it stays safe to use after the window is gone. Its place plus one, so that an
+/// optional one is as small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WindowHandle(u32);
+pub struct WindowHandle(NonZeroU32);
 
-/// What became of a hearing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
-    /// In the window with this handle: pass it with the dongle's next hearing.
-    Taken(WindowHandle),
-    /// Too old to say anything about now.
-    Stale,
-    /// The station is full of windows.
-    Full,
+impl WindowHandle {
+    fn new(index: usize) -> WindowHandle {
+        NonZeroU32::new(index as u32 + 1).map(WindowHandle).expect("WINDOWS_MAX is far below u32::MAX")
+    }
+
+    fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+/// What became of hearings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Heard {
+    /// The dongle's window: pass it with the dongle's next hearings.
+    pub window: Option<WindowHandle>,
+    /// So many were too old to say anything about now.
+    pub stale: u64,
+    /// So many found the station full of windows.
+    pub full: u64,
 }
 
 /// All windows of one station.
 pub struct Presence {
     policy: Policy,
     windows: Vec<Option<Window>>,
-    free: Vec<u32>,
+    free: Vec<usize>,
     by_device: HashMap<DeviceId, WindowHandle>,
-    deadlines: BinaryHeap<Reverse<(UnixMs, u32)>>,
+    deadlines: BinaryHeap<Reverse<(UnixMs, usize)>>,
     /// The entry of each window that counts: any other of the same window is out of date. A window that takes a
     /// forgotten one's place takes its entry too, so that the heap does not grow with the traffic.
     armed: Vec<Option<UnixMs>>,
@@ -142,36 +156,71 @@ impl Presence {
         self.policy.receivers = receivers;
     }
 
-    /// Takes in one hearing of `device`. `hint` is the handle that the last hearing gave, if there was one; a hint
-    /// that has become wrong only costs a look-up. State changes are appended to `changes`.
-    #[allow(clippy::too_many_arguments)] // one struct of these per frame would be built only to be taken apart
+    /// Takes in one hearing of `device`. State changes are appended to `changes`.
     pub fn observe(
         &mut self,
         device: DeviceId,
-        hint: Option<WindowHandle>,
         receiver: ReceiverId,
         rssi: i8,
         at: UnixMs,
         now: UnixMs,
         changes: &mut Vec<Change>,
     ) -> Heard {
-        let known =
-            hint.filter(|hint| self.is_window_of(*hint, device)).or_else(|| self.by_device.get(&device).copied());
+        let hearing = [WireHearing::at_base(receiver, rssi)];
+        self.observe_all(device, Hearings::new(at, &hearing), now, changes)
+    }
+
+    /// Takes in hearings of a dongle that is present already, which is nearly every one, through the handle that its
+    /// last hearings gave. False, and nothing is taken in, when it takes [`Self::observe_all`]: the handle is of
+    /// another window, or the dongle's state may change.
+    ///
+    /// The window is found, and its state asked for, once for all hearings of a code: 2 ns a hearing instead of 8.
+    #[inline]
+    pub fn observe_present(&mut self, device: DeviceId, handle: WindowHandle, hearings: Hearings<'_>) -> bool {
+        self.window_mut(handle).is_some_and(|window| window.device == device && window.hear_present(hearings))
+    }
+
+    /// Takes in hearings of `device`. State changes are appended to `changes`.
+    #[cold]
+    pub fn observe_all(
+        &mut self,
+        device: DeviceId,
+        hearings: Hearings<'_>,
+        now: UnixMs,
+        changes: &mut Vec<Change>,
+    ) -> Heard {
+        let mut heard = Heard { window: self.by_device.get(&device).copied(), ..Heard::default() };
+        for hearing in hearings.wire() {
+            self.observe_one(device, hearing, hearings.time_of(hearing), now, &mut heard, changes);
+        }
+        heard
+    }
+
+    fn observe_one(
+        &mut self,
+        device: DeviceId,
+        hearing: &WireHearing,
+        at: UnixMs,
+        now: UnixMs,
+        heard: &mut Heard,
+        changes: &mut Vec<Change>,
+    ) {
+        let receiver = ReceiverId(hearing.receiver);
         let age = now.since(at);
-        let handle = match known {
-            _ if age > self.policy.leave_after_ms => return Heard::Stale,
-            Some(handle) => handle,
-            None if age > self.policy.fade_after_ms => return Heard::Stale,
-            None => match self.open(device, receiver, at) {
-                Some(handle) => handle,
-                None => return Heard::Full,
-            },
+        let too_old = if heard.window.is_some() { self.policy.leave_after_ms } else { self.policy.fade_after_ms };
+        if age > too_old {
+            heard.stale += 1;
+            return;
+        }
+        heard.window = heard.window.or_else(|| self.open(device, receiver, at));
+        let Some(handle) = heard.window else {
+            heard.full += 1;
+            return;
         };
-        let window = self.windows[handle.0 as usize].as_mut().expect("a handle in use points to a window");
-        if let Some(state) = window.hear(receiver, rssi, at, &self.policy) {
+        let window = self.windows[handle.index()].as_mut().expect("a handle in use points to a window");
+        if let Some(state) = window.hear(hearing, at, &self.policy) {
             changes.push(Change { at, device, state, receiver });
         }
-        Heard::Taken(handle)
     }
 
     /// Lets silence take effect. Call it before anybody is told who is here.
@@ -180,8 +229,8 @@ impl Presence {
             && due <= now
         {
             self.deadlines.pop();
-            if self.armed[index as usize] == Some(due) {
-                self.armed[index as usize] = None;
+            if self.armed[index] == Some(due) {
+                self.armed[index] = None;
                 self.fall_silent(index, now, changes);
             }
         }
@@ -196,7 +245,7 @@ impl Presence {
     /// restart that the window did not.
     pub fn pin(&mut self, device: DeviceId, now: UnixMs) {
         let handle = self.by_device.get(&device).copied().or_else(|| self.open(device, ReceiverId(0), now));
-        if let Some(window) = handle.and_then(|handle| self.windows[handle.0 as usize].as_mut()) {
+        if let Some(window) = handle.and_then(|handle| self.window_mut(handle)) {
             window.pinned = true;
             if window.state == State::Sighted {
                 window.state = State::Fading;
@@ -206,7 +255,7 @@ impl Presence {
 
     pub fn unpin(&mut self, device: DeviceId) {
         if let Some(&handle) = self.by_device.get(&device) {
-            if let Some(window) = self.windows[handle.0 as usize].as_mut() {
+            if let Some(window) = self.window_mut(handle) {
                 window.pinned = false;
             }
             self.arm(handle);
@@ -216,7 +265,7 @@ impl Presence {
     /// The dongle has entered another station: silence here now means that it left.
     pub fn entered_elsewhere(&mut self, device: DeviceId) {
         if let Some(&handle) = self.by_device.get(&device) {
-            if let Some(window) = self.windows[handle.0 as usize].as_mut() {
+            if let Some(window) = self.window_mut(handle) {
                 window.elsewhere = true;
             }
             self.arm(handle);
@@ -225,7 +274,7 @@ impl Presence {
 
     pub fn seen(&self, device: DeviceId) -> Option<Seen> {
         let handle = self.by_device.get(&device)?;
-        self.windows[handle.0 as usize].as_ref().map(|window| self.describe(window))
+        self.window(*handle).map(|window| self.describe(window))
     }
 
     /// Everybody who may be selected. [`Self::expire`] first.
@@ -257,8 +306,14 @@ impl Presence {
         }
     }
 
-    fn is_window_of(&self, handle: WindowHandle, device: DeviceId) -> bool {
-        matches!(self.windows.get(handle.0 as usize), Some(Some(window)) if window.device == device)
+    #[inline]
+    fn window(&self, handle: WindowHandle) -> Option<&Window> {
+        self.windows.get(handle.index())?.as_ref()
+    }
+
+    #[inline]
+    fn window_mut(&mut self, handle: WindowHandle) -> Option<&mut Window> {
+        self.windows.get_mut(handle.index())?.as_mut()
     }
 
     fn open(&mut self, device: DeviceId, receiver: ReceiverId, at: UnixMs) -> Option<WindowHandle> {
@@ -271,12 +326,12 @@ impl Presence {
     fn keep(&mut self, window: Window) -> WindowHandle {
         let device = window.device;
         let handle = if let Some(free) = self.free.pop() {
-            self.windows[free as usize] = Some(window);
-            WindowHandle(free)
+            self.windows[free] = Some(window);
+            WindowHandle::new(free)
         } else {
             self.windows.push(Some(window));
             self.armed.push(None);
-            WindowHandle(self.windows.len() as u32 - 1)
+            WindowHandle::new(self.windows.len() - 1)
         };
         self.by_device.insert(device, handle);
         self.arm(handle);
@@ -284,32 +339,32 @@ impl Presence {
     }
 
     fn forget_stalest_passer_by(&mut self) -> Option<()> {
-        let windows = self.windows.iter().enumerate().filter_map(|(at, window)| Some((at as u32, window.as_ref()?)));
+        let windows = self.windows.iter().enumerate().filter_map(|(at, window)| Some((at, window.as_ref()?)));
         let sighted = windows.filter(|(_, window)| window.state == State::Sighted && !window.pinned);
         let (index, _) = sighted.min_by_key(|(_, window)| window.last)?;
         self.forget(index);
         Some(())
     }
 
-    fn forget(&mut self, index: u32) {
-        if let Some(window) = self.windows[index as usize].take() {
+    fn forget(&mut self, index: usize) {
+        if let Some(window) = self.windows[index].take() {
             self.by_device.remove(&window.device);
             self.free.push(index);
         }
     }
 
     fn arm(&mut self, handle: WindowHandle) {
-        let index = handle.0 as usize;
+        let index = handle.index();
         let Some(due) = self.windows[index].as_ref().and_then(|window| window.deadline(&self.policy)) else { return };
         if self.armed[index].is_none_or(|armed| due < armed) {
             self.armed[index] = Some(due);
-            self.deadlines.push(Reverse((due, handle.0)));
+            self.deadlines.push(Reverse((due, index)));
         }
     }
 
     /// Looks at the window whose turn has come: its time may be up, or it may have been heard in the meantime.
-    fn fall_silent(&mut self, index: u32, now: UnixMs, changes: &mut Vec<Change>) {
-        let Some(window) = self.windows[index as usize].as_mut() else { return };
+    fn fall_silent(&mut self, index: usize, now: UnixMs, changes: &mut Vec<Change>) {
+        let Some(window) = self.windows[index].as_mut() else { return };
         let was = window.state;
         match window.deadline(&self.policy) {
             None => return,
@@ -324,7 +379,7 @@ impl Presence {
                 }
             }
         }
-        self.arm(WindowHandle(index));
+        self.arm(WindowHandle::new(index));
     }
 
     fn describe(&self, window: &Window) -> Seen {

@@ -1,6 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::{
+    batch::{self, Batch},
+    code::Code,
+};
 
 const CAR: DeviceId = DeviceId(7);
 const START: u64 = 1_800_000_000_000;
@@ -28,7 +32,7 @@ impl Forecourt {
     }
 
     fn hear_late(&mut self, receiver: ReceiverId, rssi: i8, seconds: f64, now: f64) -> Heard {
-        self.presence.observe(CAR, None, receiver, rssi, at(seconds), at(now), &mut self.changes)
+        self.presence.observe(CAR, receiver, rssi, at(seconds), at(now), &mut self.changes)
     }
 
     fn stand(&mut self, receiver: ReceiverId, seconds: std::ops::RangeInclusive<u32>) {
@@ -142,32 +146,30 @@ fn a_late_batch_never_moves_a_window_backwards() {
     forecourt.stand(CANOPY, 0..=20);
     forecourt.wait_until(60.0);
     forecourt.told();
-    assert!(matches!(forecourt.hear_late(CANOPY, STRONG, 15.0, 60.0), Heard::Taken(_)));
+    assert!(forecourt.hear_late(CANOPY, STRONG, 15.0, 60.0).window.is_some());
     assert_eq!(forecourt.presence.seen(CAR).unwrap().last, at(20.0));
     assert_eq!(forecourt.told(), [], "an old hearing does not wake a fading car");
-    assert_eq!(forecourt.hear_late(CANOPY, STRONG, 20.0, 150.0), Heard::Stale);
+    assert_eq!(forecourt.hear_late(CANOPY, STRONG, 20.0, 150.0).stale, 1);
 }
 
 #[test]
 fn a_hearing_older_than_the_fade_opens_no_window() {
     let mut forecourt = Forecourt::new();
-    assert_eq!(forecourt.hear_late(CANOPY, STRONG, 0.0, 31.0), Heard::Stale);
+    assert_eq!(forecourt.hear_late(CANOPY, STRONG, 0.0, 31.0).stale, 1);
     assert!(forecourt.presence.is_empty());
 }
 
 #[test]
-fn a_wrong_hint_finds_the_right_window() {
-    let mut presence = Presence::new(Policy::DESIGN);
-    let mut changes = Vec::new();
-    let mut hear = |device, hint| {
-        let heard = presence.observe(device, hint, CANOPY, STRONG, at(0.0), at(0.0), &mut changes);
-        let Heard::Taken(handle) = heard else { panic!("{heard:?}") };
-        handle
-    };
-    let one = hear(DeviceId(1), None);
-    let other = hear(DeviceId(2), Some(one));
-    assert_ne!(one, other);
-    assert_eq!(hear(DeviceId(1), Some(other)), one);
+fn a_handle_of_another_window_takes_nothing_in() {
+    let mut forecourt = Forecourt::new();
+    forecourt.stand(CANOPY, 0..=20);
+    let handle = forecourt.presence.by_device[&CAR];
+    let hearing = [WireHearing::at_base(CANOPY, STRONG)];
+    let hearings = Hearings::new(at(21.0), &hearing);
+    assert!(!forecourt.presence.observe_present(DeviceId(8), handle, hearings));
+    assert_eq!(forecourt.presence.seen(CAR).unwrap().hearings, 21);
+    assert!(forecourt.presence.observe_present(CAR, handle, hearings));
+    assert_eq!(forecourt.presence.seen(CAR).unwrap().hearings, 22);
 }
 
 #[test]
@@ -176,7 +178,7 @@ fn a_full_station_lets_the_stalest_passer_by_go() {
     let mut changes = Vec::new();
     for device in 0..=WINDOWS_MAX as u64 {
         let now = UnixMs(START + device);
-        presence.observe(DeviceId(device), None, CANOPY, WEAK, now, now, &mut changes);
+        presence.observe(DeviceId(device), CANOPY, WEAK, now, now, &mut changes);
     }
     assert_eq!(presence.len(), WINDOWS_MAX);
     assert_eq!(presence.deadlines.len(), WINDOWS_MAX, "the newcomer took over the deadline as well");
@@ -189,11 +191,11 @@ fn a_station_full_of_cars_refuses_the_newcomer() {
     let mut changes = Vec::new();
     for device in 0..WINDOWS_MAX as u64 {
         for _ in 0..2 {
-            presence.observe(DeviceId(device), None, CANOPY, STRONG, at(0.0), at(0.0), &mut changes);
+            presence.observe(DeviceId(device), CANOPY, STRONG, at(0.0), at(0.0), &mut changes);
         }
     }
-    let newcomer = presence.observe(CAR_TOO_MANY, None, CANOPY, STRONG, at(0.0), at(0.0), &mut changes);
-    assert_eq!(newcomer, Heard::Full);
+    let newcomer = presence.observe(CAR_TOO_MANY, CANOPY, STRONG, at(0.0), at(0.0), &mut changes);
+    assert_eq!(newcomer.full, 1);
 }
 
 const CAR_TOO_MANY: DeviceId = DeviceId(1 << 40);
@@ -224,8 +226,8 @@ proptest! {
         for (device, receiver, rssi, step, age) in hearings {
             now = now.plus(step);
             let at = now.minus(age);
-            let heard = presence.observe(DeviceId(device), None, ReceiverId(receiver), rssi, at, now, &mut changes);
-            if matches!(heard, Heard::Taken(_)) {
+            let heard = presence.observe(DeviceId(device), ReceiverId(receiver), rssi, at, now, &mut changes);
+            if heard.stale + heard.full == 0 {
                 let last = last.entry(device).or_insert(at);
                 *last = at.max(*last);
             }
@@ -240,5 +242,42 @@ proptest! {
         let entered = changes.iter().filter(|change| change.state == State::Entered).count();
         let left = changes.iter().filter(|change| change.state == State::Left).count();
         prop_assert_eq!(entered, left);
+    }
+
+    /// The shorter way of a dongle that is present leads to the same window. Batches here begin with a period of the
+    /// traces and end within it: hearings that come together all count for the period of the last one.
+    #[test]
+    fn hearings_together_come_to_the_same_as_one_by_one(
+        batches in prop::collection::vec(
+            (0_u64..10, prop::collection::vec((0_u64..2_048, 0_u8..6, any::<i8>()), 1..12)),
+            1..40,
+        ),
+    ) {
+        let (mut together, mut apart) = (Forecourt::new(), Forecourt::new());
+        let (mut now, mut handle) = (UnixMs(START / 2_048 * 2_048), None);
+        for (step, hearings) in batches {
+            now = now.plus(step * 2_048);
+            let mut hearings = hearings;
+            hearings.sort_unstable_by_key(|(offset, ..)| *offset);
+            let hearings: Vec<_> = hearings
+                .iter()
+                .map(|&(offset, receiver, rssi)| batch::Hearing { code: Code([1; 16]), receiver: ReceiverId(receiver), rssi, at: now.plus(offset) })
+                .collect();
+            let mut bytes = Vec::new();
+            batch::Encoder::new().encode(1, &hearings, &mut bytes).unwrap();
+            let read = Batch::read(&bytes[batch::PREFIX_BYTES..]).unwrap();
+            let group = read.groups().next().unwrap().hearings;
+            if !handle.is_some_and(|handle| together.presence.observe_present(CAR, handle, group)) {
+                handle = together.presence.observe_all(CAR, group, now, &mut together.changes).window;
+            }
+            for hearing in group.each() {
+                apart.presence.observe_all(CAR, hearing, now, &mut apart.changes);
+            }
+            prop_assert_eq!(together.presence.seen(CAR), apart.presence.seen(CAR));
+            for forecourt in [&mut together, &mut apart] {
+                forecourt.presence.expire(now, &mut forecourt.changes);
+            }
+        }
+        prop_assert_eq!(together.changes, apart.changes);
     }
 }

@@ -15,10 +15,11 @@
 //!
 //! A pinned window (its vehicle was selected) changes state like any other but does not leave before it is unpinned.
 
-use super::Policy;
+use super::{Policy, traces::Traces};
 use crate::engine::{
+    batch::{Hearings, WireHearing},
     id::{DeviceId, ReceiverId},
-    limits::RECEIVERS_MAX,
+    limits::WINDOW_BYTES,
     time::UnixMs,
 };
 
@@ -28,11 +29,8 @@ const ENTER_WITHIN_MS: u64 = 5_000;
 /// Above this, and at 127 ("not available"), an RSSI is no measurement (Bluetooth Core, 7.7.65.2: -127 to +20 dBm).
 const RSSI_DBM_MAX: i8 = 20;
 
-/// A receiver that has not heard the dongle for this long says nothing about where it stands now.
-const TRACE_FRESH_MS: u64 = 10_000;
-
-/// Each measurement moves the smoothed value by a quarter: an outlier of +12 dB moves it by 3.
-const SMOOTHING_SHIFT: u32 = 2;
+/// A hearing that others overtook by more than this is no measurement of where the dongle stands now.
+const OVERTAKEN_MS_MAX: u64 = 10_000;
 
 /// How far a dongle's visit has come.
 #[derive(
@@ -70,32 +68,26 @@ impl State {
     }
 }
 
-/// What one receiver measured, smoothed. 8 bytes, so that a window's 32 fill four cache lines.
-#[derive(Debug, Clone, Copy, Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-struct Trace {
-    /// 256ths of a dBm.
-    level: i16,
-    /// Milliseconds after the window opened, plus one; 0: never heard.
-    heard: u32,
-}
-
+/// Two cache lines, in this order.
 #[derive(Debug, Clone, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[repr(C, align(64))]
 pub(super) struct Window {
     pub(super) device: DeviceId,
+    pub(super) entered: UnixMs,
+    pub(super) last: UnixMs,
+    /// The last hearing with a measured RSSI before the dongle entered; 0 before the first.
+    measured: UnixMs,
+    pub(super) hearings: u32,
+    /// The receiver of the last hearing.
+    pub(super) receiver: ReceiverId,
     pub(super) state: State,
     pub(super) pinned: bool,
     /// The dongle has entered another station since it was last heard here.
     pub(super) elsewhere: bool,
-    pub(super) hearings: u32,
-    /// The receiver of the last hearing.
-    pub(super) receiver: ReceiverId,
-    pub(super) opened: UnixMs,
-    pub(super) entered: UnixMs,
-    pub(super) last: UnixMs,
-    /// The last hearing with a measured RSSI; 0 before the first.
-    measured: UnixMs,
-    traces: [Trace; RECEIVERS_MAX],
+    traces: Traces,
 }
+
+const _: () = assert!(size_of::<Option<Window>>() == WINDOW_BYTES, "limits::WINDOWS_MAX counts with it");
 
 impl Window {
     pub(super) fn open(device: DeviceId, receiver: ReceiverId, at: UnixMs) -> Window {
@@ -106,19 +98,39 @@ impl Window {
             elsewhere: false,
             hearings: 0,
             receiver,
-            opened: at,
             entered: UnixMs(0),
             last: at,
             measured: UnixMs(0),
-            traces: [Trace::default(); RECEIVERS_MAX],
+            traces: Traces::SILENT,
         }
     }
 
+    /// Takes in hearings of a dongle that has been here for a while: nothing changes but what is known of its place.
+    /// False, and nothing is taken in, when the window is in another state or a hearing may be older than its last.
+    #[inline]
+    pub(super) fn hear_present(&mut self, hearings: Hearings<'_>) -> bool {
+        let Some(newest) = hearings.wire().last() else { return true };
+        if self.state != State::Present || hearings.base() < self.last {
+            return false;
+        }
+        // Of one code they come in the order in which they were heard.
+        let at = hearings.time_of(newest);
+        self.traces.advance(self.last, at);
+        let measured = hearings.wire().iter().filter(|hearing| hearing.rssi <= RSSI_DBM_MAX);
+        self.traces.hear_all(measured.map(|hearing| (hearing.receiver, hearing.rssi)));
+        self.hearings = self.hearings.saturating_add(hearings.wire().len() as u32);
+        self.last = at;
+        self.receiver = ReceiverId(newest.receiver);
+        true
+    }
+
     /// Takes in one hearing. Returns the new state when it changed.
-    pub(super) fn hear(&mut self, receiver: ReceiverId, rssi: i8, at: UnixMs, policy: &Policy) -> Option<State> {
+    pub(super) fn hear(&mut self, hearing: &WireHearing, at: UnixMs, policy: &Policy) -> Option<State> {
+        let receiver = ReceiverId(hearing.receiver);
         self.hearings = self.hearings.saturating_add(1);
         let gap = at.since(self.measured);
-        let level = self.measure(receiver, rssi, at);
+        self.traces.advance(self.last, at);
+        let level = self.measure(hearing, at);
         if at >= self.last {
             self.last = at;
             self.receiver = receiver;
@@ -163,13 +175,7 @@ impl Window {
 
     /// The receiver, of those heard lately and passing `which`, that hears the dongle best, and how well in dBm.
     pub(super) fn strongest(&self, which: impl Fn(ReceiverId) -> bool) -> Option<(ReceiverId, i8)> {
-        let last = self.stamp(self.last);
-        let fresh = |trace: &Trace| trace.heard != 0 && u64::from(last.saturating_sub(trace.heard)) <= TRACE_FRESH_MS;
-        let traces = self.traces.iter().enumerate().map(|(at, trace)| (ReceiverId(at as u8), trace));
-        traces
-            .filter(|(receiver, trace)| fresh(trace) && which(*receiver))
-            .max_by_key(|(_, trace)| trace.level)
-            .map(|(receiver, trace)| (receiver, (trace.level >> 8) as i8))
+        self.traces.strongest(which)
     }
 
     fn enter(&mut self, at: UnixMs) -> State {
@@ -190,24 +196,13 @@ impl Window {
             .is_some_and(|(receiver, dbm)| policy.pump_of(receiver).is_some() && dbm >= policy.park_dbm)
     }
 
-    /// Smooths the measurement in; the receiver's new level, or `None` when there was nothing to measure.
-    fn measure(&mut self, receiver: ReceiverId, rssi: i8, at: UnixMs) -> Option<i16> {
-        if rssi > RSSI_DBM_MAX {
+    /// Smooths the measurement in; the receiver's new level, or `None` when there was nothing to measure, or nothing
+    /// that still says where the dongle stands.
+    fn measure(&mut self, hearing: &WireHearing, at: UnixMs) -> Option<i16> {
+        if hearing.rssi > RSSI_DBM_MAX || self.last.since(at) > OVERTAKEN_MS_MAX {
             return None;
         }
         self.measured = self.measured.max(at);
-        let heard = self.stamp(at);
-        let trace = &mut self.traces[usize::from(receiver.0) % RECEIVERS_MAX];
-        let measured = i16::from(rssi) << 8;
-        let stale = trace.heard == 0 || u64::from(heard.saturating_sub(trace.heard)) > TRACE_FRESH_MS;
-        let step = (i32::from(measured) - i32::from(trace.level)) >> SMOOTHING_SHIFT;
-        trace.level = if stale { measured } else { trace.level + step as i16 };
-        trace.heard = trace.heard.max(heard);
-        Some(trace.level)
-    }
-
-    /// `at` as kept in a trace: 32 bits of milliseconds are 49 days, and no visit lasts as long.
-    fn stamp(&self, at: UnixMs) -> u32 {
-        u32::try_from(at.since(self.opened) + 1).unwrap_or(u32::MAX)
+        Some(self.traces.hear(hearing.receiver, hearing.rssi))
     }
 }

@@ -1,4 +1,4 @@
-//! `loadtest floor`: What the wire itself takes: a bare sink in the engine's place, once with plain records, once with the flood's bytes.
+//! `loadtest floor`: What the wire itself takes: a bare sink in the engine's place.
 
 use loadtest::flood::race::Target;
 
@@ -8,5 +8,5 @@ use crate::{
 };
 
 pub(crate) fn run(arguments: &LoadArguments) -> Ran {
-    load::race(arguments, &[Target::Floor, Target::SameBytes])
+    load::race(arguments, "The floor", &[Target::Floor, Target::SameBytes])
 }

@@ -1,6 +1,6 @@
 //! Arguments that floor, flood and race have in common.
 
-use std::{error::Error, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use loadtest::{
@@ -11,11 +11,10 @@ use loadtest::{
         sink,
         summary::Summary,
     },
-    process::{host::Facts, placement},
+    report::Run,
 };
-use serde_json::Value;
 
-use crate::{Held, Ran};
+use crate::{Held, Ran, bench::BenchArguments};
 
 #[derive(Debug, Args)]
 pub(crate) struct LoadArguments {
@@ -42,41 +41,20 @@ pub(crate) struct LoadArguments {
     /// Dongles in the engine's codebook. The first run with a number of them imports them, which takes a while.
     #[arg(long, default_value_t = 1_000_000)]
     devices: u64,
-    /// The same seed makes the same chain and the same traffic.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
     /// How often each takes its turn.
     #[arg(long, default_value_t = 12)]
     rounds: usize,
     /// Seconds of a turn; its first quarter is not counted.
     #[arg(long, default_value_t = 1.0)]
     slice_seconds: f64,
-    /// Seconds before the first turn in which the vehicles drive onto their forecourts.
-    #[arg(long, default_value_t = 2.0)]
+    /// Seconds that each sends before the first turn; longer if vehicles are still driving onto their forecourts.
+    #[arg(long, default_value_t = 1.0)]
     warm_up_seconds: f64,
-    /// Cores of engine and sink, separated by commas; "any" leaves them to the system.
-    #[arg(long, default_value = "0", value_parser = cores)]
-    receiver_cores: Cores,
-    /// Cores of the generator.
-    #[arg(long, default_value = "1", value_parser = cores)]
-    sender_cores: Cores,
-    #[arg(long, default_value_t = 1)]
-    sender_threads: usize,
     /// The runtime of the sink.
     #[arg(long, value_enum, default_value_t = Runtime::Current)]
     sink_runtime: Runtime,
-    /// Keep the chain's data folder here; without it, in the system's temporary folder.
-    #[arg(long, value_name = "FOLDER")]
-    data: Option<PathBuf>,
-    /// The engine's program; without it, the `forecourt` beside this one.
-    #[arg(long, value_name = "FILE")]
-    engine: Option<PathBuf>,
-    /// A setting of the engine, as FORECOURT_<SECTION>_<KEY>=VALUE; may be given again.
-    #[arg(long = "setting", value_name = "NAME=VALUE", value_parser = setting)]
-    settings: Vec<(String, String)>,
-    /// Print one JSON object on standard output.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    bench: BenchArguments,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -94,27 +72,10 @@ impl From<Runtime> for sink::SinkRuntime {
     }
 }
 
-/// `None`: wherever the system likes.
-#[derive(Debug, Clone)]
-pub(crate) struct Cores(Option<Vec<usize>>);
-
-fn cores(text: &str) -> Result<Cores, String> {
-    if text == "any" {
-        return Ok(Cores(None));
-    }
-    let numbers = text.split(',').map(|core| core.trim().parse::<usize>().map_err(|_| format!("{core:?} is no core")));
-    Ok(Cores(Some(numbers.collect::<Result<_, _>>()?)))
-}
-
-fn setting(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("a setting is NAME=VALUE")?;
-    Ok((name.into(), value.into()))
-}
-
 impl LoadArguments {
-    fn config(&self, targets: &[Target]) -> Config {
+    fn load(&self) -> Load {
         let given = |value: f64| (value > 0.0).then_some(value);
-        let load = Load {
+        Load {
             connections: self.connections,
             stations: self.connections,
             frames_per_batch: self.frames_per_batch,
@@ -123,53 +84,39 @@ impl LoadArguments {
             turnover_s: given(self.turnover_every),
             codes_s: given(self.codes_change_every),
             unknown_share: self.unknown_share,
-            dongles: Dongles { seed: self.seed, count: self.devices },
-        };
+            dongles: Dongles { seed: self.bench.seed, count: self.devices },
+        }
+    }
+
+    fn config(&self, targets: &[Target]) -> Config {
         Config {
-            load,
+            load: self.load(),
             targets: targets.into(),
             rounds: self.rounds,
             slice: seconds(self.slice_seconds),
             warm_up: seconds(self.warm_up_seconds),
             sink_runtime: self.sink_runtime.into(),
-            receiver_cores: self.receiver_cores.0.clone(),
-            sender_threads: self.sender_threads,
-            data: self.data.clone(),
-            engine: self.engine.clone(),
-            settings: self.settings.clone(),
+            bench: self.bench.bench(),
         }
     }
 }
 
-fn seconds(seconds: f64) -> Duration {
+/// What is no length of time is none.
+pub(crate) fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
-/// Runs the race of these targets and prints what it came to.
-pub(crate) fn race(arguments: &LoadArguments, targets: &[Target]) -> Ran {
+/// Runs the race of these targets and tells what it came to.
+pub(crate) fn race(arguments: &LoadArguments, title: &str, targets: &[Target]) -> Ran {
     let config = arguments.config(targets);
-    if let Some(cores) = &arguments.sender_cores.0 {
-        placement::pin(cores)?;
-    }
-    let sender_cores = placement::current()?.len().min(arguments.sender_threads);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(race::run(&config, |line| eprintln!("{line}")))?;
-    let summary = Summary::of(outcome, sender_cores)?;
-    print(arguments, &config, &summary)?;
+    let mut report = Run::new("", title);
+    let outcome = arguments.bench.block_on(race::run(&config, |line| eprintln!("{line}")))??;
+    let summary = Summary::of(outcome, arguments.bench.sender_cores()?)?;
+    report.conditions = config.conditions();
+    report.summary = summary.keys();
+    report.series = summary.series();
+    report.tables = summary.tables();
+    report.notes = summary.notes();
+    arguments.bench.tell(report)?;
     Ok(Held(summary.is_clean()))
-}
-
-fn print(arguments: &LoadArguments, config: &Config, summary: &Summary) -> Result<(), Box<dyn Error>> {
-    if arguments.json {
-        let mut keys = summary.keys();
-        keys.extend(config.conditions().into_iter().map(|(key, value)| (key, Value::String(value))));
-        keys.insert("host".into(), serde_json::to_value(Facts::read())?);
-        println!("{}", Value::Object(keys));
-    } else {
-        for (key, value) in config.conditions() {
-            println!("{key}: {value}");
-        }
-        print!("\n{summary}");
-    }
-    Ok(())
 }

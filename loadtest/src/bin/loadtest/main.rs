@@ -1,5 +1,6 @@
 //! `cargo loadtest`: the load generator. One command a file; each reads its arguments, calls the library and prints.
 
+mod bench;
 mod compare;
 mod flood;
 mod floor;
@@ -7,6 +8,7 @@ mod load;
 mod peers;
 mod race;
 mod sink;
+mod uplinks;
 
 use std::{error::Error, process::ExitCode};
 
@@ -36,6 +38,8 @@ enum Command {
     Flood(load::LoadArguments),
     /// Floors and flood in turn, in many short slices, and how they compare.
     Race(load::LoadArguments),
+    /// Hold many uplinks, break them all at once, and see them come back.
+    Uplinks(uplinks::UplinksArguments),
     #[command(hide = true)]
     Sink(sink::SinkArguments),
     /// Print what is known of this machine and this build, as it stands in every report.
@@ -71,6 +75,7 @@ fn run(command: &Command) -> Ran {
         Command::Floor(arguments) => floor::run(arguments),
         Command::Flood(arguments) => flood::run(arguments),
         Command::Race(arguments) => race::run(arguments),
+        Command::Uplinks(arguments) => uplinks::run(arguments),
         Command::Sink(arguments) => sink::run(arguments),
         Command::Host => print_host(),
         Command::Compare(arguments) => compare::run(arguments),

@@ -8,5 +8,5 @@ use crate::{
 };
 
 pub(crate) fn run(arguments: &LoadArguments) -> Ran {
-    load::race(arguments, &Target::ALL)
+    load::race(arguments, "Floors and flood in turn", &Target::ALL)
 }

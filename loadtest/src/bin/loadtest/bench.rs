@@ -1,0 +1,118 @@
+//! Arguments that say where a run takes place, and how its results are told.
+
+use std::{error::Error, path::PathBuf};
+
+use clap::Args;
+use loadtest::{
+    flood::Bench,
+    process::{host::Facts, placement},
+    report::Run,
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArguments {
+    /// The same seed makes the same chain and the same traffic.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Cores of engine and sink, separated by commas; "any" leaves them to the system.
+    #[arg(long, default_value = "0", value_parser = cores)]
+    receiver_cores: Cores,
+    /// Cores of the generator.
+    #[arg(long, default_value = "1", value_parser = cores)]
+    sender_cores: Cores,
+    #[arg(long, default_value_t = 1)]
+    sender_threads: usize,
+    /// Keep the chain's data folder here; without it, in the system's temporary folder.
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+    /// The engine's program; without it, the `forecourt` beside this one.
+    #[arg(long, value_name = "FILE")]
+    engine: Option<PathBuf>,
+    /// A setting of the engine, as FORECOURT_<SECTION>_<KEY>=VALUE; may be given again.
+    #[arg(long = "setting", value_name = "NAME=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+    /// Print one JSON object on standard output.
+    #[arg(long)]
+    json: bool,
+    /// Write the run into this folder: summary.json and report.html.
+    #[arg(long, value_name = "FOLDER")]
+    report: Option<PathBuf>,
+}
+
+/// `None`: wherever the system likes.
+#[derive(Debug, Clone)]
+struct Cores(Option<Vec<usize>>);
+
+fn cores(text: &str) -> Result<Cores, String> {
+    if text == "any" {
+        return Ok(Cores(None));
+    }
+    let numbers = text.split(',').map(|core| core.trim().parse::<usize>().map_err(|_| format!("{core:?} is no core")));
+    Ok(Cores(Some(numbers.collect::<Result<_, _>>()?)))
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a setting is NAME=VALUE")?;
+    Ok((name.into(), value.into()))
+}
+
+impl BenchArguments {
+    pub(crate) fn bench(&self) -> Bench {
+        Bench {
+            receiver_cores: self.receiver_cores.0.clone(),
+            sender_threads: self.sender_threads,
+            data: self.data.clone(),
+            engine: self.engine.clone(),
+            settings: self.settings.clone(),
+        }
+    }
+
+    /// Takes the generator's cores, and runs there. Nothing of the generator runs elsewhere: its threads come after.
+    pub(crate) fn block_on<T>(&self, run: impl Future<Output = T>) -> std::io::Result<T> {
+        if let Some(cores) = &self.sender_cores.0 {
+            placement::pin(cores)?;
+        }
+        Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run))
+    }
+
+    /// How many cores the generator can keep busy.
+    pub(crate) fn sender_cores(&self) -> std::io::Result<usize> {
+        Ok(placement::current()?.len().min(self.sender_threads))
+    }
+
+    /// Tells what came of the run, to whoever is to know.
+    pub(crate) fn tell(&self, mut run: Run) -> Result<(), Box<dyn Error>> {
+        run.host = serde_json::to_value(Facts::read())?;
+        run.command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+        if let Some(folder) = &self.report {
+            run.write(folder)?;
+            eprintln!("the report is {}", folder.join("report.html").display());
+        }
+        if self.json {
+            println!("{}", serde_json::to_string(&run.document())?);
+        } else {
+            print_text(&run);
+        }
+        Ok(())
+    }
+}
+
+fn print_text(run: &Run) {
+    for (key, value) in &run.conditions {
+        println!("{key}: {value}");
+    }
+    for table in &run.tables {
+        println!("\n{}", table.title);
+        let rows = || std::iter::once(&table.columns).chain(&table.rows);
+        let width = |column| rows().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or_default();
+        for row in rows() {
+            let cells = row.iter().enumerate().map(|(column, cell)| match column {
+                0 => format!("{cell:<width$}", width = width(column)),
+                _ => format!("{cell:>width$}", width = width(column)),
+            });
+            println!("{}", cells.collect::<Vec<_>>().join("  "));
+        }
+    }
+    println!();
+    run.notes.iter().for_each(|note| println!("{note}"));
+}
