@@ -98,15 +98,21 @@ pub fn run(options: &PeersOptions) -> Result<Outcome, PeersError> {
     let (mut peers, mut forecourt) = (Vec::new(), Vec::new());
     for mode in Mode::ALL {
         for (broker, keeping) in builds() {
-            eprintln!("{mode}, {}, {}", broker.name(), keeping.build());
             let cores = measured.as_deref();
             peers.push(Trial { options, air: &air, codes: &book, cores, broker, keeping, mode }.run()?);
+            progress(peers.last());
         }
-        eprintln!("{mode}, forecourt");
         let ours = Ours { options, cores: measured.as_deref(), sender_threads: sender.len(), mode };
         forecourt.push(ours.run()?);
+        progress(forecourt.last());
     }
     Ok(Outcome::new(peers, forecourt))
+}
+
+fn progress(measured: Option<&Peer>) {
+    if let Some(peer) = measured {
+        eprintln!("{peer}");
+    }
 }
 
 fn builds() -> impl Iterator<Item = (Broker, Keeping)> {

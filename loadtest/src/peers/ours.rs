@@ -41,6 +41,7 @@ impl Ours<'_> {
             build: "forecourt serve".into(),
             frames_per_second: slice.frames_per_second(),
             frames_per_cpu_second: 1e9 / slice.cpu_ns_per_frame(),
+            cores: slice.receiver_cores(),
             lost,
         }
     }

@@ -33,6 +33,8 @@ pub struct Peer {
     pub frames_per_second: f64,
     /// Applied, for each second of CPU time of all processes but the sender's.
     pub frames_per_cpu_second: f64,
+    /// That these processes kept busy.
+    pub cores: f64,
     /// Frames that were sent and never applied.
     pub lost: u64,
 }
@@ -92,15 +94,20 @@ impl fmt::Display for Mode {
     }
 }
 
+/// A line of the table.
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Peer { name, mode, build, frames_per_second, frames_per_cpu_second, cores, lost, .. } = self;
+        let label = format!("{mode}, {name}, {build}");
+        write!(f, "{label:58} {frames_per_second:>12.0} {frames_per_cpu_second:>18.0} {cores:>6.2} {lost:>8}")
+    }
+}
+
 /// The summary for people.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:58} {:>14} {:>18} {:>8}", "", "frames/s", "frames/CPU-second", "lost")?;
-        for peer in self.peers.iter().chain(&self.forecourt) {
-            let label = format!("{}, {}, {}", peer.mode, peer.name, peer.build);
-            let Peer { frames_per_second, frames_per_cpu_second, lost, .. } = peer;
-            writeln!(f, "{label:58} {frames_per_second:>14.0} {frames_per_cpu_second:>18.0} {lost:>8}")?;
-        }
+        writeln!(f, "{:58} {:>12} {:>18} {:>6} {:>8}", "", "frames/s", "frames/CPU-second", "cores", "lost")?;
+        self.peers.iter().chain(&self.forecourt).try_for_each(|peer| writeln!(f, "{peer}"))?;
         writeln!(f, "\nour frames for a CPU-second, over those of the best build")?;
         writeln!(
             f,
@@ -121,7 +128,7 @@ mod tests {
 
     fn peer(mode: Mode, presence: Presence, frames_per_cpu_second: f64) -> Peer {
         let (name, build) = (String::new(), String::new());
-        Peer { name, mode, presence, build, frames_per_second: 0.0, frames_per_cpu_second, lost: 0 }
+        Peer { name, mode, presence, build, frames_per_second: 0.0, frames_per_cpu_second, cores: 1.0, lost: 0 }
     }
 
     fn outcome() -> Outcome {

@@ -58,7 +58,7 @@ impl Progress {
 #[derive(Debug)]
 pub(super) struct Sender {
     progress: Arc<Progress>,
-    thread: JoinHandle<io::Result<()>>,
+    thread: JoinHandle<io::Result<Vec<TcpStream>>>,
 }
 
 impl Sender {
@@ -75,15 +75,16 @@ impl Sender {
 
     fn start(
         progress: Arc<Progress>,
-        send: impl FnOnce(&Progress) -> io::Result<()> + Send + 'static,
+        send: impl FnOnce(&Progress) -> io::Result<Vec<TcpStream>> + Send + 'static,
     ) -> io::Result<Sender> {
         let shared = progress.clone();
         let thread = thread::Builder::new().name("sender".into()).spawn(move || send(&shared))?;
         Ok(Sender { progress, thread })
     }
 
-    /// Ends it, and says what went wrong on the way.
-    pub(super) fn stop(self) -> io::Result<()> {
+    /// Ends it. Its connections must outlive what is on its way: one that is closed before all was read that the broker
+    /// had to say is reset, and takes along what the broker has not read.
+    pub(super) fn stop(self) -> io::Result<Vec<TcpStream>> {
         self.progress.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("a sender does not panic")
     }
@@ -108,7 +109,7 @@ fn writes(messages: &[Vec<u8>]) -> Vec<Write> {
     together.map(|chunk| Write { bytes: chunk.concat(), messages: chunk.len() as u64 }).collect()
 }
 
-fn send_fast(mut stream: TcpStream, writes: &[Write], progress: &Progress) -> io::Result<()> {
+fn send_fast(mut stream: TcpStream, writes: &[Write], progress: &Progress) -> io::Result<Vec<TcpStream>> {
     stream.set_write_timeout(Some(PATIENCE))?;
     for write in writes.iter().cycle() {
         while progress.is_window_full() && !progress.is_stopped() {
@@ -120,10 +121,10 @@ fn send_fast(mut stream: TcpStream, writes: &[Write], progress: &Progress) -> io
         stream.write_all(&write.bytes)?;
         progress.sent_more(write.messages);
     }
-    Ok(())
+    Ok(vec![stream])
 }
 
-fn send_by_the_clock(mut stations: Vec<Station>, per_second: f64, progress: &Progress) -> io::Result<()> {
+fn send_by_the_clock(mut stations: Vec<Station>, per_second: f64, progress: &Progress) -> io::Result<Vec<TcpStream>> {
     for station in &stations {
         station.stream.set_write_timeout(Some(PATIENCE))?;
     }
@@ -141,7 +142,7 @@ fn send_by_the_clock(mut stations: Vec<Station>, per_second: f64, progress: &Pro
         progress.sent_more(1);
         written += 1;
     }
-    Ok(())
+    Ok(stations.into_iter().map(|station| station.stream).collect())
 }
 
 #[cfg(test)]

@@ -54,8 +54,9 @@ impl Trial<'_> {
         let before = Moment::now(&servers, &consumer, &progress)?;
         thread::sleep(self.options.lasts);
         let after = Moment::now(&servers, &consumer, &progress)?;
-        sender.stop()?;
+        let connections = sender.stop()?;
         drain(&progress);
+        drop(connections);
         if consumer.has_ended() {
             return Err(PeersError::ConsumerEnded { broker: self.broker.name() });
         }
@@ -65,13 +66,16 @@ impl Trial<'_> {
 
     fn peer(&self, before: &Moment, after: &Moment, lost: u64) -> Peer {
         let frames = (after.frames - before.frames) as f64;
+        let seconds = (after.at - before.at).as_secs_f64();
+        let cpu_seconds = after.cpu.saturating_sub(before.cpu).as_secs_f64();
         Peer {
             name: self.broker.name().into(),
             mode: self.mode,
             presence: if self.keeping.needs_redis() { Presence::Redis } else { Presence::Memory },
             build: self.keeping.build().into(),
-            frames_per_second: frames / (after.at - before.at).as_secs_f64(),
-            frames_per_cpu_second: frames / after.cpu.saturating_sub(before.cpu).as_secs_f64(),
+            frames_per_second: frames / seconds,
+            frames_per_cpu_second: frames / cpu_seconds,
+            cores: cpu_seconds / seconds,
             lost,
         }
     }
