@@ -28,7 +28,7 @@ pub use server::ServerError;
 
 use self::{ours::Ours, server::Program, traffic::Air, trial::Trial};
 use crate::{
-    flood::{dongles::Dongles, load::RECEIVERS, race::FloodError, traffic::Mix},
+    flood::{FloodError, dongles::Dongles, load::RECEIVERS, traffic::Mix},
     process::placement,
 };
 

@@ -9,8 +9,9 @@ use super::{
     trial::WARM_UP,
 };
 use crate::flood::{
-    Load,
-    race::{self, Config, FloodError, Slice, Target},
+    FloodError, Load,
+    bench::Bench,
+    race::{self, Config, Slice, Target},
     sink::SinkRuntime,
 };
 
@@ -54,11 +55,12 @@ impl Ours<'_> {
             slice: self.options.lasts.div_f64(COUNTED),
             warm_up: WARM_UP,
             sink_runtime: SinkRuntime::Current,
-            receiver_cores: self.cores.map(<[usize]>::to_vec),
-            sender_threads: self.sender_threads,
-            data: None,
-            engine: self.options.engine.clone(),
-            settings: Vec::new(),
+            bench: Bench {
+                receiver_cores: self.cores.map(<[usize]>::to_vec),
+                sender_threads: self.sender_threads,
+                engine: self.options.engine.clone(),
+                ..Bench::default()
+            },
         }
     }
 
