@@ -177,7 +177,8 @@ impl Stream {
             self.sequence += 1;
             self.now = self.now.plus(100);
             batch::restamp(&mut batch[batch::PREFIX_BYTES..], self.sequence, self.now);
-            self.forecourt.observe(batch, book, self.now, &mut Vec::new(), |_, _| {}).expect("valid batches");
+            let (_, refused) = self.forecourt.observe(batch, book, self.now, &mut Vec::new(), |_, _| {});
+            assert_eq!(refused, None);
         }
     }
 }

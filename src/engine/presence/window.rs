@@ -106,21 +106,23 @@ impl Window {
     }
 
     /// Takes in hearings of a dongle that has been here for a while: nothing changes but what is known of its place.
-    /// False, and nothing is taken in, when the window is in another state or a hearing may be older than its last.
+    /// False, and nothing is taken in, when the window is in another state or one of them may be too late to tell.
     #[inline]
     pub(super) fn hear_present(&mut self, hearings: Hearings<'_>) -> bool {
         let Some(newest) = hearings.wire().last() else { return true };
-        if self.state != State::Present || hearings.base() < self.last {
+        if self.state != State::Present || self.last.since(hearings.base()) > OVERTAKEN_MS_MAX {
             return false;
         }
         // Of one code they come in the order in which they were heard.
         let at = hearings.time_of(newest);
-        self.traces.advance(self.last, at);
+        if at >= self.last {
+            self.traces.advance(self.last, at);
+            self.last = at;
+            self.receiver = ReceiverId(newest.receiver);
+        }
         let measured = hearings.wire().iter().filter(|hearing| hearing.rssi <= RSSI_DBM_MAX);
         self.traces.hear_all(measured.map(|hearing| (hearing.receiver, hearing.rssi)));
         self.hearings = self.hearings.saturating_add(hearings.wire().len() as u32);
-        self.last = at;
-        self.receiver = ReceiverId(newest.receiver);
         true
     }
 
