@@ -5,7 +5,7 @@
 //! millions does not keep it building. The book of a slot also knows the next slot's codes, so a build that takes a
 //! while costs nobody a hearing.
 //!
-//! The thread is also the only writer of clock offsets: hearings and clock proofs reach it by one bounded queue, and
+//! The thread is also the only writer of clock offsets: hearings and clock proofs reach it by bounded queues, and
 //! what it learned goes to the store in batches. What a crash loses is learned anew from the next hearing.
 
 use std::collections::{BTreeSet, HashMap};
@@ -36,10 +36,13 @@ const LEARNED_MAX: usize = 20_000;
 /// After a build that took a second, four seconds belong to others.
 const REST_PER_BUILD: u64 = 4;
 
-/// What reaches the thread.
+/// What was heard is looked at this often. Waking the thread for each hearing would cost the one who heard it far more
+/// than noting it down: a switch of threads, some microseconds, when thousands of stations hear newcomers.
+const HEARD_EACH: Duration = Duration::from_millis(200);
+
+/// What wakes the thread.
 #[derive(Clone, Copy)]
 enum Order {
-    Heard(Hit, UnixMs),
     Proven(Hit, UnixMs),
     Wake,
     Stop,
@@ -64,11 +67,14 @@ pub(super) struct Pace {
 pub(super) struct Roller {
     shared: Arc<Shared>,
     orders: SyncSender<Order>,
+    queue: usize,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Shared {
     codebook: ArcSwap<Codebook>,
+    /// Verified hearings that have not taught anything yet, `Pace::queue` of them at most.
+    heard: Mutex<Vec<(Hit, UnixMs)>>,
     changed: Mutex<Changed>,
 }
 
@@ -78,6 +84,7 @@ impl Roller {
         let (orders, inbox) = sync_channel(pace.queue.max(1));
         let shared = Arc::new(Shared {
             codebook: ArcSwap::from_pointee(Codebook::empty()),
+            heard: Mutex::default(),
             changed: Mutex::new(Changed::These(BTreeSet::new())),
         });
         let db = truth.open_reader()?;
@@ -99,16 +106,21 @@ impl Roller {
         };
         worker.build(now);
         let thread = spawn("registration-roller", move || worker.run(&inbox))?;
-        Ok(Roller { shared, orders, thread: Mutex::new(Some(thread)) })
+        Ok(Roller { shared, orders, queue: pace.queue, thread: Mutex::new(Some(thread)) })
     }
 
     pub(super) fn codebook(&self) -> Arc<Codebook> {
         self.shared.codebook.load_full()
     }
 
-    /// `false` when the queue is full: the next hearing teaches the same.
+    /// `false` when too many wait already: the next hearing teaches the same.
     pub(super) fn heard(&self, hit: Hit, at: UnixMs) -> bool {
-        self.orders.try_send(Order::Heard(hit, at)).is_ok()
+        let mut heard = self.shared.heard.lock().expect("no holder panics");
+        let has_room = heard.len() < self.queue;
+        if has_room {
+            heard.push((hit, at));
+        }
+        has_room
     }
 
     /// Takes over a clock that the phone proved.
@@ -167,20 +179,27 @@ struct Worker {
 impl Worker {
     fn run(&mut self, inbox: &Receiver<Order>) {
         loop {
-            let wait = self.next_due().since(telemetry::now());
-            match inbox.recv_timeout(Duration::from_millis(wait)) {
+            let wait = Duration::from_millis(self.next_due().since(telemetry::now()));
+            match inbox.recv_timeout(wait.min(HEARD_EACH)) {
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(order) => self.take(order),
                 Err(RecvTimeoutError::Timeout) => {}
             }
+            self.learn_heard();
             self.advance(telemetry::now());
         }
         self.save();
     }
 
+    fn learn_heard(&mut self) {
+        let heard = std::mem::take(&mut *self.shared.heard.lock().expect("no holder panics"));
+        for (hit, at) in heard {
+            self.learn(hit, at);
+        }
+    }
+
     fn take(&mut self, order: Order) {
         match order {
-            Order::Heard(hit, at) => self.learn(hit, at),
             Order::Proven(hit, at) => {
                 self.learn(hit, at);
                 self.rebuild_soon(telemetry::now());
