@@ -18,7 +18,7 @@ mod server;
 mod traffic;
 mod trial;
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, time::Duration};
 
 pub use broker::{Broker, LinkError, ProtocolError};
 pub use consumer::{ConsumerError, ConsumerOptions, consume};
@@ -27,10 +27,7 @@ pub use presence::Keeping;
 pub use server::ServerError;
 
 use self::{ours::Ours, server::Program, traffic::Air, trial::Trial};
-use crate::{
-    flood::{FloodError, dongles::Dongles, load::RECEIVERS, traffic::Mix},
-    process::placement,
-};
+use crate::flood::{Bench, FloodError, dongles::Dongles, load::RECEIVERS, traffic::Mix};
 
 /// Frames of a batch, of about 12 codes.
 const FRAMES: usize = 25;
@@ -45,10 +42,8 @@ pub struct PeersOptions {
     /// Connections of the mode with many senders, and how many batches each sends in a second.
     pub senders: usize,
     pub batches_per_second: f64,
-    /// All processes may run everywhere; else the servers share the first core and the sender has the others.
-    pub is_unpinned: bool,
-    /// The engine's program; without it, the one beside our own.
-    pub engine: Option<PathBuf>,
+    /// The receiver's cores are those of all processes but the sender.
+    pub bench: Bench,
 }
 
 impl PeersOptions {
@@ -58,15 +53,6 @@ impl PeersOptions {
 
     fn dongles(&self) -> Dongles {
         Dongles { seed: self.seed, count: self.dongles }
-    }
-
-    /// Of what is measured, and of the sender.
-    fn cores(&self) -> io::Result<(Option<Vec<usize>>, Vec<usize>)> {
-        let cores = placement::current()?;
-        Ok(match cores.split_first() {
-            Some((first, others)) if !others.is_empty() && !self.is_unpinned => (Some(vec![*first]), others.to_vec()),
-            _ => (None, cores),
-        })
     }
 }
 
@@ -84,29 +70,31 @@ pub enum PeersError {
     Io(#[from] io::Error),
 }
 
-/// Measures every build in both modes, and the engine in the same.
-pub fn run(options: &PeersOptions) -> Result<Outcome, PeersError> {
+/// Measures every build in both modes, and the engine in the same. It blocks its thread while a build is measured: nothing
+/// else of ours is to run then.
+pub async fn run(options: &PeersOptions) -> Result<Outcome, PeersError> {
     for program in Program::ALL {
         program.find()?;
     }
-    let (measured, sender) = options.cores()?;
-    placement::pin(&sender)?;
     let folder = tempfile::Builder::new().prefix("forecourt-peers-").tempdir()?;
-    let book = folder.path().join("codes");
+    let codes = folder.path().join("codes");
     let air = Air::new(options);
-    std::fs::write(&book, air.codes())?;
+    std::fs::write(&codes, air.codes())?;
     let (mut peers, mut forecourt) = (Vec::new(), Vec::new());
     for mode in Mode::ALL {
         for (broker, keeping) in builds() {
-            let cores = measured.as_deref();
-            peers.push(Trial { options, air: &air, codes: &book, cores, broker, keeping, mode }.run()?);
+            peers.push(Trial { options, air: &air, codes: &codes, broker, keeping, mode }.run()?);
             progress(peers.last());
         }
-        let ours = Ours { options, cores: measured.as_deref(), sender_threads: sender.len(), mode };
-        forecourt.push(ours.run()?);
+        forecourt.push(Ours { options, mode }.run().await?);
         progress(forecourt.last());
     }
     Ok(Outcome::new(peers, forecourt))
+}
+
+/// The peers' programs and what each says of its version.
+pub fn versions() -> Vec<(String, String)> {
+    Program::ALL.iter().map(|program| (program.name().into(), program.version())).collect()
 }
 
 fn progress(measured: Option<&Peer>) {

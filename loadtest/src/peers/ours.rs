@@ -1,7 +1,5 @@
 //! Our own side of the comparison: a real engine under the same frames, in the same modes, on the same cores.
 
-use tokio::runtime::Builder;
-
 use super::{
     FRAMES, PeersError, PeersOptions,
     outcome::{Mode, Peer, Presence},
@@ -10,7 +8,6 @@ use super::{
 };
 use crate::flood::{
     FloodError, Load,
-    bench::Bench,
     race::{self, Config, Slice, Target},
     sink::SinkRuntime,
 };
@@ -20,16 +17,12 @@ const COUNTED: f64 = 0.75;
 
 pub(super) struct Ours<'a> {
     pub(super) options: &'a PeersOptions,
-    /// Of the engine; where the sender runs is for who calls.
-    pub(super) cores: Option<&'a [usize]>,
-    pub(super) sender_threads: usize,
     pub(super) mode: Mode,
 }
 
 impl Ours<'_> {
-    pub(super) fn run(&self) -> Result<Peer, PeersError> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let outcome = runtime.block_on(race::run(&self.config(), |line| eprintln!("{line}")))?;
+    pub(super) async fn run(&self) -> Result<Peer, PeersError> {
+        let outcome = race::run(&self.config(), |line| eprintln!("{line}")).await?;
         let slice = outcome.slices.first().ok_or(FloodError::Nothing(Target::Engine.key()))?;
         Ok(self.peer(slice, outcome.engine.map_or(0, |ended| ended.lost())))
     }
@@ -55,12 +48,7 @@ impl Ours<'_> {
             slice: self.options.lasts.div_f64(COUNTED),
             warm_up: WARM_UP,
             sink_runtime: SinkRuntime::Current,
-            bench: Bench {
-                receiver_cores: self.cores.map(<[usize]>::to_vec),
-                sender_threads: self.sender_threads,
-                engine: self.options.engine.clone(),
-                ..Bench::default()
-            },
+            bench: self.options.bench.clone(),
         }
     }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::report::Table;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
@@ -55,6 +57,12 @@ impl Mode {
     pub const ALL: [Mode; 2] = [Mode::Fat, Mode::Many];
 }
 
+impl Peer {
+    fn label(&self) -> String {
+        format!("{}, {}, {}", self.mode, self.name, self.build)
+    }
+}
+
 impl Outcome {
     pub fn new(peers: Vec<Peer>, forecourt: Vec<Peer>) -> Outcome {
         let ratio = |mode, presence| {
@@ -70,6 +78,41 @@ impl Outcome {
             peers,
             forecourt,
         }
+    }
+
+    /// All builds side by side.
+    pub fn table(&self) -> Table {
+        let millions = |frames: f64| format!("{:.3}", frames / 1e6);
+        let row = |peer: &Peer| {
+            vec![
+                peer.label(),
+                millions(peer.frames_per_second),
+                millions(peer.frames_per_cpu_second),
+                format!("{:.2}", peer.cores),
+                peer.lost.to_string(),
+            ]
+        };
+        let columns = ["", "million frames/s", "million frames/CPU-second", "cores", "lost"];
+        Table {
+            title: "Builds".into(),
+            columns: columns.map(String::from).into(),
+            rows: self.peers.iter().chain(&self.forecourt).map(row).collect(),
+        }
+    }
+
+    /// What there is to know beside the figures.
+    pub fn notes(&self) -> Vec<String> {
+        let lossy = self.peers.iter().chain(&self.forecourt).filter(|peer| peer.lost > 0);
+        let losses =
+            lossy.map(|peer| format!("{}, {}, {} lost {} frames", peer.mode, peer.name, peer.build, peer.lost));
+        let best = |kind, fat: f64, many: f64| {
+            format!(
+                "frames for a CPU-second, of the best build with presence in {kind}: {fat:.1} x with one fat sender, {many:.2} x with many"
+            )
+        };
+        let memory = best("memory", self.fat_ratio_memory, self.many_ratio_memory);
+        let redis = best("Redis", self.fat_ratio_redis, self.many_ratio_redis);
+        [memory, redis].into_iter().chain(losses).collect()
     }
 
     /// The keys of `summary.json`.
@@ -94,30 +137,16 @@ impl fmt::Display for Mode {
     }
 }
 
-/// A line of the table.
+/// Its line while the run goes on.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Peer { name, mode, build, frames_per_second, frames_per_cpu_second, cores, lost, .. } = self;
-        let label = format!("{mode}, {name}, {build}");
-        write!(f, "{label:58} {frames_per_second:>12.0} {frames_per_cpu_second:>18.0} {cores:>6.2} {lost:>8}")
-    }
-}
-
-/// The summary for people.
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:58} {:>12} {:>18} {:>6} {:>8}", "", "frames/s", "frames/CPU-second", "cores", "lost")?;
-        self.peers.iter().chain(&self.forecourt).try_for_each(|peer| writeln!(f, "{peer}"))?;
-        writeln!(f, "\nour frames for a CPU-second, over those of the best build")?;
-        writeln!(
+        let Peer { frames_per_second, frames_per_cpu_second, cores, lost, .. } = self;
+        write!(
             f,
-            "  one fat sender  {:>8.1} x memory  {:>8.1} x Redis",
-            self.fat_ratio_memory, self.fat_ratio_redis
-        )?;
-        writeln!(
-            f,
-            "  many senders    {:>8.1} x memory  {:>8.1} x Redis",
-            self.many_ratio_memory, self.many_ratio_redis
+            "{:<58} {:8.2} million frames/s, {:8.2} a CPU-second, {cores:.2} cores, {lost} lost",
+            self.label(),
+            frames_per_second / 1e6,
+            frames_per_cpu_second / 1e6,
         )
     }
 }

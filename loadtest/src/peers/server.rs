@@ -48,7 +48,7 @@ impl Program {
         [Program::Broker(Broker::NatsServer), Program::Broker(Broker::Mosquitto), Program::Redis];
 
     /// Of the program and of its package.
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Program::Broker(broker) => broker.name(),
             Program::Redis => "redis-server",
@@ -60,6 +60,14 @@ impl Program {
         let folders = env::split_paths(&path).chain(FOLDERS.map(PathBuf::from));
         let found = folders.map(|folder| folder.join(self.name())).find(|program| program.is_file());
         found.ok_or(ServerError::Missing { program: self.name() })
+    }
+
+    /// The first line that it says of itself; empty when it is not here.
+    pub(super) fn version(self) -> String {
+        let option = if self == Program::Broker(Broker::Mosquitto) { "-h" } else { "--version" };
+        let said = self.find().ok().and_then(|program| Command::new(program).arg(option).output().ok());
+        let said = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        said.lines().next().unwrap_or_default().to_owned()
     }
 
     fn command(self, folder: &Path, port: u16) -> io::Result<Command> {

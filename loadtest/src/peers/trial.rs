@@ -34,8 +34,6 @@ pub(super) struct Trial<'a> {
     pub(super) options: &'a PeersOptions,
     pub(super) air: &'a Air,
     pub(super) codes: &'a Path,
-    /// Where everything runs but the sender.
-    pub(super) cores: Option<&'a [usize]>,
     pub(super) broker: Broker,
     pub(super) keeping: Keeping,
     pub(super) mode: Mode,
@@ -43,9 +41,9 @@ pub(super) struct Trial<'a> {
 
 impl Trial<'_> {
     pub(super) fn run(&self) -> Result<Peer, PeersError> {
-        let mut servers = vec![Server::start(Program::Broker(self.broker), self.cores)?];
+        let mut servers = vec![Server::start(Program::Broker(self.broker), self.cores())?];
         if self.keeping.needs_redis() {
-            servers.push(Server::start(Program::Redis, self.cores)?);
+            servers.push(Server::start(Program::Redis, self.cores())?);
         }
         let progress = Arc::new(Progress::default());
         let mut consumer = self.consumer(&servers, &progress)?;
@@ -62,6 +60,11 @@ impl Trial<'_> {
         }
         let lost = progress.on_their_way() * super::FRAMES as u64;
         Ok(self.peer(&before, &after, lost))
+    }
+
+    /// Where everything runs but the sender.
+    fn cores(&self) -> Option<&[usize]> {
+        self.options.bench.receiver_cores.as_deref()
     }
 
     fn peer(&self, before: &Moment, after: &Moment, lost: u64) -> Peer {
@@ -87,7 +90,7 @@ impl Trial<'_> {
         for (server, option) in servers.iter().zip(["--address", "--redis"]) {
             command.arg(option).arg(server.address().to_string());
         }
-        let mut consumer = Consumer(placement::spawn(&mut command, self.cores)?);
+        let mut consumer = Consumer(placement::spawn(&mut command, self.cores())?);
         let mut said = BufReader::new(consumer.0.stdout.take().expect("its output is piped"));
         let mut ready = String::new();
         said.read_line(&mut ready)?;

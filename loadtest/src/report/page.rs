@@ -27,7 +27,6 @@ pub(super) fn render(run: &Run) -> Markup {
                 (heading(run))
                 (thresholds(&run.thresholds))
                 (section("Figures", &figures(&run.summary)))
-                (lists(&run.summary))
                 (section("Latency", &latencies(&run.latencies)))
                 (section("Over time", &html! { @for series in &run.series { (over_time(series)) } }))
                 (section("Growth", &html! { @for curve in &run.curves { (growth(curve)) } }))
@@ -93,21 +92,6 @@ fn figures(summary: &Map<String, Value>) -> Markup {
     let flat = summary.iter().filter_map(|(key, value)| Some((key, word(value)?)));
     let tiles: Vec<Markup> = flat.map(|(key, value)| html! { div.figure { b { (value) } span { (key) } } }).collect();
     html! { @for tile in tiles { (tile) } }
-}
-
-/// Lists of objects in the summary, such as that of the peers, as tables: what names an item before what it measured.
-fn lists(summary: &Map<String, Value>) -> Markup {
-    let tables = summary.iter().filter_map(|(key, value)| list(key, value.as_array()?));
-    html! { @for table in tables { (tabulated(&table)) } }
-}
-
-fn list(title: &str, items: &[Value]) -> Option<Table> {
-    let fields = items.first()?.as_object()?;
-    let (names, measures): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| value.is_string());
-    let columns: Vec<String> = names.into_iter().chain(measures).map(|(key, _)| key.clone()).collect();
-    let cell = |item: &Value, column: &String| word(&item[column.as_str()]).unwrap_or_default();
-    let rows = items.iter().map(|item| columns.iter().map(|column| cell(item, column)).collect()).collect();
-    Some(Table { title: title.into(), columns, rows })
 }
 
 fn word(value: &Value) -> Option<String> {
@@ -252,7 +236,6 @@ mod tests {
     fn run() -> Run {
         let mut run = Run::new("loadtest fleet small.toml", "A small fleet");
         run.summary.insert("frames_per_second".into(), 880_000.into());
-        run.summary.insert("peers".into(), json!([{"name": "nats", "lost": 3}]));
         run
     }
 
@@ -288,10 +271,8 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_grouped_and_lists_become_tables() {
-        let page = render(&run()).into_string();
-        assert!(page.contains("880,000"));
-        assert!(page.contains("<h2>peers</h2>"));
+    fn figures_are_grouped() {
+        assert!(render(&run()).into_string().contains("880,000"));
     }
 
     #[test]

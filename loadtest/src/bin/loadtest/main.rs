@@ -84,12 +84,6 @@ fn run(command: &Command) -> Ran {
     }
 }
 
-/// What was typed, for the report.
-fn command_line() -> String {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    format!("loadtest {}", words.join(" "))
-}
-
 fn print_host() -> Ran {
     println!("{}", serde_json::to_string_pretty(&loadtest::process::host::Facts::read())?);
     Ok(Held(true))

@@ -5,11 +5,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::Args;
 use loadtest::{
     peers::{self, Broker, ConsumerOptions, Keeping, PeersOptions},
-    process::host::Facts,
     report::Run,
 };
 
-use super::{Held, Ran};
+use crate::{Held, Ran, bench::BenchArguments};
 
 /// Measure what a chain's team would build instead, beside us.
 ///
@@ -18,7 +17,7 @@ use super::{Held, Ran};
 /// sender and from many; what counts is the CPU time of all processes but the sender. Needs Debian's packages
 /// nats-server, mosquitto and redis-server; nothing needs to run, and nothing is left running.
 #[derive(Debug, Args)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// Seconds of each of the 14 measurements.
     #[arg(long, default_value_t = 5.0, value_parser = seconds)]
     seconds: f64,
@@ -39,37 +38,18 @@ pub(super) struct Arguments {
     #[arg(long, default_value_t = 10.0)]
     batches_per_second: f64,
 
-    /// The same seed makes the same vehicles.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-
-    /// Let all processes run on all cores, instead of the sender apart from the rest.
-    #[arg(long)]
-    unpinned: bool,
-
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
-
-    /// Write the run into this folder.
-    #[arg(long, value_name = "FOLDER")]
-    report: Option<PathBuf>,
+    #[command(flatten)]
+    bench: BenchArguments,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Ran {
-    let mut run = Run::new(super::command_line(), "Forecourt and what would be built instead");
-    let outcome = peers::run(&arguments.options())?;
-    if let Some(folder) = &arguments.report {
-        run.host = serde_json::to_value(Facts::read())?;
-        run.conditions = arguments.conditions();
-        run.summary = outcome.summary();
-        run.write(folder)?;
-    }
-    if arguments.json {
-        println!("{}", serde_json::to_string(&outcome)?);
-    } else {
-        print!("{outcome}");
-    }
+pub(crate) fn run(arguments: &Arguments) -> Ran {
+    let mut report = Run::new("", "Forecourt and what would be built instead");
+    let outcome = arguments.bench.block_on(peers::run(&arguments.options()))??;
+    report.conditions = arguments.conditions();
+    report.summary = outcome.summary();
+    report.tables = vec![outcome.table()];
+    report.notes = outcome.notes();
+    arguments.bench.tell(report)?;
     Ok(Held(true))
 }
 
@@ -78,33 +58,31 @@ impl Arguments {
         PeersOptions {
             lasts: Duration::from_secs_f64(self.seconds),
             dongles: self.devices,
-            seed: self.seed,
+            seed: self.bench.seed,
             vehicles: self.vehicles.into(),
             senders: self.senders.into(),
             batches_per_second: self.batches_per_second,
-            is_unpinned: self.unpinned,
-            engine: None,
+            bench: self.bench.bench(),
         }
     }
 
     fn conditions(&self) -> Vec<(String, String)> {
-        let placement = if self.unpinned { "all cores for all" } else { "the sender apart from the rest" };
-        [
-            ("seconds of a measurement", self.seconds.to_string()),
-            ("dongles", self.devices.to_string()),
-            ("vehicles on a forecourt", self.vehicles.to_string()),
-            ("many senders", format!("{} of {} batches a second", self.senders, self.batches_per_second)),
-            ("cores", placement.into()),
-            ("seed", self.seed.to_string()),
-        ]
-        .map(|(name, value)| (name.into(), value))
-        .into()
+        let own = [
+            ("seconds", self.seconds.to_string()),
+            ("devices", self.devices.to_string()),
+            ("vehicles_per_station", self.vehicles.to_string()),
+            ("senders", self.senders.to_string()),
+            ("batches_per_second_each", self.batches_per_second.to_string()),
+            ("seed", self.bench.seed.to_string()),
+        ];
+        let own = own.map(|(key, value)| (key.to_owned(), value));
+        own.into_iter().chain(self.bench.bench().conditions()).chain(peers::versions()).collect()
     }
 }
 
 /// The consumer of a build that is measured.
 #[derive(Debug, Args)]
-pub(super) struct ConsumerArguments {
+pub(crate) struct ConsumerArguments {
     #[arg(long)]
     broker: Broker,
     #[arg(long)]
@@ -117,7 +95,7 @@ pub(super) struct ConsumerArguments {
     codes: PathBuf,
 }
 
-pub(super) fn consume(arguments: &ConsumerArguments) -> Ran {
+pub(crate) fn consume(arguments: &ConsumerArguments) -> Ran {
     let ConsumerArguments { broker, address, keeping, redis, codes } = arguments;
     let codes = codes.clone();
     peers::consume(&ConsumerOptions { broker: *broker, address: *address, keeping: *keeping, redis: *redis, codes })?;
