@@ -104,7 +104,7 @@ impl Load {
 
     /// What the `index`th connection sends.
     pub fn cargo(&self, index: usize, with_records: bool, now: UnixMs) -> Cargo {
-        let mut traffic = Traffic::new(self.mix(), self.dongles, index, self.connections);
+        let mut traffic = Traffic::new(self.mix(), self.dongles, index, self.stations);
         let pace = self.pace();
         let records = with_records.then(|| Records::new(&mut traffic, pace, now));
         let phase = index as f64 / self.connections as f64;

@@ -22,6 +22,9 @@ use crate::process::{Usage, usage};
 /// The part of a slice that is not counted: the windows of QUIC open, caches fill.
 const WARM_UP: f64 = 0.25;
 
+/// A process that kept its cores busier than this had no time left.
+const BUSY: f64 = 0.95;
+
 /// What takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Target {
@@ -172,6 +175,11 @@ impl Slice {
         self.receiver_cpu.as_secs_f64() / self.seconds
     }
 
+    /// Whether the receiver could have taken more than the generator gave with so many cores.
+    pub fn is_generator_limited(&self, sender_cores: f64) -> bool {
+        self.generator_cores() >= BUSY * sender_cores && self.receiver_cores() < BUSY
+    }
+
     fn line(&self) -> String {
         format!(
             "{:<10} {:8.2} million frames/s, {:6.2} ns and {:6.2} us a batch, {:.2} cores (generator {:.2})",
@@ -269,7 +277,7 @@ async fn end(group: Option<Group>) -> Result<Option<Ended>, FloodError> {
 }
 
 /// Everything that is counted, at one moment.
-struct Look {
+pub(super) struct Look {
     at: Instant,
     received: Received,
     sent: Amount,
@@ -279,7 +287,7 @@ struct Look {
 }
 
 impl Look {
-    async fn at(group: &mut Group, target: Target) -> Result<Look, FloodError> {
+    pub(super) async fn at(group: &mut Group, target: Target) -> Result<Look, FloodError> {
         let wire = group.wire();
         // The receiver's counts and its CPU time belong together: nothing comes between them.
         let received = group.receiver.received().await?;
@@ -294,7 +302,7 @@ impl Look {
         })
     }
 
-    fn slice_to(&self, after: &Look, target: Target, late_us: u64) -> Slice {
+    pub(super) fn slice_to(&self, after: &Look, target: Target, late_us: u64) -> Slice {
         let sent = after.sent - self.sent;
         let (frames, batches, bytes) = match target {
             Target::Engine => {

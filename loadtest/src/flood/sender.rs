@@ -37,10 +37,11 @@ const BACKLOG_BYTES: usize = 64 * 1024;
 const PORTION: u32 = 64;
 
 /// What all connections of a group are to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Order {
     Hold,
-    Send(Payload),
+    /// By the clock at so many times the rate that was given; who sends as fast as it goes knows no other speed.
+    Send(Payload, f64),
     /// Say the end of the stream, and wait until the other side has all of it.
     Finish,
 }
@@ -157,7 +158,7 @@ async fn as_fast_as_it_goes(mut lane: Lane, mut post: Post) {
     loop {
         match post.order() {
             Order::Hold => post.next_order().await,
-            Order::Send(payload) => {
+            Order::Send(payload, _) => {
                 let (bytes, amount) = lane.fill(payload);
                 if lane.link.batches.write_all_chunks(&mut [bytes]).await.is_err() {
                     return post.sent.broke();
@@ -224,8 +225,8 @@ async fn by_the_clock(lanes: Vec<Lane>, rate: f64, mut post: Post) {
                     () = tokio::time::sleep(Duration::from_millis(5)), if lanes.iter().any(|lane| !lane.backlog.is_empty()) => {}
                 }
             }
-            Order::Send(payload) => {
-                let schedule = Schedule { start: Instant::now(), per_second, written: 0 };
+            Order::Send(payload, speed) => {
+                let schedule = Schedule { start: Instant::now(), per_second: per_second * speed, written: 0 };
                 keep(schedule, &mut lanes, &mut turn, payload, &mut post).await;
             }
             Order::Finish => {

@@ -8,9 +8,6 @@ use super::{
 };
 use crate::report::{Series, Table};
 
-/// A generator that kept its cores busier than this, while the receiver had time left, was the limit.
-const BUSY: f64 = 0.95;
-
 /// A key, the floor that the engine is compared with, and the figure.
 type Comparison = (&'static str, Target, fn(&Slice) -> f64);
 
@@ -60,11 +57,6 @@ impl Figures {
             packets_lost: slices().map(|slice| slice.packets_lost).sum(),
             late_ms_max: slices().map(|slice| slice.late_us).max()? as f64 / 1e3,
         })
-    }
-
-    /// Whether the receiver could have taken more than the generator gave.
-    fn generator_limited(&self, sender_cores: f64) -> bool {
-        self.generator_cores >= BUSY * sender_cores && self.receiver_cores < BUSY
     }
 
     fn write(&self, keys: &mut Map<String, Value>) {
@@ -154,8 +146,16 @@ impl Summary {
         Spread::of(of(Target::Engine).zip(of(floor)).map(|(engine, floor)| engine / floor))
     }
 
+    /// In most slices of any target.
     fn generator_limited(&self) -> bool {
-        self.figures.iter().any(|figures| figures.generator_limited(self.sender_cores))
+        let limited = |target: Target| {
+            let slices = self.slices.iter().filter(|slice| slice.target == target);
+            let (limited, all) = slices.fold((0, 0), |(limited, all), slice| {
+                (limited + u32::from(slice.is_generator_limited(self.sender_cores)), all + 1)
+            });
+            2 * limited > all
+        };
+        self.figures.iter().any(|figures| limited(figures.target))
     }
 
     /// Frames and CPU of all slices, as they followed each other.

@@ -128,6 +128,16 @@ pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Ou
     })
 }
 
+/// Every uplink calls once, says who stands on its forecourt, and goes; the answer is how many frames that were.
+pub async fn visit(load: &Load, data: &Path, threads: &Threads, server: SocketAddr) -> Result<u64, FloodError> {
+    let mut crowd = Crowd::gather(load, data, threads, server)?;
+    crowd.call().await?;
+    let frames = crowd.greet().await?;
+    sleep(SETTLED).await;
+    crowd.cut();
+    Ok(frames)
+}
+
 /// Waits until the engine has applied as many frames, or no more come.
 async fn settle(engine: &mut Receiver, frames: u64) -> Result<Received, FloodError> {
     let (mut last, mut changed) = (engine.received().await?, Instant::now());
