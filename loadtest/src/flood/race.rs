@@ -25,6 +25,9 @@ const WARM_UP: f64 = 0.25;
 /// A process that kept its cores busier than this had no time left.
 const BUSY: f64 = 0.95;
 
+/// A generator that sent less than this part of its schedule did not keep it.
+const ON_TIME: f64 = 0.97;
+
 /// What takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Target {
@@ -178,6 +181,11 @@ impl Slice {
     /// Whether the receiver could have taken more than the generator gave with so many cores.
     pub fn is_generator_limited(&self, sender_cores: f64) -> bool {
         self.generator_cores() >= BUSY * sender_cores && self.receiver_cores() < BUSY
+    }
+
+    /// Whether less came than the clock asked for, although the receiver had time left.
+    pub fn is_behind(&self, nominal: Option<f64>) -> bool {
+        nominal.is_some_and(|nominal| self.frames_per_second() < ON_TIME * nominal) && self.receiver_cores() < BUSY
     }
 
     fn line(&self) -> String {

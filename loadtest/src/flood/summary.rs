@@ -89,11 +89,13 @@ pub struct Summary {
     sink: Option<Ended>,
     engine: Option<Ended>,
     sender_cores: f64,
+    /// What the clock asked for.
+    nominal: Option<f64>,
 }
 
 impl Summary {
-    /// `sender_cores`: how many cores the generator may use.
-    pub fn of(outcome: Outcome, sender_cores: usize) -> Result<Summary, FloodError> {
+    /// `sender_cores`: how many cores the generator may use. `nominal`: the frames a second that the clock asked for.
+    pub fn of(outcome: Outcome, sender_cores: usize, nominal: Option<f64>) -> Result<Summary, FloodError> {
         let ran = |target: &Target| outcome.slices.iter().any(|slice| slice.target == *target);
         let figures = Target::ALL
             .into_iter()
@@ -101,7 +103,7 @@ impl Summary {
             .map(|target| Figures::of(target, &outcome.slices).ok_or(FloodError::Nothing(target.key())));
         let figures = figures.collect::<Result<_, _>>()?;
         let Outcome { slices, sink, engine } = outcome;
-        Ok(Summary { figures, slices, sink, engine, sender_cores: sender_cores as f64 })
+        Ok(Summary { figures, slices, sink, engine, sender_cores: sender_cores as f64, nominal })
     }
 
     /// Nothing was lost, and no connection broke.
@@ -137,6 +139,9 @@ impl Summary {
         }
         put("generator_limited", json!(self.generator_limited()));
         put("slices", json!(self.slices.len()));
+        if let Some(nominal) = self.nominal {
+            put("nominal_frames_per_second", json!(nominal));
+        }
         keys
     }
 
@@ -151,7 +156,8 @@ impl Summary {
         let limited = |target: Target| {
             let slices = self.slices.iter().filter(|slice| slice.target == target);
             let (limited, all) = slices.fold((0, 0), |(limited, all), slice| {
-                (limited + u32::from(slice.is_generator_limited(self.sender_cores)), all + 1)
+                let is_limited = slice.is_generator_limited(self.sender_cores) || slice.is_behind(self.nominal);
+                (limited + u32::from(is_limited), all + 1)
             });
             2 * limited > all
         };
@@ -303,7 +309,7 @@ mod tests {
             slice(Target::Engine, 8e6, 1_500),
             slice(Target::Floor, 2e6, 1_000),
         ];
-        Summary::of(Outcome { slices, sink: None, engine: Some(engine) }, 1).unwrap()
+        Summary::of(Outcome { slices, sink: None, engine: Some(engine) }, 1, None).unwrap()
     }
 
     #[test]
@@ -329,6 +335,8 @@ mod tests {
     #[test]
     fn a_busy_generator_before_an_idle_receiver_was_the_limit() {
         assert_eq!(summary(ended(105, 100)).keys()["generator_limited"], json!(true));
+        let ahead = Summary { sender_cores: 2.0, nominal: Some(8e6), ..summary(ended(105, 100)) };
+        assert_eq!(ahead.keys()["generator_limited"], json!(true), "it kept no schedule");
         let spare = Summary { sender_cores: 2.0, ..summary(ended(105, 100)) };
         assert_eq!(spare.keys()["generator_limited"], json!(false));
     }
