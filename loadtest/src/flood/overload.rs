@@ -26,6 +26,9 @@ const PROBE_EVERY: Duration = Duration::from_millis(50);
 /// A car a second while too much is offered: more would be part of the load.
 const PROBE_SELDOM: Duration = Duration::from_secs(1);
 
+/// A generator that offers less than this part of what it was to is the limit.
+const OFFERED: f64 = 0.9;
+
 /// Latency is back to normal when so many cars in a row were on the screen within twice the usual p99, or within 10 ms
 /// where that is longer: a terminal shows no difference below it.
 const NORMAL_IN_A_ROW: usize = 10;
@@ -66,7 +69,7 @@ pub struct Outcome {
     pub visible_overload_max_ms: f64,
     /// From the end of the overload until latency was normal again; `None`: it never was.
     pub recovered_seconds: Option<f64>,
-    /// The generator had no time left while the engine's capacity was found out: it is higher than that.
+    /// The generator had no time left while the engine's capacity was found out, or offered less than it was to.
     pub generator_limited: bool,
 }
 
@@ -99,11 +102,12 @@ pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Ou
     progress(format!("{NORMAL} of it again"));
     let recovered_seconds = course.recover(normal.visible).await?;
     let ended = course.end().await?;
+    let offered_ratio = flooded.offered / capacity.frames_per_second;
     Ok(Outcome {
         capacity_frames_per_second: capacity.frames_per_second,
         offered_frames_per_second: flooded.offered,
         applied_frames_per_second: flooded.applied,
-        offered_ratio: flooded.offered / capacity.frames_per_second,
+        offered_ratio,
         offered_frames: ended.sent + ended.refused,
         applied_frames: ended.applied,
         refused_frames: ended.refused,
@@ -115,7 +119,7 @@ pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Ou
         visible_overload_p50_ms: flooded.visible_p50_ms,
         visible_overload_max_ms: flooded.visible_max_ms,
         recovered_seconds,
-        generator_limited: capacity.generator_limited,
+        generator_limited: capacity.generator_limited || offered_ratio < OFFERED * config.times,
     })
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct GrowthArguments {
     #[arg(long, default_value_t = 1_000_000)]
     devices: u64,
     /// Batches a second, of all uplinks together.
-    #[arg(long, default_value_t = 2_000.0)]
+    #[arg(long, default_value_t = 10_000.0)]
     batches_per_second: f64,
     /// Seconds counted at each point.
     #[arg(long, default_value_t = 5.0)]

@@ -15,9 +15,10 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct OverloadArguments {
-    #[arg(long, default_value_t = 200)]
+    /// Few and fat by default: nobody else can offer so much from one core.
+    #[arg(long, default_value_t = 16)]
     connections: usize,
-    #[arg(long, default_value_t = 25)]
+    #[arg(long, default_value_t = 250)]
     frames_per_batch: usize,
     #[arg(long, default_value_t = 40)]
     vehicles: usize,
