@@ -234,7 +234,6 @@ impl Course {
     }
 
     async fn end(mut self) -> Result<End, FloodError> {
-        self.group.hold().await?;
         self.group.finish().await?;
         let end = self.counted().await?;
         if let Receiver::Engine(serve) = self.group.receiver {

@@ -104,13 +104,15 @@ pub struct Slice {
 }
 
 /// A group at the end of its part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ended {
     pub sent: Amount,
     pub received: Received,
     pub refused_frames: u64,
     pub broken: u64,
     pub wire: Wire,
+    pub cipher: &'static str,
+    pub connect_seconds: f64,
     pub memory_per_connection: u64,
     pub receiver: Usage,
 }
@@ -275,6 +277,8 @@ async fn end(group: Option<Group>) -> Result<Option<Ended>, FloodError> {
         refused_frames: group.sent().refused_frames(),
         broken: group.sent().broken(),
         wire,
+        cipher: group.cipher,
+        connect_seconds: group.connect_seconds,
         memory_per_connection: group.memory_per_connection,
         receiver: group.receiver.usage()?,
     };

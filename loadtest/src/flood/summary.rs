@@ -135,7 +135,9 @@ impl Summary {
             let Some(ended) = ended else { continue };
             put(&format!("{name}_memory_per_connection_bytes"), json!(ended.memory_per_connection));
             put(&format!("{name}_memory_max_bytes"), json!(ended.receiver.resident_bytes_max));
+            put(&format!("{name}_connect_seconds"), json!(ended.connect_seconds));
             put("mtu", json!(ended.wire.mtu));
+            put("cipher", json!(ended.cipher));
         }
         put("generator_limited", json!(self.generator_limited()));
         put("slices", json!(self.slices.len()));
@@ -249,10 +251,11 @@ impl Summary {
         for (name, ended) in [("sink", &self.sink), ("engine", &self.engine)] {
             let Some(ended) = ended else { continue };
             notes.push(format!(
-                "{name}: {} KB a connection, {} MB at most; MTU {}; {} packets lost",
+                "{name}: {} KB a connection, {} MB at most; MTU {}, {}; {} packets lost",
                 ended.memory_per_connection / 1000,
                 ended.receiver.resident_bytes_max / 1_000_000,
                 ended.wire.mtu,
+                ended.cipher,
                 ended.wire.packets_lost
             ));
         }
@@ -297,6 +300,8 @@ mod tests {
             refused_frames: 0,
             broken: 0,
             wire: Wire::default(),
+            cipher: "",
+            connect_seconds: 0.0,
             memory_per_connection: 0,
             receiver: Usage::default(),
         }
