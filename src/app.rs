@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use actix::Arbiter;
+use actix::{Arbiter, ArbiterHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -148,7 +148,9 @@ impl App {
             Sessions::start(&settings.session, ledger.clone(), payments, registrations.clone(), &Arbiter::current())
                 .await?;
         let snapshot = folder.path().join(SNAPSHOT_FILE);
-        let stations = Stations::start(settings.station, registrations.clone(), sessions.clone(), snapshot);
+        let workers = start_workers(settings.engine.workers);
+        let (known, open) = (registrations.clone(), sessions.clone());
+        let stations = Stations::start(settings.station, known, open, workers.clone(), snapshot);
         let snapshot_writer = tokio::spawn(stations.clone().keep_snapshots(snapshots.clone()));
         let surface = Surface {
             stations: stations.clone(),
@@ -158,7 +160,7 @@ impl App {
             readiness: readiness.clone(),
         };
         let http = http::start(&settings.http, surface, surface_end.clone())?;
-        let ingest = ingest::start(settings.ingest, stations, folder.path(), slot, uplinks.clone())?;
+        let ingest = ingest::start(settings.ingest, stations, folder.path(), slot, workers, uplinks.clone()).await?;
 
         let addresses =
             Addresses { ingest: ingest.local_addr(), http: http.local_addr(), metrics: http.metrics_addr() };
@@ -214,4 +216,11 @@ impl App {
         }
         tracing::info!("stopped");
     }
+}
+
+/// The threads of uplinks and stations. Uplinks and HTTP apart, no terminal waits behind a flood of frames.
+fn start_workers(count: usize) -> Vec<ArbiterHandle> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let count = if count == 0 { cores.saturating_sub(1).max(1) } else { count };
+    (0..count).map(|_| Arbiter::new().handle()).collect()
 }

@@ -23,7 +23,7 @@ const ENVIRONMENT_PREFIX: &str = "FORECOURT_";
 
 /// Numbers of which 0 makes sense. Of the others it would be a queue without places or a period without end.
 const MAY_BE_ZERO: [&str; 10] = [
-    "station.threads",
+    "engine.workers",
     "station.enter_dbm",
     "station.park_dbm",
     "station.present_after_s",
@@ -56,6 +56,8 @@ pub struct Engine {
     pub data: PathBuf,
     /// Seconds for which one code of the chain's dongles is valid, 15 to 900.
     pub slot_seconds: u32,
+    /// Threads that serve uplinks and stations; 0: one for each core but one.
+    pub workers: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,12 +1,15 @@
-//! What everybody in the demo shares: the fleet, and the oracle that watches it.
+//! What everybody outside the engine shares: the fleet, and the oracle that watches it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use forecourt::{engine::id::DeviceId, telemetry};
+use forecourt::{
+    engine::{id::DeviceId, time::UnixMs},
+    telemetry,
+};
 
 use crate::{
-    fleet::{CarId, Fleet, Role, SiteId, Tick},
-    oracle::Oracle,
+    fleet::{Car, CarId, Fleet, Role, SiteId, Tick},
+    oracle::{Judgement, Oracle},
 };
 
 /// Whoever takes both locks takes the fleet's first.
@@ -16,8 +19,8 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(fleet: Fleet) -> World {
-        World { oracle: Mutex::new(Oracle::new(&fleet)), fleet: Mutex::new(fleet) }
+    pub fn new(fleet: Fleet, judgement: Judgement) -> World {
+        World { oracle: Mutex::new(Oracle::new(&fleet, judgement)), fleet: Mutex::new(fleet) }
     }
 
     pub fn fleet(&self) -> MutexGuard<'_, Fleet> {
@@ -28,12 +31,13 @@ impl World {
         self.oracle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets time pass until now. The oracle hears of each frame before the engine can.
-    pub fn tick(&self) -> Tick {
-        let tick = self.fleet().tick(telemetry::now());
+    /// Lets time pass until `now`. The oracle hears of each frame before the engine can.
+    pub fn advance(&self, now: UnixMs, tick: &mut Tick) {
+        let mut fleet = self.fleet();
+        fleet.advance(now, tick);
         let mut oracle = self.oracle();
-        tick.heard.iter().for_each(|heard| oracle.heard(heard));
-        tick
+        tick.frames().for_each(|(frame, hearings)| oracle.heard(frame, hearings));
+        oracle.look_for_missed(&fleet, now);
     }
 
     pub fn appeared(&self, site: SiteId, plate: &str) {
@@ -41,14 +45,31 @@ impl World {
         self.oracle().appeared(&fleet, site, plate, telemetry::now());
     }
 
+    pub fn disappeared(&self, site: SiteId, plate: &str) {
+        self.oracle().disappeared(site, plate);
+    }
+
+    /// The car could not be seen or selected where it stands.
+    pub fn missed(&self, car: CarId, reason: String) {
+        let fleet = self.fleet();
+        self.oracle().missed(&fleet, car, reason);
+    }
+
     pub fn device(&self, car: CarId) -> DeviceId {
         self.fleet().car(car).dongle.device
     }
 
-    /// The cars that somebody registered.
-    pub fn registered(&self) -> Vec<CarId> {
+    /// The stations whose terminal is watched; the oracle judges no other.
+    pub fn watched(&self) -> Vec<SiteId> {
         let fleet = self.fleet();
-        let cars = fleet.cars.iter().enumerate();
-        cars.filter(|(_, car)| car.role != Role::Stranger).map(|(number, _)| CarId(number)).collect()
+        (0..fleet.sites.len() as u32).map(SiteId).filter(|site| fleet.is_watched(*site)).collect()
+    }
+
+    /// The cars whose drivers pay by phone at a station that is watched.
+    pub fn customers(&self) -> Vec<CarId> {
+        let fleet = self.fleet();
+        let cars = (0..fleet.cars.len() as u32).map(CarId);
+        let pays = |car: &Car| car.role == Role::Customer && fleet.is_watched(car.home);
+        cars.filter(|car| pays(fleet.car(*car))).collect()
     }
 }

@@ -299,6 +299,11 @@ impl<'a> Batch<'a> {
         UnixMs(self.header.base_ms.get())
     }
 
+    /// What the batch takes in the stream, its length prefix included.
+    pub fn bytes(&self) -> usize {
+        PREFIX_BYTES + size_of::<Header>() + size_of_val(self.introductions) + self.groups.len()
+    }
+
     /// Hearings in all groups.
     pub fn hearings(&self) -> usize {
         self.facts.hearings

@@ -1,14 +1,14 @@
 //! Every bound of the engine, with its arithmetic. What grows without one of these is a bug.
 
-/// Receivers of one station: 16 islands with two each. A window keeps 8 bytes for each (256 bytes a window).
+/// Receivers of one station: 16 islands with two each. A window keeps 2 bytes for each (64 bytes a window).
 pub const RECEIVERS_MAX: usize = 32;
 
 /// Presence windows of one station. A forecourt holds tens of cars; the road beside it some hundreds.
-/// 1,024 windows of 320 bytes are 320 KiB a station, 1.1 GiB if all of 3,500 stations were full at once.
+/// 1,024 windows of 128 bytes are 128 KiB a station, 440 MiB if all of 3,500 stations were full at once.
 pub const WINDOWS_MAX: usize = 1024;
 
-/// A presence window: 48 bytes about the dongle, 8 for each receiver, rounded up to whole cache lines.
-pub const WINDOW_BYTES: usize = (48 + RECEIVERS_MAX * 8).next_multiple_of(64);
+/// A presence window: 60 bytes about the dongle, 2 for each receiver, rounded up to whole cache lines.
+pub const WINDOW_BYTES: usize = (60 + RECEIVERS_MAX * 2).next_multiple_of(64);
 
 /// Hearings in one batch; the count of a group is one byte.
 pub const HEARINGS_MAX: usize = 250;

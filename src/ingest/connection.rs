@@ -1,35 +1,24 @@
 //! One uplink, from its handshake to its goodbye.
 //!
-//! A read of the batch stream is copied into a buffer of our own (quinn's chunks pin whole receive buffers), its whole
-//! batches go to the station in one message, and nothing more is read until the station has applied them: the
-//! backpressure reaches the uplink through QUIC's window.
+//! The stream of batches is handed to the station, which reads it; what stays here is the control stream: welcome,
+//! acknowledgements, the server's time, the goodbye.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use quinn::{Connection, Incoming, RecvStream, SendStream, VarInt};
-use tokio::{
-    sync::oneshot,
-    time::{Instant, MissedTickBehavior, interval, timeout},
-};
+use quinn::{Connection, Incoming, SendStream, VarInt};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::{
     admission::Seat,
     ended::Ended,
-    hello::{self, Control, Greeted},
+    hello::{self, Control},
     listener::Context,
 };
 use crate::{
-    engine::{
-        batch::{self, BatchError},
-        control::Message,
-    },
-    station::{Applied, UplinkLink},
+    engine::control::Message,
+    station::{Attached, Progress, UplinkLink},
     telemetry,
 };
-
-/// Chunks taken at once; a chunk is at most a packet, so this is up to 46 KB a read.
-const CHUNKS: usize = 32;
 
 /// The time that a peer has to take a control message, or a goodbye.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -74,10 +63,10 @@ async fn converse(connection: &Connection, seat: &mut Seat, context: &Context) -
         Err(ended) => Err(ended),
     };
     let ended = match greeted {
-        Ok(greeted) => {
+        Ok(attached) => {
             seat.settle();
             context.metrics.uplinks.increment(1);
-            let ended = attend(greeted, &mut control, connection, context).await;
+            let ended = attend(attached, &mut control, connection, context).await;
             context.metrics.uplinks.decrement(1);
             ended
         }
@@ -87,20 +76,13 @@ async fn converse(connection: &Connection, seat: &mut Seat, context: &Context) -
     ended
 }
 
-async fn attend(greeted: Greeted, control: &mut Control, connection: &Connection, context: &Context) -> Ended {
-    let welcome = hello::welcome(greeted.attached.applied, context);
+async fn attend(attached: Attached, control: &mut Control, connection: &Connection, context: &Context) -> Ended {
+    let welcome = hello::welcome(attached.before, context);
     if let Err(ended) = say(&mut control.send, &welcome).await {
         return ended;
     }
-    let mut uplink = Uplink {
-        link: greeted.attached.link,
-        control: &mut control.send,
-        context,
-        buffer: BytesMut::new(),
-        unacknowledged: Unacknowledged::default(),
-        told_time_at: Instant::now(),
-    };
-    let ended = uplink.run(connection, greeted.replaced).await;
+    let mut uplink = Uplink { link: attached.link, control: &mut control.send, context, told_time_at: Instant::now() };
+    let ended = uplink.run(connection).await;
     // What was applied is acknowledged even to an uplink that is sent away: it need not send that again.
     uplink.acknowledge().await.err().unwrap_or(ended)
 }
@@ -109,68 +91,40 @@ struct Uplink<'a> {
     link: UplinkLink,
     control: &'a mut SendStream,
     context: &'a Context,
-    /// What was read and is no whole batch yet.
-    buffer: BytesMut,
-    unacknowledged: Unacknowledged,
     told_time_at: Instant,
 }
 
-/// Batches that were applied since the last acknowledgement.
-#[derive(Debug, Default)]
-struct Unacknowledged {
-    batches: u32,
-    highest: u64,
-}
-
 impl Uplink<'_> {
-    async fn run(&mut self, connection: &Connection, mut replaced: oneshot::Receiver<()>) -> Ended {
-        let mut batches = Batches { connection, stream: None };
-        let mut chunks = [const { Bytes::new() }; CHUNKS];
+    /// Hands the stream of batches to the station as soon as there is one, and acknowledges what the station applies.
+    async fn run(&mut self, connection: &Connection) -> Ended {
         let mut shutdown = pin!(self.context.shutdown.cancelled());
         let mut tick = interval(Duration::from_millis(u64::from(self.context.config.ack_ms)));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_fed = false;
         loop {
             let step = tokio::select! {
                 () = &mut shutdown => Err(Ended::Drained),
-                told = &mut replaced => Err(if told.is_ok() { Ended::Replaced } else { Ended::Gone }),
+                () = self.link.applied().news() => {
+                    tick.reset();
+                    self.acknowledge().await
+                }
                 _ = tick.tick() => self.on_tick().await,
-                read = batches.read(&mut chunks) => match read {
-                    Ok(Some(count)) => self.on_read(&mut chunks[..count]).await,
-                    Ok(None) => Err(self.on_finish()),
-                    Err(ended) => Err(ended),
+                stream = connection.accept_uni(), if !is_fed => match stream {
+                    Ok(stream) => {
+                        is_fed = true;
+                        self.link.feed(Box::new(stream)).await;
+                        Ok(())
+                    }
+                    Err(_) => Err(Ended::Lost),
                 },
             };
             if let Err(ended) = step {
                 return ended;
             }
+            if let Some(end) = self.link.applied().end() {
+                return end.into();
+            }
         }
-    }
-
-    async fn on_read(&mut self, chunks: &mut [Bytes]) -> Result<(), Ended> {
-        self.buffer.reserve(chunks.iter().map(Bytes::len).sum());
-        for chunk in chunks {
-            self.buffer.extend_from_slice(&std::mem::take(chunk));
-        }
-        let (whole, refused) = whole_batches(&self.buffer);
-        if whole > 0 {
-            let applied = self.link.observe(self.buffer.split_to(whole).freeze()).await?;
-            self.count(applied, whole);
-        }
-        if let Some(error) = refused {
-            return Err(Ended::Batch(error));
-        }
-        if self.unacknowledged.batches >= self.context.config.ack_batches {
-            self.acknowledge().await?;
-        }
-        Ok(())
-    }
-
-    fn count(&mut self, applied: Applied, bytes: usize) {
-        self.unacknowledged.batches += applied.batches;
-        self.unacknowledged.highest = self.unacknowledged.highest.max(applied.highest);
-        self.context.metrics.reads.increment(1);
-        self.context.metrics.batches.increment(applied.batches.into());
-        self.context.metrics.bytes.increment(bytes as u64);
     }
 
     async fn on_tick(&mut self) -> Result<(), Ended> {
@@ -182,43 +136,16 @@ impl Uplink<'_> {
         Ok(())
     }
 
-    /// The uplink has nothing more to say; half a batch at the end is a truncated one.
-    fn on_finish(&self) -> Ended {
-        if self.buffer.is_empty() { Ended::Finished } else { Ended::Batch(BatchError::Length) }
-    }
-
     async fn acknowledge(&mut self) -> Result<(), Ended> {
-        if self.unacknowledged.batches == 0 {
+        let Progress { highest, batches, bytes } = self.link.applied().take();
+        if batches == 0 {
             return Ok(());
         }
-        self.unacknowledged.batches = 0;
+        self.context.metrics.batches.increment(batches);
+        self.context.metrics.bytes.increment(bytes);
         self.context.metrics.acknowledgements.increment(1);
-        say(self.control, &Message::Ack { highest: self.unacknowledged.highest }).await
+        say(self.control, &Message::Ack { highest }).await
     }
-}
-
-/// The stream of batches, which is there once its first byte is.
-struct Batches<'a> {
-    connection: &'a Connection,
-    stream: Option<RecvStream>,
-}
-
-impl Batches<'_> {
-    /// Reads what is there; `None` at the end of the stream. Loses nothing when it is dropped on the way.
-    async fn read(&mut self, chunks: &mut [Bytes]) -> Result<Option<usize>, Ended> {
-        let stream = match &mut self.stream {
-            Some(stream) => stream,
-            none => none.insert(self.connection.accept_uni().await.map_err(|_| Ended::Lost)?),
-        };
-        stream.read_chunks(chunks).await.map_err(|_| Ended::Lost)
-    }
-}
-
-/// Bytes of whole batches at the front, and what is wrong behind them.
-fn whole_batches(bytes: &[u8]) -> (usize, Option<BatchError>) {
-    let mut split = batch::split(bytes);
-    let refused = split.by_ref().find_map(Result::err);
-    (bytes.len() - split.rest().len(), refused)
 }
 
 async fn say(control: &mut SendStream, message: &Message) -> Result<(), Ended> {
@@ -252,19 +179,4 @@ async fn take_leave(ended: Ended, mut control: Control, connection: &Connection)
 
 fn hello_timeout(context: &Context) -> Duration {
     Duration::from_millis(u64::from(context.config.hello_timeout_ms))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::limits::BATCH_BYTES_MAX;
-
-    #[test]
-    fn whole_batches_before_a_wrong_one_still_count() {
-        let mut bytes = vec![3, 0, 1, 2, 3];
-        bytes.extend_from_slice(&(BATCH_BYTES_MAX as u16 + 1).to_le_bytes());
-        assert_eq!(whole_batches(&bytes), (5, Some(BatchError::TooLong)));
-        assert_eq!(whole_batches(&bytes[..6]), (5, None));
-        assert_eq!(whole_batches(&bytes[..4]), (0, None));
-    }
 }

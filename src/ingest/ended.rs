@@ -5,7 +5,7 @@ use crate::{
         batch::BatchError,
         control::{Goodbye, Refusal},
     },
-    station::{AttachError, ObserveError},
+    station::{AttachError, IntakeEnd},
 };
 
 /// The closed set of ends.
@@ -88,11 +88,14 @@ impl Ended {
     }
 }
 
-impl From<ObserveError> for Ended {
-    fn from(error: ObserveError) -> Ended {
-        match error {
-            ObserveError::Batch(error) => Ended::Batch(error),
-            ObserveError::Gone => Ended::Gone,
+impl From<IntakeEnd> for Ended {
+    fn from(end: IntakeEnd) -> Ended {
+        match end {
+            IntakeEnd::Finished => Ended::Finished,
+            IntakeEnd::Lost => Ended::Lost,
+            IntakeEnd::Refused(error) => Ended::Batch(error),
+            IntakeEnd::Replaced => Ended::Replaced,
+            IntakeEnd::Gone => Ended::Gone,
         }
     }
 }

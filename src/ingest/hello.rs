@@ -1,7 +1,6 @@
 //! The first exchange of a connection: who is there, and whether the certificate says so too.
 
 use quinn::{Connection, RecvStream, SendStream};
-use tokio::sync::oneshot;
 
 use super::{ended::Ended, listener::Context, tls};
 use crate::{
@@ -18,13 +17,6 @@ use crate::{
 pub(super) struct Control {
     pub(super) send: SendStream,
     pub(super) receive: RecvStream,
-}
-
-/// A station's uplink, attached to its station.
-pub(super) struct Greeted {
-    pub(super) attached: Attached,
-    /// Fires when a newer uplink of the station takes over.
-    pub(super) replaced: oneshot::Receiver<()>,
 }
 
 /// Waits for the peer's control stream and the hello on it. Without the stream there is nobody to answer.
@@ -52,7 +44,7 @@ async fn read(receive: &mut RecvStream) -> Result<Hello, Ended> {
 }
 
 /// Attaches the uplink to its station if everything about its hello is in order.
-pub(super) async fn greet(hello: Hello, connection: &Connection, context: &Context) -> Result<Greeted, Ended> {
+pub(super) async fn greet(hello: Hello, connection: &Connection, context: &Context) -> Result<Attached, Ended> {
     check(&hello).map_err(Ended::Hello)?;
     if !tls::names_station(connection, hello.station) {
         return Err(Ended::Hello(Refusal::Certificate));
@@ -60,11 +52,9 @@ pub(super) async fn greet(hello: Hello, connection: &Connection, context: &Conte
     if !context.stations.known(hello.station) {
         return Err(Ended::Hello(Refusal::Station));
     }
-    let (replaced_by, replaced) = oneshot::channel();
-    let attach =
-        Attach { station: hello.station, spool: hello.spool, receivers: hello.receivers, replaced: replaced_by };
-    let attached = context.stations.attach(attach).await?;
-    Ok(Greeted { attached, replaced })
+    let Hello { station, spool, receivers, .. } = hello;
+    let attach = Attach { station, spool, receivers, acknowledge_each: context.config.ack_batches };
+    Ok(context.stations.attach(attach).await?)
 }
 
 /// What can be checked of a hello by itself.
@@ -82,12 +72,12 @@ fn check(hello: &Hello) -> Result<(), Refusal> {
     Ok(())
 }
 
-pub(super) fn welcome(applied: Option<u64>, context: &Context) -> Message {
+pub(super) fn welcome(before: Option<u64>, context: &Context) -> Message {
     Message::Welcome(Welcome {
         version: batch::VERSION,
         now: telemetry::now(),
         slot_seconds: context.slot.seconds() as u16,
-        applied,
+        applied: before,
     })
 }
 

@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use actix::ArbiterHandle;
 use quinn::{Endpoint, Incoming, VarInt};
-use tokio::{task::JoinSet, time::timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Config,
@@ -34,6 +35,7 @@ pub(super) async fn run(
     config: Config,
     stations: Stations,
     slot: SlotLength,
+    workers: Vec<ArbiterHandle>,
     shutdown: CancellationToken,
 ) {
     let admission = Admission::new(Limits {
@@ -44,25 +46,32 @@ pub(super) async fn run(
     });
     let metrics = Metrics::new();
     let context = Arc::new(Context { config, stations, slot, metrics, shutdown });
-    let mut connections = JoinSet::new();
+    let connections = TaskTracker::new();
+    let mut workers = workers.iter().cycle();
     loop {
         tokio::select! {
             () = context.shutdown.cancelled() => break,
-            Some(_) = connections.join_next() => {}
-            incoming = endpoint.accept() => match incoming {
-                Some(incoming) => admit(incoming, &admission, &context, &mut connections),
-                None => break,
+            incoming = endpoint.accept() => match (incoming, workers.next()) {
+                (Some(incoming), Some(worker)) => admit(incoming, &admission, &context, &connections, worker),
+                _ => break,
             },
         }
     }
     see_off(endpoint, connections).await;
 }
 
-fn admit(incoming: Incoming, admission: &Admission, context: &Arc<Context>, connections: &mut JoinSet<()>) {
+fn admit(
+    incoming: Incoming,
+    admission: &Admission,
+    context: &Arc<Context>,
+    connections: &TaskTracker,
+    worker: &ArbiterHandle,
+) {
     match admission.decide(incoming.remote_address().ip(), incoming.remote_address_validated()) {
         Verdict::Admit(seat) => {
             context.metrics.accepted.increment(1);
-            connections.spawn(connection::serve(incoming, seat, context.clone()));
+            // What quinn spawns for a connection it spawns where the connection is accepted, and so on the worker.
+            worker.spawn(connections.track_future(connection::serve(incoming, seat, context.clone())));
         }
         Verdict::Retry => {
             context.metrics.retried.increment(1);
@@ -77,10 +86,10 @@ fn admit(incoming: Incoming, admission: &Admission, context: &Arc<Context>, conn
 }
 
 /// Each connection says goodbye by itself; those that do not manage it in time are cut off.
-async fn see_off(endpoint: Endpoint, mut connections: JoinSet<()>) {
+async fn see_off(endpoint: Endpoint, connections: TaskTracker) {
     endpoint.set_server_config(None);
-    let all_left = async { while connections.join_next().await.is_some() {} };
-    if timeout(FAREWELL, all_left).await.is_err() {
+    connections.close();
+    if timeout(FAREWELL, connections.wait()).await.is_err() {
         tracing::warn!("some uplinks did not take their goodbye in time");
     }
     endpoint.close(VarInt::from_u32(Goodbye::Drain.close_code()), b"drain");

@@ -11,7 +11,6 @@ pub(super) struct Metrics {
     pub(super) accepted: Counter,
     pub(super) retried: Counter,
     pub(super) batches: Counter,
-    pub(super) reads: Counter,
     pub(super) bytes: Counter,
     pub(super) acknowledgements: Counter,
     refused: Vec<(Full, Counter)>,
@@ -29,7 +28,6 @@ impl Metrics {
             accepted: counter!("forecourt_ingest_accepted_total"),
             retried: counter!("forecourt_ingest_retried_total"),
             batches: counter!("forecourt_ingest_batches_total"),
-            reads: counter!("forecourt_ingest_reads_total"),
             bytes: counter!("forecourt_ingest_received_bytes_total"),
             acknowledgements: counter!("forecourt_ingest_acknowledgements_total"),
             refused: Full::ALL.into_iter().map(refused).collect(),
@@ -58,7 +56,6 @@ fn describe() {
     describe_counter!("forecourt_ingest_refused_total", "Newcomers turned away before the handshake, by bound.");
     describe_counter!("forecourt_ingest_closed_total", "Connections that ended, by reason.");
     describe_counter!("forecourt_ingest_batches_total", "Batches applied by their stations, duplicates included.");
-    describe_counter!("forecourt_ingest_reads_total", "Reads handed to stations; one may hold many batches.");
     describe_counter!("forecourt_ingest_received_bytes_total", "Bytes of batches read, length prefixes included.");
     describe_counter!("forecourt_ingest_acknowledgements_total", "Acknowledgements sent; one covers many batches.");
 }

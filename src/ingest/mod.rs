@@ -6,8 +6,8 @@
 //! ends its own connection with a stated code ([`ended`]), is counted, and reaches nobody else. After a crash the
 //! uplinks of the process before are told at once ([`reset`]).
 //!
-//! Everything runs on the runtime that [`start`] is called on. A current-thread runtime serves small packets at 70 %
-//! less CPU than a multi-threaded one.
+//! Connections live on current-thread runtimes, which serve small packets at 70 % less CPU than a multi-threaded one; a
+//! station's actor runs where its uplink does.
 
 mod admission;
 mod connection;
@@ -22,7 +22,8 @@ mod tls;
 
 use std::{io, net::SocketAddr, path::Path};
 
-use tokio::task::JoinHandle;
+use actix::ArbiterHandle;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 pub use tls::TlsError;
@@ -75,7 +76,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Ingest {
     local_addr: SocketAddr,
-    listener: JoinHandle<()>,
+    end: oneshot::Receiver<()>,
 }
 
 impl Ingest {
@@ -86,26 +87,42 @@ impl Ingest {
 
     /// Waits until every uplink is told and the socket is closed; a few seconds at most after the cancellation.
     pub async fn stopped(self) {
-        if let Err(error) = self.listener.await {
-            tracing::error!(%error, "the listener for uplinks broke");
+        if self.end.await.is_err() {
+            tracing::error!("the listener for uplinks broke");
         }
     }
 }
 
-/// Begins to serve uplinks. Must be called on the runtime that is to do the work. The certificates lie in the data
-/// folder; those that are missing are made.
-pub fn start(
+/// Begins to serve uplinks: the socket on the first of `workers`, connections on all of them in turn. The certificates
+/// lie in the data folder; those that are missing are made.
+pub async fn start(
     config: Config,
     stations: Stations,
     data: &Path,
     slot: SlotLength,
+    workers: Vec<ArbiterHandle>,
     shutdown: CancellationToken,
 ) -> Result<Ingest, StartError> {
-    let endpoint = endpoint(&config, data)?;
-    let local_addr = endpoint.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let listen = config.listen;
+    let listen_error = |source| StartError::Listen { address: listen, source };
+    let (started, starting) = oneshot::channel();
+    let (ended, end) = oneshot::channel();
+    let (first, data) = (workers[0].clone(), data.to_owned());
+    first.spawn(async move {
+        // quinn's driver of the socket runs where the endpoint is made.
+        let made = endpoint(&config, &data);
+        let endpoint = made.as_ref().ok().cloned();
+        let is_awaited = started.send(made.map(|endpoint| endpoint.local_addr())).is_ok();
+        if let Some(endpoint) = endpoint.filter(|_| is_awaited) {
+            listener::run(endpoint, config, stations, slot, workers, shutdown).await;
+        }
+        // Nobody waits for an ingest that was never told to stop.
+        let _ = ended.send(());
+    });
+    let started = starting.await.map_err(|_| listen_error(io::Error::other("the first worker has ended")))?;
+    let local_addr = started?.map_err(listen_error)?;
     tracing::info!(%local_addr, "listening for uplinks");
-    let listener = tokio::spawn(listener::run(endpoint, config, stations, slot, shutdown));
-    Ok(Ingest { local_addr, listener })
+    Ok(Ingest { local_addr, end })
 }
 
 /// The endpoint that uplinks reach, with nobody behind it: what the wire alone costs is measured with the same one.

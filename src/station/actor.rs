@@ -3,22 +3,23 @@
 //! After each message [`StationActor::settle`] restores what must hold: silence has taken effect, the directory of
 //! whereabouts knows, and the watchers are told.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use actix::prelude::*;
-use bytes::Bytes;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::broadcast;
 
 use super::{
     directory::Stations,
-    error::{ObserveError, SelectError, StationError},
+    error::{SelectError, StationError},
     forecourt::Forecourt,
+    intake::{Applied, BatchStream, Intake, IntakeEnd, Progress},
     selection::{Choice, Known, Select, Selection, choose, vehicle},
     view::{StationEvent, VehicleView},
     whereabouts::{Place, REFRESH_MS},
 };
 use crate::{
     engine::{
+        batch::BatchError,
         control::Receiver,
         id::{DeviceId, SessionId, SpoolId, StationId},
         presence::{Change, Record, Seen, State},
@@ -32,39 +33,21 @@ use crate::{
 /// How often silence is looked for when nothing else happens.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What the batches of one call came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Applied {
-    /// The highest sequence applied of this spool.
-    pub highest: u64,
-    pub batches: u32,
-}
-
-/// A newer uplink takes the station over.
+/// A newer uplink takes the station over. Answered with how far the spool was applied before.
 #[derive(Message)]
-#[rtype(result = "Attachment")]
+#[rtype(result = "Option<u64>")]
 pub(super) struct AttachUplink {
     pub(super) spool: SpoolId,
     pub(super) receivers: Vec<Receiver>,
-    pub(super) replaced: oneshot::Sender<()>,
+    pub(super) applied: Arc<Applied>,
 }
 
-#[derive(MessageResponse)]
-pub(super) struct Attachment {
-    pub(super) uplink: u64,
-    pub(super) applied: Option<u64>,
-}
-
+/// The stream of an attached uplink has begun.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct DetachUplink(pub(super) u64);
-
-/// What one read of the uplink brought: whole batches.
-#[derive(Message)]
-#[rtype(result = "Result<Applied, ObserveError>")]
-pub(super) struct Observe {
-    pub(super) uplink: u64,
-    pub(super) batches: Bytes,
+pub(super) struct Feed {
+    pub(super) applied: Arc<Applied>,
+    pub(super) stream: BatchStream,
 }
 
 #[derive(Message)]
@@ -88,8 +71,9 @@ pub(super) struct EnteredElsewhere(pub(super) DeviceId);
 pub(super) struct Snapshot;
 
 struct Uplink {
-    number: u64,
-    replaced: oneshot::Sender<()>,
+    applied: Arc<Applied>,
+    /// Once its stream has begun.
+    intake: Option<SpawnHandle>,
 }
 
 pub(super) struct StationActor {
@@ -97,7 +81,6 @@ pub(super) struct StationActor {
     place: Option<Place>,
     forecourt: Forecourt,
     uplink: Option<Uplink>,
-    uplinks: u64,
     /// The open session of each vehicle that is in one.
     taken: HashMap<DeviceId, SessionId>,
     events: broadcast::Sender<StationEvent>,
@@ -119,7 +102,6 @@ impl StationActor {
             place: None,
             forecourt,
             uplink: None,
-            uplinks: 0,
             taken: HashMap::new(),
             events: broadcast::Sender::new(config.events_max),
             changes: Vec::new(),
@@ -230,11 +212,7 @@ impl StationActor {
     }
 
     /// Picks among `present`, which was looked up a moment ago, and takes the vehicle for the session.
-    fn take(
-        &mut self,
-        select: &Select,
-        present: Vec<(Seen, std::sync::Arc<Registration>)>,
-    ) -> Result<Step, SelectError> {
+    fn take(&mut self, select: &Select, present: Vec<(Seen, Arc<Registration>)>) -> Result<Step, SelectError> {
         let known = present.into_iter().map(|(seen, registration)| Known {
             contested: self.stations.whereabouts().is_contested(seen.device, self.station),
             seen,
@@ -312,10 +290,7 @@ enum Step {
 }
 
 /// The registrations of those seen, from the near cache or the truth. Dongles that have none are left out.
-async fn resolve(
-    registrations: Registrations,
-    seen: Vec<Seen>,
-) -> Result<Vec<(Seen, std::sync::Arc<Registration>)>, Unavailable> {
+async fn resolve(registrations: Registrations, seen: Vec<Seen>) -> Result<Vec<(Seen, Arc<Registration>)>, Unavailable> {
     let mut known = Vec::with_capacity(seen.len());
     for seen in seen {
         let registration = match registrations.cached(seen.device) {
@@ -343,46 +318,44 @@ impl Actor for StationActor {
 }
 
 impl Handler<AttachUplink> for StationActor {
-    type Result = Attachment;
+    type Result = Option<u64>;
 
-    fn handle(&mut self, attach: AttachUplink, _: &mut Context<Self>) -> Attachment {
-        let setups = self.stations.config().setups(&attach.receivers);
-        let applied = self.forecourt.attach(attach.spool, setups);
-        self.uplinks += 1;
-        let newer = Uplink { number: self.uplinks, replaced: attach.replaced };
+    fn handle(&mut self, attach: AttachUplink, ctx: &mut Context<Self>) -> Option<u64> {
+        let newer = Uplink { applied: attach.applied, intake: None };
         if let Some(older) = self.uplink.replace(newer) {
-            // An error says that it has gone by itself.
-            let _ = older.replaced.send(());
+            older.applied.finish(IntakeEnd::Replaced);
+            older.intake.map(|intake| ctx.cancel_future(intake));
         }
-        Attachment { uplink: self.uplinks, applied }
+        let setups = self.stations.config().setups(&attach.receivers);
+        self.forecourt.attach(attach.spool, setups)
     }
 }
 
-impl Handler<DetachUplink> for StationActor {
+impl Handler<Feed> for StationActor {
     type Result = ();
 
-    fn handle(&mut self, DetachUplink(number): DetachUplink, _: &mut Context<Self>) {
-        self.uplink.take_if(|uplink| uplink.number == number);
+    fn handle(&mut self, Feed { applied, stream }: Feed, ctx: &mut Context<Self>) {
+        match &mut self.uplink {
+            Some(uplink) if Arc::ptr_eq(&uplink.applied, &applied) => {
+                uplink.intake = Some(ctx.spawn(Intake::new(stream, applied)));
+            }
+            // A newer one took over meanwhile, and it was told so.
+            _ => {}
+        }
     }
 }
 
-impl Handler<Observe> for StationActor {
-    type Result = Result<Applied, ObserveError>;
-
-    fn handle(&mut self, observe: Observe, ctx: &mut Context<Self>) -> Self::Result {
-        if self.uplink.as_ref().is_none_or(|uplink| uplink.number != observe.uplink) {
-            return Err(ObserveError::Gone);
-        }
+impl StationActor {
+    /// Applies the whole batches at the front of what was read of the uplink.
+    pub(super) fn observe(&mut self, bytes: &[u8], ctx: &mut Context<Self>) -> (Progress, Option<BatchError>) {
         let (now, registrations) = (now(), self.stations.registrations());
         let book = registrations.codebook();
-        let observed = self.forecourt.observe(&observe.batches, &book, now, &mut self.changes, |hit, at| {
+        let observed = self.forecourt.observe(bytes, &book, now, &mut self.changes, |hit, at| {
             registrations.heard(hit, at);
         });
         self.stations.metrics().add(&self.forecourt.take_tally());
         self.settle(now, ctx);
         observed
-            .map(|progress| Applied { highest: progress.highest, batches: progress.batches })
-            .map_err(ObserveError::Batch)
     }
 }
 

@@ -3,18 +3,15 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use actix::prelude::*;
-use bytes::Bytes;
 use dashmap::DashMap;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Config,
-    actor::{
-        Applied, AttachUplink, DetachUplink, EnteredElsewhere, Observe, SelectVehicle, Snapshot, StationActor,
-        Vehicles, Watch,
-    },
-    error::{AttachError, ObserveError, SelectError, StationError},
+    actor::{AttachUplink, EnteredElsewhere, Feed, SelectVehicle, Snapshot, StationActor, Vehicles, Watch},
+    error::{AttachError, SelectError, StationError},
+    intake::{Applied, BatchStream, IntakeEnd},
     metrics::Metrics,
     selection::{Select, Selection},
     snapshot,
@@ -37,37 +34,36 @@ pub struct Attach {
     pub station: StationId,
     pub spool: SpoolId,
     pub receivers: Vec<Receiver>,
-    /// Fired when a newer uplink takes over.
-    pub replaced: oneshot::Sender<()>,
+    /// Batches after which the connection wants to hear, to acknowledge them.
+    pub acknowledge_each: u32,
 }
 
 #[derive(Debug)]
 pub struct Attached {
     pub link: UplinkLink,
     /// The highest sequence that was applied of this spool before.
-    pub applied: Option<u64>,
+    pub before: Option<u64>,
 }
 
-/// The way of one uplink's batches to its station. Dropping it detaches the uplink.
+/// The way of one uplink's batches to its station.
 #[derive(Debug)]
 pub struct UplinkLink {
     actor: Addr<StationActor>,
-    uplink: u64,
+    applied: Arc<Applied>,
 }
 
 impl UplinkLink {
-    /// Whole batches as they stand in the stream, length prefixes included; checked and applied in order. Await it
-    /// before reading on: that is the backpressure.
-    pub async fn observe(&self, batches: Bytes) -> Result<Applied, ObserveError> {
-        let observe = Observe { uplink: self.uplink, batches };
-        self.actor.send(observe).await.unwrap_or(Err(ObserveError::Gone))
+    /// Hands the stream of batches over: the station reads it from now on, to its end.
+    pub async fn feed(&self, stream: BatchStream) {
+        let feed = Feed { applied: self.applied.clone(), stream };
+        if self.actor.send(feed).await.is_err() {
+            self.applied.finish(IntakeEnd::Gone);
+        }
     }
-}
 
-impl Drop for UplinkLink {
-    fn drop(&mut self) {
-        // A full mailbox keeps a dead uplink's record until a newer one comes; nothing else depends on it.
-        let _ = self.actor.try_send(DetachUplink(self.uplink));
+    /// How far the station is.
+    pub fn applied(&self) -> &Applied {
+        &self.applied
     }
 }
 
@@ -81,7 +77,7 @@ struct Directory {
     sessions: Sessions,
     whereabouts: Whereabouts,
     metrics: Metrics,
-    arbiters: Vec<Arbiter>,
+    arbiters: Vec<ArbiterHandle>,
     actors: DashMap<StationId, Addr<StationActor>>,
     /// Windows of the last run whose station has not been asked for yet.
     restored: DashMap<StationId, Vec<Record>>,
@@ -89,12 +85,15 @@ struct Directory {
 }
 
 impl Stations {
-    /// Must be called within an actix system. `snapshot` is the file in which presence outlives a restart.
-    pub fn start(config: Config, registrations: Registrations, sessions: Sessions, snapshot: PathBuf) -> Stations {
-        let threads = match config.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        };
+    /// Actors run on `arbiters`, of which there is at least one. `snapshot` is the file in which presence outlives a
+    /// restart.
+    pub fn start(
+        config: Config,
+        registrations: Registrations,
+        sessions: Sessions,
+        arbiters: Vec<ArbiterHandle>,
+        snapshot: PathBuf,
+    ) -> Stations {
         let restored = snapshot::read(&snapshot).unwrap_or_else(|error| {
             tracing::warn!(path = %snapshot.display(), %error, "presence starts empty: its snapshot cannot be used");
             snapshot::Windows::new()
@@ -105,7 +104,7 @@ impl Stations {
             sessions,
             whereabouts: Whereabouts::default(),
             metrics: Metrics::new(),
-            arbiters: (0..threads).map(|_| Arbiter::new()).collect(),
+            arbiters,
             actors: DashMap::new(),
             restored: restored.into_iter().collect(),
             snapshot,
@@ -117,12 +116,15 @@ impl Stations {
         self.0.registrations.station_known(station)
     }
 
+    /// A station that does not run yet is started on the arbiter that this is called on.
     pub async fn attach(&self, attach: Attach) -> Result<Attached, AttachError> {
-        let actor = self.actor(attach.station).ok_or(AttachError::Unknown)?;
-        let Attach { spool, receivers, replaced, .. } = attach;
-        let attach = AttachUplink { spool, receivers, replaced };
-        let attachment = actor.send(attach).await.map_err(|_| AttachError::Gone)?;
-        Ok(Attached { link: UplinkLink { actor, uplink: attachment.uplink }, applied: attachment.applied })
+        let here = Arbiter::try_current().unwrap_or_else(|| self.arbiter_of(attach.station));
+        let actor = self.actor_at(attach.station, &here).ok_or(AttachError::Unknown)?;
+        let applied = Arc::new(Applied::new(attach.acknowledge_each));
+        let Attach { spool, receivers, .. } = attach;
+        let attach = AttachUplink { spool, receivers, applied: applied.clone() };
+        let before = actor.send(attach).await.map_err(|_| AttachError::Gone)?;
+        Ok(Attached { link: UplinkLink { actor, applied }, before })
     }
 
     /// The vehicles that may be selected.
@@ -224,6 +226,10 @@ impl Stations {
 
     /// The station's actor, started when it does not run.
     fn actor(&self, station: StationId) -> Option<Addr<StationActor>> {
+        self.actor_at(station, &self.arbiter_of(station))
+    }
+
+    fn actor_at(&self, station: StationId, arbiter: &ArbiterHandle) -> Option<Addr<StationActor>> {
         if let Some(actor) = self.0.actors.get(&station)
             && actor.connected()
         {
@@ -232,17 +238,20 @@ impl Stations {
         if !self.known(station) {
             return None;
         }
-        let mut entry = self.0.actors.entry(station).or_insert_with(|| self.start_actor(station));
+        let mut entry = self.0.actors.entry(station).or_insert_with(|| self.start_actor(station, arbiter));
         if !entry.connected() {
-            *entry = self.start_actor(station);
+            *entry = self.start_actor(station, arbiter);
         }
         Some(entry.clone())
     }
 
-    fn start_actor(&self, station: StationId) -> Addr<StationActor> {
+    fn arbiter_of(&self, station: StationId) -> ArbiterHandle {
+        self.0.arbiters[station.0 as usize % self.0.arbiters.len()].clone()
+    }
+
+    fn start_actor(&self, station: StationId, arbiter: &ArbiterHandle) -> Addr<StationActor> {
         let windows = self.0.restored.remove(&station).map(|(_, windows)| windows).unwrap_or_default();
-        let arbiter = &self.0.arbiters[station.0 as usize % self.0.arbiters.len()];
         let stations = self.clone();
-        StationActor::start_in_arbiter(&arbiter.handle(), move |_| StationActor::new(station, windows, stations))
+        StationActor::start_in_arbiter(arbiter, move |_| StationActor::new(station, windows, stations))
     }
 }

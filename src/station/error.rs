@@ -1,22 +1,12 @@
 //! Why a station refuses: one enum for each of its callers.
 
-use crate::{engine::batch::BatchError, session};
+use crate::session;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AttachError {
     #[error("no such station")]
     Unknown,
     #[error("the station's actor has ended")]
-    Gone,
-}
-
-/// Why batches were not applied; those before the one at fault were.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ObserveError {
-    #[error(transparent)]
-    Batch(BatchError),
-    /// A newer uplink has taken over, or the actor has ended.
-    #[error("the uplink is not the station's any more")]
     Gone,
 }
 

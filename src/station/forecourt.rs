@@ -1,8 +1,11 @@
 //! One station's frame path: batches in, presence windows out. No actor, clock or log in it.
 
-use super::tables::{CodeTable, Rates, Spools};
+use super::{
+    intake::Progress,
+    tables::{CodeTable, Owner, Rates, Spools},
+};
 use crate::engine::{
-    batch::{self, Batch, BatchError},
+    batch::{self, Batch, BatchError, Hearings},
     codebook::{Codebook, Hit},
     id::SpoolId,
     limits::RECEIVERS_MAX,
@@ -24,14 +27,6 @@ pub struct Tally {
     pub over_rate: u64,
     /// The station had no window to spare.
     pub full: u64,
-}
-
-/// What one message's batches came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// The highest sequence applied of this spool.
-    pub highest: u64,
-    pub batches: u32,
 }
 
 /// The presence windows of a station and the tables of its uplink.
@@ -74,28 +69,38 @@ impl Forecourt {
         self.spools.applied(spool)
     }
 
-    /// Applies whole batches as they stand in the stream, in order. Presence changes are appended to `changes`;
-    /// `found` is told of each code that was looked up and found. A refused batch changes nothing, those before it stay
-    /// applied.
+    /// Applies the whole batches at the front of `bytes`, in order, and tells how far that was. Presence changes are
+    /// appended to `changes`; `found` is told of each code that was looked up and found. A refused batch changes
+    /// nothing, those before it stay applied.
     pub fn observe(
         &mut self,
-        batches: &[u8],
+        bytes: &[u8],
         book: &Codebook,
         now: UnixMs,
         changes: &mut Vec<Change>,
         mut found: impl FnMut(Hit, UnixMs),
-    ) -> Result<Progress, BatchError> {
+    ) -> (Progress, Option<BatchError>) {
         self.rates.tick(now);
-        let mut progress = Progress { highest: self.spools.applied(self.spool).unwrap_or(0), batches: 0 };
-        for body in batch::split(batches) {
-            let batch = Batch::read(body?)?;
-            batch.check_numbers(self.table.len())?;
-            batch.check_time(now)?;
+        let highest = self.spools.applied(self.spool).unwrap_or(0);
+        let mut progress = Progress { highest, batches: 0, bytes: 0 };
+        for body in batch::split(bytes) {
+            let batch = match body.and_then(|body| self.check(body, now)) {
+                Ok(batch) => batch,
+                Err(error) => return (progress, Some(error)),
+            };
             self.apply(&batch, book, now, changes, &mut found);
             progress.highest = progress.highest.max(batch.sequence());
             progress.batches += 1;
+            progress.bytes += batch.bytes() as u64;
         }
-        Ok(progress)
+        (progress, None)
+    }
+
+    fn check<'a>(&self, body: &'a [u8], now: UnixMs) -> Result<Batch<'a>, BatchError> {
+        let batch = Batch::read(body)?;
+        batch.check_numbers(self.table.len())?;
+        batch.check_time(now)?;
+        Ok(batch)
     }
 
     /// What was counted since the last call.
@@ -122,22 +127,16 @@ impl Forecourt {
         let all_admitted = self.rates.admit_all(hearings, self.hearings_per_receiver_s);
         let mut resolved = 0;
         for group in batch.groups() {
-            let owner = self.table.resolve(group.number, book, |hit| found(hit, group.hearings.base()));
+            let owner = self.table.resolve(group.number, book, |hit| found(hit, batch.base()));
             let Some(owner) = owner else { continue };
             resolved += group.hearings.count();
-            let mut hear = |hearings| {
-                let heard = self.presence.observe_all(owner.device, owner.window, hearings, now, changes);
-                owner.window = heard.window;
-                self.tally.stale += heard.stale;
-                self.tally.full += heard.full;
-            };
             if all_admitted {
-                hear(group.hearings);
+                hear(&mut self.presence, owner, group.hearings, now, changes, &mut self.tally);
                 continue;
             }
             for (hearing, wire) in group.hearings.each().zip(group.hearings.wire()) {
                 if self.rates.admit(wire.receiver, self.hearings_per_receiver_s) {
-                    hear(hearing);
+                    hear(&mut self.presence, owner, hearing, now, changes, &mut self.tally);
                 } else {
                     self.tally.over_rate += 1;
                 }
@@ -147,6 +146,24 @@ impl Forecourt {
         self.tally.resolved += resolved;
         self.tally.unknown += hearings - resolved;
     }
+}
+
+#[inline]
+fn hear(
+    presence: &mut Presence,
+    owner: &mut Owner,
+    hearings: Hearings<'_>,
+    now: UnixMs,
+    changes: &mut Vec<Change>,
+    tally: &mut Tally,
+) {
+    if owner.window.is_some_and(|window| presence.observe_present(owner.device, window, hearings)) {
+        return;
+    }
+    let heard = presence.observe_all(owner.device, hearings, now, changes);
+    owner.window = heard.window;
+    tally.stale += heard.stale;
+    tally.full += heard.full;
 }
 
 #[cfg(test)]
@@ -207,7 +224,8 @@ mod tests {
         fn observe(&mut self, bytes: &[u8], book: &Codebook) -> Result<Progress, BatchError> {
             let found = &mut self.found;
             let now = START.plus(10_000);
-            self.forecourt.observe(bytes, book, now, &mut self.changes, |hit, _| found.push(hit))
+            let observed = self.forecourt.observe(bytes, book, now, &mut self.changes, |hit, _| found.push(hit));
+            observed.1.map_or(Ok(observed.0), Err)
         }
     }
 
@@ -216,7 +234,7 @@ mod tests {
         let mut line = Line::new();
         let book = book(1, Some(&secret()));
         let bytes = [line.batch(1, &[code(), Code([9; 16])]), line.batch(2, &[code(), Code([9; 16])])].concat();
-        assert_eq!(line.observe(&bytes, &book), Ok(Progress { highest: 2, batches: 2 }));
+        assert_eq!(line.observe(&bytes, &book), Ok(Progress { highest: 2, batches: 2, bytes: bytes.len() as u64 }));
         let tally = line.forecourt.take_tally();
         assert_eq!((tally.hearings, tally.resolved, tally.unknown), (4, 2, 2));
         assert_eq!(

@@ -80,6 +80,8 @@ impl<'a> Link<'a> {
 
     /// Ends in `Ok` when finishing was asked for and everything is acknowledged.
     async fn attend(&mut self) -> Result<(), Ended> {
+        let cut = self.shared.cut.notified();
+        tokio::pin!(cut);
         loop {
             let finishing = self.shared.finishing.is_cancelled();
             let flush_at = self.fill(finishing);
@@ -95,6 +97,7 @@ impl<'a> Link<'a> {
                     self.on_written(written.map_err(|_| gone(&self.connection))?);
                 }
                 () = self.shared.wake.notified() => {}
+                () = &mut cut => return Err(Ended::Lost("cut off".into())),
                 () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => {}
                 () = self.shared.finishing.cancelled(), if !finishing => {}
             }

@@ -150,6 +150,7 @@ impl Uplink {
                 software: concat!("forecourt ", env!("CARGO_PKG_VERSION")).into(),
             },
             wake: Notify::new(),
+            cut: Notify::new(),
             finishing: CancellationToken::new(),
             state: Mutex::new(State::new(Outbox::new(config.flush_after, config.spool_hearings_max))),
         });
@@ -196,6 +197,11 @@ impl UplinkHandle {
         if wake {
             self.shared.wake.notify_one();
         }
+    }
+
+    /// Drops the present connection, as a network that goes away does; the uplink comes back by itself.
+    pub fn cut(&self) {
+        self.shared.cut.notify_waiters();
     }
 
     pub fn stats(&self) -> Stats {

@@ -23,6 +23,8 @@ pub(super) struct Shared {
     pub(super) hello: Hello,
     /// There is something to send, or another time to send it.
     pub(super) wake: Notify,
+    /// The present connection is to be dropped.
+    pub(super) cut: Notify,
     /// Send what is left, wait for its acknowledgement, and end.
     pub(super) finishing: CancellationToken,
     pub(super) state: Mutex<State>,

@@ -64,7 +64,7 @@ async fn main() -> ExitCode {
     match run(&arguments).await {
         Ok(outcome) => {
             print(&outcome, arguments.json);
-            if outcome.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(WRONG) }
+            if outcome.counts.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(WRONG) }
         }
         Err(error) => {
             eprintln!("demo: {error}");
@@ -76,8 +76,8 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<Outcome, DemoError> {
     let temporary = tempfile::Builder::new().prefix("forecourt-demo-").tempdir()?;
     let config = DemoConfig {
-        stations: arguments.stations.into(),
-        cars: arguments.cars.into(),
+        stations: arguments.stations,
+        cars: arguments.cars,
         seed: arguments.seed,
         slot: SlotLength::from_seconds(arguments.slot_seconds).expect("clap checked the range"),
         data: arguments.data.clone().unwrap_or_else(|| temporary.path().into()),

@@ -1,34 +1,45 @@
 //! A car of the model: who it belongs to, and the trip that it is on.
 //!
 //! ```text
-//! Away -> DrivingIn -> AtPump -(the attendant is done)-> DrivingOut -> Away
-//! Away -> Passing -> Away                                   a registered car that stays on the road
-//! Standing                                                  a beacon that is nobody's dongle, before the shop
+//! Away -> DrivingIn -> Stopped -(served, or dwelt enough)-> DrivingOut -> Away     a customer, or a guest of the shop
+//! Away -> Passing -> Away                                                         a registered car on the road
+//! Stopped                                                                         a beacon that is nobody's dongle
 //! ```
 
 use forecourt::engine::{id::PumpNumber, time::UnixMs};
 
-use super::{
-    dongle::Dongle,
-    site::{Point, Site},
-};
+use super::{dongle::Dongle, site::Spot};
 
 /// A car's number in its fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct CarId(pub usize);
+pub struct CarId(pub u32);
 
 /// A station's place in the fleet's list of sites.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SiteId(pub usize);
+pub struct SiteId(pub u32);
+
+impl CarId {
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl SiteId {
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 pub const DRIVE_IN_MS: u64 = 2_500;
 pub const DRIVE_OUT_MS: u64 = 2_000;
 pub const PASS_MS: u64 = 8_000;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
     /// Comes to fuel.
     Customer,
+    /// Comes for the shop or the air pump, and is on the forecourt like anybody.
+    Guest,
     /// Drives past and must not enter.
     Passer,
     /// Another maker's beacon, or a dongle that nobody registered: its codes are unknown.
@@ -49,55 +60,51 @@ pub enum Enrolment {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Trip {
-    Away { until: UnixMs, next: SiteId },
-    DrivingIn { site: SiteId, pump: PumpNumber, since: UnixMs },
-    AtPump { site: SiteId, pump: PumpNumber, engine_off_at: UnixMs },
-    DrivingOut { site: SiteId, pump: PumpNumber, since: UnixMs },
-    Passing { site: SiteId, since: UnixMs },
-    Standing { site: SiteId, part: f64 },
+    Away,
+    DrivingIn { site: SiteId, spot: Spot },
+    Stopped { site: SiteId, spot: Spot },
+    DrivingOut { site: SiteId, spot: Spot },
+    Passing { site: SiteId },
 }
 
 impl Trip {
     /// The station whose receivers may hear the car.
     pub fn site(&self) -> Option<SiteId> {
         match *self {
-            Trip::Away { .. } => None,
+            Trip::Away => None,
             Trip::DrivingIn { site, .. }
-            | Trip::AtPump { site, .. }
+            | Trip::Stopped { site, .. }
             | Trip::DrivingOut { site, .. }
-            | Trip::Passing { site, .. }
-            | Trip::Standing { site, .. } => Some(site),
+            | Trip::Passing { site } => Some(site),
         }
     }
 
-    /// The pump that the car is at, on its way to, or just leaving.
-    pub fn pump(&self) -> Option<PumpNumber> {
+    /// The station on whose forecourt the car is.
+    pub fn forecourt(&self) -> Option<SiteId> {
+        self.spot().and_then(|_| self.site())
+    }
+
+    /// Where the car stands, is on its way to, or just leaving from.
+    pub fn spot(&self) -> Option<Spot> {
         match *self {
-            Trip::DrivingIn { pump, .. } | Trip::AtPump { pump, .. } | Trip::DrivingOut { pump, .. } => Some(pump),
-            Trip::Away { .. } | Trip::Passing { .. } | Trip::Standing { .. } => None,
+            Trip::DrivingIn { spot, .. } | Trip::Stopped { spot, .. } | Trip::DrivingOut { spot, .. } => Some(spot),
+            Trip::Away | Trip::Passing { .. } => None,
         }
     }
 
-    /// Where the car is in the plane of its station.
-    pub fn place(&self, sites: &[Site], now: UnixMs) -> Option<(SiteId, Point)> {
-        let part = |since: UnixMs, lasts: u64| (now.since(since) as f64 / lasts as f64).min(1.0);
-        let at = self.site()?;
-        let site = &sites[at.0];
-        let place = match *self {
-            Trip::Away { .. } => return None,
-            Trip::DrivingIn { pump, since, .. } => site.driving_in(pump, part(since, DRIVE_IN_MS)),
-            Trip::AtPump { pump, .. } => site.at_pump(pump),
-            Trip::DrivingOut { pump, since, .. } => site.driving_out(pump, part(since, DRIVE_OUT_MS)),
-            Trip::Passing { since, .. } => site.passing(part(since, PASS_MS)),
-            Trip::Standing { part, .. } => site.before_the_shop(part),
-        };
-        Some((at, place))
+    pub fn pump(&self) -> Option<PumpNumber> {
+        match self.spot()? {
+            Spot::Pump(pump) => Some(pump),
+            Spot::Waiting(_) => None,
+        }
     }
 }
 
 #[derive(Debug, Clone)]
 pub struct Car {
     pub role: Role,
+    /// The station that it comes to first.
+    pub home: SiteId,
     pub plate: String,
     pub fuel: &'static str,
     /// PSP tokens, the preferred one first.
@@ -107,6 +114,8 @@ pub struct Car {
     pub enrolment: Enrolment,
     pub dongle: Dongle,
     pub trip: Trip,
-    /// The next moment at which the dongle advertises.
-    pub next_frame: UnixMs,
+    /// Counts the visits that the car has begun.
+    pub visit: u32,
+    /// The forecourt that it left last, and when.
+    pub left: Option<(SiteId, UnixMs)>,
 }

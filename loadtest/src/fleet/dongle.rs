@@ -54,6 +54,13 @@ impl Dongle {
         self.secret.code(self.secret.slot_at(slot, self.clock.shows(now)))
     }
 
+    /// Until when that code stays, or a little less: asking again then is never too late.
+    pub fn code_until(&self, slot: SlotLength, now: UnixMs) -> UnixMs {
+        let left = slot.ms() - self.clock.shows(now).0 % slot.ms();
+        // Any drift that a crystal has is under one in 4,096; a slow clock's few milliseconds cost another look.
+        now.plus((left - left / 4_096).max(1))
+    }
+
     /// The chip's MAC over some terms; `None` while it has no power. It answers for itself only: the terms name a
     /// device.
     pub fn answer(&self, device: DeviceId, terms: &impl Terms) -> Option<[u8; 32]> {
@@ -80,6 +87,21 @@ mod tests {
         assert_eq!(dongle(0, 0).code(slot, NOW), secret.code(slot.slot_at(NOW)));
         let late = dongle(-15_000, 0).code(slot, NOW);
         assert_eq!(late, secret.code(slot.slot_at(NOW.minus(15_000))));
+    }
+
+    #[test]
+    fn a_code_is_kept_no_longer_than_it_is_on_the_air() {
+        let slot = SlotLength::from_seconds(15).expect("a slot may last 15 s");
+        for (offset_ms, drift_ppm) in [(0, 0), (3_999, 150), (-4_000, -150)] {
+            let dongle = dongle(offset_ms, drift_ppm);
+            let mut now = NOW;
+            for _ in 0..20 {
+                let until = dongle.code_until(slot, now);
+                assert_eq!(dongle.code(slot, now), dongle.code(slot, until.minus(1)));
+                now = until;
+            }
+            assert!(now.since(NOW) > slot.ms());
+        }
     }
 
     #[test]

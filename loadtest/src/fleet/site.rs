@@ -2,20 +2,35 @@
 //!
 //! ```text
 //!   y
-//!  10      |  entrance                                   exit
-//!   0      |     pump 1    pump 2    pump 3    pump 4          canopy above the middle
-//!          |
-//! -60    ==|==== road ====================================
-//!          0 ---------------------------------------------> x, metres
+//!  10    |  entrance                                  exit
+//!   2    |     pump 2    pump 4    pump 6                   waiting cars stand behind, at 4
+//!   0    |    [island]  [island]  [island]                  pump receivers on the islands, canopy above the middle
+//!  -2    |     pump 1    pump 3    pump 5
+//!        |
+//! -60  ==|==== road ===================================
+//!        0 ---------------------------------------------> x, metres
 //! ```
+//!
+//! Stations of one shape share a [`Layout`]: the level of every place that a car takes on it at every receiver,
+//! worked out once, so that a frame costs no logarithm.
+
+use std::sync::Arc;
 
 use forecourt::engine::{
     control::{Receiver, Role},
     id::{PumpNumber, ReceiverId, StationId},
 };
 
-/// Metres between two pumps, as two lanes of cars need them.
-const PUMP_GAP_M: f64 = 6.0;
+use super::air::Level;
+
+/// Metres between two islands, as two lanes of cars need them.
+const ISLAND_GAP_M: f64 = 6.0;
+
+/// A car stands this far beside the middle of its island, and its pump's receiver hangs on its side.
+const LANE_Y_M: f64 = 2.0;
+const POST_Y_M: f64 = 0.5;
+
+const WAITING_Y_M: f64 = 4.0;
 
 /// The service area lies this far off its road, so that a receiver hears passing cars at the edge of its hearing.
 const ROAD_Y_M: f64 = -60.0;
@@ -27,6 +42,9 @@ const CANOPY_M: f64 = 5.0;
 /// From this level on a car is on the forecourt: a survey of such a site would set it between the -62 dBm of a car at
 /// its pump and the -99 dBm of one on the road.
 pub const ENTER_DBM: i8 = -76;
+
+/// Places that a moving car takes one after the other: at 8 m/s one of them is half a metre.
+const PLACES_OF_A_DRIVE: u16 = 40;
 
 /// Metres in the station's own plane.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,6 +58,18 @@ impl Point {
     fn toward(self, to: Point, part: f64) -> Point {
         Point { x: self.x + (to.x - self.x) * part, y: self.y + (to.y - self.y) * part }
     }
+}
+
+/// How a station is built. An entrance and an exit receiver are always there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    pub pumps: u16,
+    /// Receivers under the canopy.
+    pub canopies: u8,
+    /// Receivers at pumps; fewer than pumps stand between those that they share.
+    pub pump_receivers: u8,
+    /// Places where a car waits, or stands while its driver is in the shop.
+    pub waiting: u8,
 }
 
 /// One radio and its place.
@@ -56,80 +86,226 @@ impl Radio {
     }
 }
 
-/// A station with its pumps in a row.
-#[derive(Debug, Clone)]
-pub struct Site {
-    pub station: StationId,
-    pub pumps: u16,
-    pub radios: Vec<Radio>,
+/// Where a car stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spot {
+    Pump(PumpNumber),
+    Waiting(u8),
 }
 
-impl Site {
-    pub fn new(station: StationId, pumps: u16) -> Site {
-        let width = f64::from(pumps) * PUMP_GAP_M;
-        let mut radios = vec![
-            radio(0, Role::Entrance, Point { x: -9.0, y: 8.0 }, POST_M),
-            radio(1, Role::Exit, Point { x: width + 9.0, y: 8.0 }, POST_M),
-            radio(2, Role::Canopy, Point { x: width / 2.0, y: 0.0 }, CANOPY_M),
-        ];
-        for pump in 1..=pumps {
-            let place = Point { x: pump_x(pump), y: 0.0 };
-            radios.push(radio(2 + pump as u8, Role::Pump(PumpNumber(pump)), place, POST_M));
+/// A way over the forecourt, or one place of it: rows of the layout's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Path {
+    pub first: u16,
+    pub rows: u16,
+}
+
+/// Everything that stations of one shape have in common.
+#[derive(Debug)]
+pub struct Layout {
+    pub shape: Shape,
+    pub radios: Vec<Radio>,
+    /// For each place, the level at each radio.
+    levels: Vec<Level>,
+    /// At, to and from each spot: the pumps, then the places to wait.
+    spots: Vec<[Path; 3]>,
+    passing: Path,
+}
+
+impl Layout {
+    pub fn new(shape: Shape) -> Layout {
+        let radios = radios(shape);
+        let passing = Path { first: 0, rows: 0 };
+        let mut layout = Layout { shape, radios, levels: Vec::new(), spots: Vec::new(), passing };
+        let pumps = (1..=shape.pumps).map(|pump| Spot::Pump(PumpNumber(pump)));
+        for spot in pumps.chain((0..shape.waiting).map(Spot::Waiting)) {
+            let (stand, width) = (layout.place(spot), width_m(shape));
+            let (gate, gone) = (Point { x: -14.0, y: 9.0 }, Point { x: width + 30.0, y: 9.0 });
+            let drives = [(stand, stand, 1), (gate, stand, PLACES_OF_A_DRIVE), (stand, gone, PLACES_OF_A_DRIVE)];
+            let paths = drives.map(|(from, to, rows)| layout.drive(from, to, rows));
+            layout.spots.push(paths);
         }
-        Site { station, pumps, radios }
+        let (from, to) = (Point { x: -80.0, y: ROAD_Y_M }, Point { x: width_m(shape) + 80.0, y: ROAD_Y_M });
+        layout.passing = layout.drive(from, to, PLACES_OF_A_DRIVE);
+        layout
     }
 
     pub fn receivers(&self) -> Vec<Receiver> {
         self.radios.iter().map(|radio| radio.receiver).collect()
     }
 
-    /// Where a car stands at a pump: beside it.
-    pub fn at_pump(&self, pump: PumpNumber) -> Point {
-        Point { x: pump_x(pump.0), y: 1.5 }
+    /// The levels at all radios from this row's place.
+    pub fn levels(&self, row: u16) -> &[Level] {
+        let radios = self.radios.len();
+        &self.levels[usize::from(row) * radios..][..radios]
     }
 
-    /// On the way from the entrance to a pump.
-    pub fn driving_in(&self, pump: PumpNumber, part: f64) -> Point {
-        Point { x: -14.0, y: 9.0 }.toward(self.at_pump(pump), part)
+    /// Standing there.
+    pub fn at(&self, spot: Spot) -> Path {
+        self.paths(spot)[0]
     }
 
-    /// On the way from a pump past the exit.
-    pub fn driving_out(&self, pump: PumpNumber, part: f64) -> Point {
-        let gone = Point { x: f64::from(self.pumps) * PUMP_GAP_M + 30.0, y: 9.0 };
-        self.at_pump(pump).toward(gone, part)
+    /// From the entrance to there.
+    pub fn way_to(&self, spot: Spot) -> Path {
+        self.paths(spot)[1]
+    }
+
+    /// From there past the exit.
+    pub fn way_from(&self, spot: Spot) -> Path {
+        self.paths(spot)[2]
     }
 
     /// On the road, from one end of what the receivers could hear to the other.
-    pub fn passing(&self, part: f64) -> Point {
-        let (from, to) = (-80.0, f64::from(self.pumps) * PUMP_GAP_M + 80.0);
-        Point { x: from, y: ROAD_Y_M }.toward(Point { x: to, y: ROAD_Y_M }, part)
+    pub fn passing(&self) -> Path {
+        self.passing
     }
 
-    /// Before the shop, `part` of its length along.
-    pub fn before_the_shop(&self, part: f64) -> Point {
-        Point { x: f64::from(self.pumps) * PUMP_GAP_M * part, y: 14.0 }
+    fn paths(&self, spot: Spot) -> &[Path; 3] {
+        let place = match spot {
+            Spot::Pump(pump) => usize::from(pump.0) - 1,
+            Spot::Waiting(place) => usize::from(self.shape.pumps) + usize::from(place),
+        };
+        &self.spots[place]
+    }
+
+    fn place(&self, spot: Spot) -> Point {
+        match spot {
+            Spot::Pump(pump) => Point { x: pump_x(pump.0), y: side(pump.0) * LANE_Y_M },
+            Spot::Waiting(place) => {
+                // Near a pump receiver, one after the other, two metres on with each round.
+                let posts = usize::from(self.shape.pump_receivers.max(1));
+                let (round, post) = (usize::from(place) / posts, usize::from(place) % posts);
+                let beside = if round.is_multiple_of(2) { 1.0 } else { -1.0 };
+                let post = self.radios[self.radios.len() - posts + post].place;
+                Point { x: post.x + beside * (1.0 + (round / 2 % 2) as f64), y: WAITING_Y_M }
+            }
+        }
+    }
+
+    fn drive(&mut self, from: Point, to: Point, rows: u16) -> Path {
+        let first = (self.levels.len() / self.radios.len()) as u16;
+        for row in 0..rows {
+            let place = from.toward(to, (f64::from(row) + 0.5) / f64::from(rows));
+            self.levels.extend(self.radios.iter().map(|radio| Level::at(radio.distance_m(place))));
+        }
+        Path { first, rows }
     }
 }
 
+fn radios(shape: Shape) -> Vec<Radio> {
+    let width = width_m(shape);
+    let mut radios = vec![
+        radio(0, Role::Entrance, Point { x: -9.0, y: 8.0 }, POST_M),
+        radio(1, Role::Exit, Point { x: width + 9.0, y: 8.0 }, POST_M),
+    ];
+    for canopy in 0..shape.canopies {
+        let x = width * (f64::from(canopy) + 0.5) / f64::from(shape.canopies);
+        radios.push(radio(radios.len() as u8, Role::Canopy, Point { x, y: 0.0 }, CANOPY_M));
+    }
+    for number in 0..u16::from(shape.pump_receivers) {
+        let of = |receiver: u16| receiver * shape.pumps / u16::from(shape.pump_receivers);
+        let pumps: Vec<u16> = (of(number) + 1..=of(number + 1)).collect();
+        let mean = |of: &dyn Fn(u16) -> f64| pumps.iter().map(|pump| of(*pump)).sum::<f64>() / pumps.len() as f64;
+        let place = Point { x: mean(&pump_x), y: mean(&side) * POST_Y_M };
+        radios.push(radio(radios.len() as u8, Role::Pump(PumpNumber(pumps[0])), place, POST_M));
+    }
+    radios
+}
+
+fn width_m(shape: Shape) -> f64 {
+    f64::from(shape.pumps.div_ceil(2)) * ISLAND_GAP_M
+}
+
 fn pump_x(pump: u16) -> f64 {
-    (f64::from(pump) - 0.5) * PUMP_GAP_M
+    (f64::from((pump - 1) / 2) + 0.5) * ISLAND_GAP_M
+}
+
+/// Of its island.
+fn side(pump: u16) -> f64 {
+    if pump.is_multiple_of(2) { 1.0 } else { -1.0 }
 }
 
 fn radio(id: u8, role: Role, place: Point, height: f64) -> Radio {
     Radio { receiver: Receiver { id: ReceiverId(id), role, enter_dbm: Some(ENTER_DBM) }, place, height }
 }
 
+/// Degrees of latitude and longitude (WGS 84).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Coordinates {
+    pub lat: f64,
+    pub lon: f64,
+}
+
+impl Coordinates {
+    /// Metres as the crow flies, by the equirectangular approximation: good to a promille over the few kilometres at
+    /// which anybody asks.
+    pub fn distance_m(self, to: Coordinates) -> f64 {
+        let (north, east) = (to.lat - self.lat, (to.lon - self.lon) * self.lat.to_radians().cos());
+        north.hypot(east).to_radians() * 6_371_000.0
+    }
+}
+
+/// Another station whose receivers hear this one's cars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Neighbour {
+    pub site: super::SiteId,
+    /// There, of a car here.
+    pub level: Level,
+}
+
+/// One station of the fleet.
+#[derive(Debug, Clone)]
+pub struct Site {
+    pub station: StationId,
+    pub name: String,
+    pub brand: String,
+    pub coordinates: Coordinates,
+    pub layout: Arc<Layout>,
+    pub neighbours: Vec<Neighbour>,
+}
+
+impl Site {
+    pub fn pumps(&self) -> u16 {
+        self.layout.shape.pumps
+    }
+
+    pub fn receivers(&self) -> Vec<Receiver> {
+        self.layout.receivers()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SHAPE: Shape = Shape { pumps: 4, canopies: 1, pump_receivers: 4, waiting: 4 };
+
     #[test]
-    fn a_car_stands_nearest_to_the_receiver_of_its_pump() {
-        let site = Site::new(StationId(1), 4);
-        for pump in 1..=4 {
-            let stand = site.at_pump(PumpNumber(pump));
-            let nearest = site.radios.iter().min_by(|a, b| a.distance_m(stand).total_cmp(&b.distance_m(stand)));
-            assert_eq!(nearest.expect("a site has radios").receiver.role, Role::Pump(PumpNumber(pump)));
+    fn a_car_is_loudest_at_the_receiver_of_its_pump() {
+        let layout = Layout::new(SHAPE);
+        for pump in (1..=4).map(PumpNumber) {
+            let levels = layout.levels(layout.at(Spot::Pump(pump)).first);
+            let loudest = levels.iter().zip(&layout.radios).max_by_key(|(level, _)| **level);
+            assert_eq!(loudest.expect("a site has radios").1.receiver.role, Role::Pump(pump));
         }
+    }
+
+    #[test]
+    fn every_spot_is_well_over_the_threshold_and_the_road_far_below() {
+        for shape in [SHAPE, Shape { pumps: 12, canopies: 1, pump_receivers: 3, waiting: 16 }] {
+            let layout = Layout::new(shape);
+            let loudest = |path: Path| layout.levels(path.first + path.rows / 2).iter().max().unwrap().dbm();
+            let spots = (1..=shape.pumps).map(|pump| Spot::Pump(PumpNumber(pump)));
+            for spot in spots.chain((0..shape.waiting).map(Spot::Waiting)) {
+                assert!(loudest(layout.at(spot)) > f64::from(ENTER_DBM) + 2.0, "{spot:?}");
+            }
+            assert!(loudest(layout.passing()) < f64::from(ENTER_DBM) - 20.0);
+        }
+    }
+
+    #[test]
+    fn a_hundredth_of_a_degree_of_latitude_is_1_1_km() {
+        let (here, north) = (Coordinates { lat: 45.0, lon: 9.0 }, Coordinates { lat: 45.01, lon: 9.0 });
+        assert!((here.distance_m(north) - 1_112.0).abs() < 1.0);
     }
 }

@@ -3,48 +3,77 @@
 use std::collections::HashMap;
 
 use forecourt::engine::{
+    id::DeviceId,
     presence::{Change, Policy, Presence, Setup, State},
-    time::{SlotLength, UnixMs},
+    time::UnixMs,
 };
 
-use super::*;
+use super::{site::Coordinates, *};
+use crate::demo;
 
 const NOW: UnixMs = UnixMs(1_800_000_000_000);
 const STEP_MS: u64 = 50;
 
-fn fleet(seed: u64) -> Fleet {
-    let slot = SlotLength::from_seconds(15).expect("a slot may last 15 s");
-    Fleet::new(FleetConfig { seed, stations: 4, pumps: 4, cars: 40, slot }, NOW)
+/// One hearing and who was heard where.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Heard {
+    site: SiteId,
+    sender: Sender,
+    is_next_door: bool,
+    hearing: Hearing,
+}
+
+impl Heard {
+    fn car(&self) -> Option<(CarId, Role)> {
+        match self.sender {
+            Sender::Car(car, role) => Some((car, role)),
+            Sender::Flood => None,
+        }
+    }
+}
+
+fn config(seed: u64) -> FleetConfig {
+    demo::fleet_config(seed, 4, 40, 15)
+}
+
+fn fleet(config: FleetConfig) -> Fleet {
+    let mut fleet = Fleet::new(config, NOW);
+    fleet.open(NOW);
+    fleet
 }
 
 /// Runs `seconds`, with cars leaving their pump five seconds after they came.
-fn run(fleet: &mut Fleet, seconds: u64) -> Vec<Tick> {
+fn run(fleet: &mut Fleet, seconds: u64) -> (Vec<Heard>, Vec<Arrival>) {
+    let (mut heard, mut arrived, mut tick) = (Vec::new(), Vec::new(), Tick::default());
     let mut leaving: Vec<(UnixMs, CarId)> = Vec::new();
-    let mut ticks = Vec::new();
-    for now in (0..seconds * 1000 / STEP_MS).map(|step| NOW.plus(step * STEP_MS)) {
-        let tick = fleet.tick(now);
+    for now in (1..=seconds * 1000 / STEP_MS).map(|step| NOW.plus(step * STEP_MS)) {
+        fleet.advance(now, &mut tick);
+        for (frame, hearings) in tick.frames() {
+            let Frame { site, sender, is_next_door, .. } = *frame;
+            heard.extend(hearings.iter().map(|hearing| Heard { site, sender, is_next_door, hearing: *hearing }));
+        }
         leaving.extend(tick.arrived.iter().map(|arrival| (now.plus(5_000), arrival.car)));
         leaving.extract_if(.., |(at, _)| *at <= now).for_each(|(_, car)| fleet.depart(car, now));
-        ticks.push(tick);
+        arrived.append(&mut tick.arrived);
     }
-    ticks
+    (heard, arrived)
 }
 
 /// The engine's own rule over what the receivers heard, without any codes.
-fn entered(fleet: &Fleet, ticks: &[Tick]) -> Vec<(SiteId, DeviceId, Role)> {
+fn entered(fleet: &Fleet, heard: &[Heard]) -> Vec<(SiteId, CarId, Role)> {
     let mut policy = Policy::DESIGN;
-    for radio in &fleet.sites[0].radios {
+    for radio in &fleet.sites[0].layout.radios {
         policy.receivers[usize::from(radio.receiver.id.0)] = Some(Setup { pump: None, enter_dbm: site::ENTER_DBM });
     }
     let mut stations: HashMap<SiteId, Presence> = HashMap::new();
     let mut entered = Vec::new();
-    for heard in ticks.iter().flat_map(|tick| &tick.heard) {
+    for (heard, (car, role)) in heard.iter().filter_map(|heard| Some((heard, heard.car()?))) {
         let station = stations.entry(heard.site).or_insert_with(|| Presence::new(policy.clone()));
         let mut changes: Vec<Change> = Vec::new();
         let Hearing { receiver, rssi, at, .. } = heard.hearing;
-        station.observe(heard.device, receiver, rssi, at, at, &mut changes);
+        station.observe(DeviceId(car.0.into()), receiver, rssi, at, at, &mut changes);
         if changes.iter().any(|change| change.state == State::Entered) {
-            entered.push((heard.site, heard.device, heard.role));
+            entered.push((heard.site, car, role));
         }
     }
     entered
@@ -52,33 +81,42 @@ fn entered(fleet: &Fleet, ticks: &[Tick]) -> Vec<(SiteId, DeviceId, Role)> {
 
 #[test]
 fn the_same_seed_gives_the_same_fleet() {
-    let (mut one, mut same, mut other) = (fleet(7), fleet(7), fleet(8));
-    let ticks = run(&mut one, 10);
-    assert_eq!(ticks, run(&mut same, 10));
-    assert_ne!(ticks, run(&mut other, 10));
+    let heard = run(&mut fleet(config(7)), 10);
+    assert_eq!(heard, run(&mut fleet(config(7)), 10));
+    assert_ne!(heard, run(&mut fleet(config(8)), 10));
+}
+
+#[test]
+fn how_often_it_is_asked_makes_no_difference() {
+    let (mut fine, mut coarse) = (fleet(config(7)), fleet(config(7)));
+    let (mut tick, mut hearings) = (Tick::default(), Vec::new());
+    for ms in 1..=2_000 {
+        fine.advance(NOW.plus(ms), &mut tick);
+        hearings.extend(tick.frames().flat_map(|(_, hearings)| hearings.to_vec()));
+    }
+    coarse.advance(NOW.plus(2_000), &mut tick);
+    assert_eq!(hearings, tick.frames().flat_map(|(_, hearings)| hearings.to_vec()).collect::<Vec<_>>());
 }
 
 #[test]
 fn every_arrival_has_entered_and_no_car_on_the_road_has() {
-    let mut fleet = fleet(7);
-    let ticks = run(&mut fleet, 30);
-    let entered = entered(&fleet, &ticks);
-    let arrivals: Vec<Arrival> = ticks.iter().flat_map(|tick| tick.arrived.clone()).collect();
+    let mut fleet = fleet(config(7));
+    let (heard, arrivals) = run(&mut fleet, 60);
+    let entered = entered(&fleet, &heard);
     assert!(arrivals.len() > 20, "{}", arrivals.len());
     for arrival in arrivals {
-        let device = fleet.car(arrival.car).dongle.device;
-        assert!(entered.iter().any(|(site, of, _)| (*site, *of) == (arrival.site, device)), "{arrival:?}");
+        assert!(entered.iter().any(|(site, car, _)| (*site, *car) == (arrival.site, arrival.car)), "{arrival:?}");
     }
     assert!(entered.iter().all(|(_, _, role)| *role != Role::Passer));
 }
 
 #[test]
 fn a_car_on_the_road_is_heard_below_the_threshold_on_average() {
-    let ticks = run(&mut fleet(7), 60);
-    let levels: Vec<f64> = ticks
+    let (heard, _) = run(&mut fleet(config(7)), 60);
+    let levels: Vec<f64> = heard
         .iter()
-        .flat_map(|tick| &tick.heard)
-        .filter(|heard| heard.role == Role::Passer && heard.hearing.rssi != air::RSSI_NOT_AVAILABLE)
+        .filter(|heard| heard.car().is_some_and(|(_, role)| role == Role::Passer))
+        .filter(|heard| heard.hearing.rssi != air::RSSI_NOT_AVAILABLE)
         .map(|heard| f64::from(heard.hearing.rssi))
         .collect();
     let mean = levels.iter().sum::<f64>() / levels.len() as f64;
@@ -88,29 +126,87 @@ fn a_car_on_the_road_is_heard_below_the_threshold_on_average() {
 
 #[test]
 fn a_dongle_is_silent_while_its_engine_is_off() {
-    let mut fleet = fleet(7);
-    let silent = |fleet: &Fleet| fleet.cars.iter().position(|car| !car.dongle.powered).map(CarId);
-    let (car, from) = (0..)
+    let (mut fleet, mut tick) = (fleet(config(7)), Tick::default());
+    let silent = |fleet: &Fleet| fleet.cars.iter().position(|car| !car.dongle.powered);
+    let (car, from) = (1..)
         .map(|step| NOW.plus(step * STEP_MS))
         .find_map(|now| {
-            fleet.tick(now);
-            silent(&fleet).map(|car| (car, now))
+            fleet.advance(now, &mut tick);
+            silent(&fleet).map(|car| (CarId(car as u32), now))
         })
         .expect("a driver turns the engine off");
-    let device = fleet.car(car).dongle.device;
-    let heard = fleet.tick(from.plus(1_000)).heard;
-    assert!(heard.iter().all(|heard| heard.device != device));
+    let sends = |tick: &Tick| tick.frames().any(|(frame, _)| matches!(frame.sender, Sender::Car(of, _) if of == car));
+    fleet.advance(from.plus(1_000), &mut tick);
+    assert!(!sends(&tick));
     fleet.ignite(car);
-    let heard = fleet.tick(from.plus(2_000)).heard;
-    assert!(heard.iter().any(|heard| heard.device == device));
+    fleet.advance(from.plus(2_000), &mut tick);
+    assert!(sends(&tick));
+}
+
+#[test]
+fn a_code_changes_with_its_slot_and_not_before() {
+    let (heard, _) = run(&mut fleet(config(7)), 40);
+    let stranger = heard.iter().find_map(|heard| heard.car().filter(|(_, role)| *role == Role::Stranger)).unwrap();
+    let mut codes: Vec<Code> =
+        heard.iter().filter(|heard| heard.car() == Some(stranger)).map(|heard| heard.hearing.code).collect();
+    codes.dedup();
+    assert!((3..=4).contains(&codes.len()), "{} codes in 40 s of slots of 15 s", codes.len());
 }
 
 #[test]
 fn customers_of_one_station_share_their_last_digits() {
-    let fleet = fleet(7);
+    let fleet = fleet(config(7));
     let mut last: HashMap<&str, usize> = HashMap::new();
     for car in fleet.cars.iter().filter(|car| car.role == Role::Customer) {
         *last.entry(plates::last_four(&car.plate)).or_default() += 1;
     }
     assert!(last.values().any(|cars| *cars > 1));
+}
+
+#[test]
+fn guests_alone_make_the_rate_that_their_number_says() {
+    let mut config = config(7);
+    (config.pump_receivers, config.stations[0].pumps) = (3, 12);
+    config.stations.truncate(1);
+    config.traffic = Traffic {
+        customers_per_s: 0.0,
+        guests_per_s: 0.2,
+        passers_per_s: 0.0,
+        guest_stays_ms: 60_000,
+        customers: 0.0,
+        guests: 60.0,
+        passers: 0.0,
+        guests_at_once: 12.0,
+        strangers: 0.0,
+    };
+    let (heard, _) = run(&mut fleet(config), 60);
+    let per_s = heard.len() as f64 / 60.0;
+    // 12 cars, 5 frames a second, 6 receivers, 0.7 of them heard; a little less far off.
+    assert!((200.0..275.0).contains(&per_s), "{per_s}");
+}
+
+#[test]
+fn a_flood_is_heard_at_its_stations_only_and_as_often_as_it_says() {
+    let mut config = config(7);
+    config.flood = Flood { stations: 2, frames_per_s: 300.0 };
+    let (heard, _) = run(&mut fleet(config), 10);
+    let flood: Vec<&Heard> = heard.iter().filter(|heard| heard.sender == Sender::Flood).collect();
+    assert!((5_900..6_100).contains(&flood.len()), "{}", flood.len());
+    assert!(flood.iter().all(|heard| [SiteId(0), SiteId(2)].contains(&heard.site)));
+}
+
+#[test]
+fn a_neighbour_hears_the_cars_next_door_and_they_do_not_enter_there() {
+    let mut config = config(7);
+    for (number, station) in config.stations.iter_mut().enumerate() {
+        station.coordinates = Coordinates { lat: 45.0 + number as f64 * 0.0009, lon: 9.0 };
+    }
+    config.away = Away { ms: 200_000..300_000, moves_on: 0.0 };
+    let mut fleet = fleet(config);
+    let (heard, arrivals) = run(&mut fleet, 60);
+    assert!(heard.iter().any(|heard| heard.is_next_door));
+    let entered = entered(&fleet, &heard);
+    let stood_there = |site, car| arrivals.iter().any(|arrival| (arrival.site, arrival.car) == (site, car));
+    let guests = entered.iter().filter(|(site, car, role)| *role == Role::Customer && !stood_there(*site, *car));
+    assert!(guests.clone().all(|(site, car, _)| fleet.car(*car).trip.site() == Some(*site)), "{guests:?}");
 }

@@ -34,20 +34,10 @@ const FAULTS: [&str; 20] = [
     "repeated",
     "unsent",
 ];
-/// Ends of keys that are costs: time, memory, bytes on the wire.
-const COSTS: [&str; 11] = [
-    "_ns",
-    "_us",
-    "_ms",
-    "_s",
-    "_ns_per_frame",
-    "_us_per_batch",
-    "_ns_per_batch",
-    "bytes_per_frame",
-    "bytes_per_uplink",
-    "resident_bytes",
-    "memory_bytes",
-];
+/// Words of a key that are costs wherever they stand.
+const COSTS: [&str; 2] = ["cpu", "memory"];
+/// Ends of keys that are costs: time, and bytes on the wire.
+const COST_ENDS: [&str; 6] = ["_ns", "_us", "_ms", "_s", "bytes_per_frame", "resident_bytes"];
 /// Ends of keys that are rates.
 const GAINS: [&str; 2] = ["_per_second", "_per_cpu_second"];
 /// What a bare sink does is the yardstick, and what the generator does is the load.
@@ -57,11 +47,17 @@ impl Direction {
     /// `key` is a key of the summary, or the path of one in a list of it.
     pub fn of(key: &str) -> Direction {
         let name = key.rsplit('.').next().unwrap_or(key);
+        let has = |words: &[&str]| name.split('_').any(|word| words.contains(&word));
+        let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
         if YARDSTICKS.iter().any(|prefix| name.starts_with(prefix)) {
             Direction::Unknown
-        } else if name.split('_').any(|word| FAULTS.contains(&word)) || COSTS.iter().any(|end| name.ends_with(end)) {
+        } else if has(&FAULTS) || ends(&COST_ENDS) {
             Direction::LowerIsBetter
-        } else if name.split('_').any(|word| word == "ratio") || GAINS.iter().any(|end| name.ends_with(end)) {
+        } else if ends(&GAINS) {
+            Direction::HigherIsBetter
+        } else if has(&COSTS) {
+            Direction::LowerIsBetter
+        } else if has(&["ratio"]) {
             Direction::HigherIsBetter
         } else {
             Direction::Unknown
@@ -82,9 +78,15 @@ mod tests {
 
     #[test]
     fn faults_and_costs_are_better_lower() {
-        for key in
-            ["missed", "double_charged", "visible_p99_ms", "engine_cpu_ns_per_frame", "lost", "frames_lost_per_second"]
-        {
+        for key in [
+            "missed",
+            "double_charged",
+            "visible_p99_ms",
+            "engine_cpu_ns_per_frame",
+            "cpu_ratio_per_batch",
+            "lost",
+            "frames_lost_per_second",
+        ] {
             assert_eq!(Direction::of(key), Direction::LowerIsBetter, "{key}");
         }
     }

@@ -15,7 +15,7 @@ use hdrhistogram::{
 
 const SIGNIFICANT_DIGITS: u8 = 3;
 /// Whatever takes longer is as good as lost; it is kept as this.
-const LONGEST: Duration = Duration::from_hours(1);
+const LONGEST: Duration = Duration::from_secs(3600);
 /// A day; later values join the last interval.
 const INTERVALS_MAX: u64 = 86_400;
 /// The finest quantile of the distribution that is drawn, as one in so many values.
@@ -36,7 +36,8 @@ pub struct Latencies {
 /// One second of a run, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Second {
-    pub second: u64,
+    /// Since the start of the run.
+    pub at: u64,
     pub p50: f64,
     pub p99: f64,
     pub max: f64,
@@ -94,7 +95,7 @@ impl Latencies {
     /// `(quantile, milliseconds)` from the least value outwards, twenty points to each tenfold of the tail, as far
     /// as the count of values carries: the last point is the maximum.
     pub fn distribution(&self) -> Vec<(f64, f64)> {
-        let finest = (self.count() as f64).min(FINEST_TAIL).max(1.0);
+        let finest = (self.count() as f64).clamp(1.0, FINEST_TAIL);
         let steps = (finest.log10() * 20.0).floor() as u32;
         let mut points: Vec<(f64, f64)> = (0..=steps)
             .map(|step| 1.0 - 10f64.powf(-f64::from(step) / 20.0))
@@ -137,7 +138,7 @@ impl Latencies {
 
     fn open_interval(&self) -> Second {
         let at = |quantile| millis(self.open.value_at_quantile(quantile));
-        Second { second: self.open_second, p50: at(0.5), p99: at(0.99), max: millis(self.open.max()) }
+        Second { at: self.open_second, p50: at(0.5), p99: at(0.99), max: millis(self.open.max()) }
     }
 }
 

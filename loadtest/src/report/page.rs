@@ -156,7 +156,7 @@ fn quantiles(all: &[&Latencies]) -> Markup {
 fn over_seconds(latencies: &Latencies) -> Markup {
     let seconds = latencies.seconds();
     let line = |name: &str, of: fn(&super::latencies::Second) -> f64| -> Line {
-        (name.into(), seconds.iter().map(|second| (second.second as f64, of(second))).collect())
+        (name.into(), seconds.iter().map(|second| (second.at as f64, of(second))).collect())
     };
     let lines = [line("p50", |second| second.p50), line("p99", |second| second.p99), line("max", |second| second.max)];
     figure(latencies.title(), "ms", &lines, [Scale::Linear, Scale::Linear], "seconds since the start")

@@ -8,6 +8,7 @@
 //! Bound: [`WINDOWS_MAX`] windows. Past it the stalest window that never entered makes room, or the newcomer is
 //! refused.
 
+mod traces;
 mod window;
 
 use std::{
@@ -166,45 +167,29 @@ impl Presence {
         changes: &mut Vec<Change>,
     ) -> Heard {
         let hearing = [WireHearing::at_base(receiver, rssi)];
-        self.observe_all(device, None, Hearings::new(at, &hearing), now, changes)
+        self.observe_all(device, Hearings::new(at, &hearing), now, changes)
     }
 
-    /// Takes in hearings of `device`. `hint` is the handle that its last ones gave, if there was one; a hint that has
-    /// become wrong only costs a look-up. State changes are appended to `changes`.
+    /// Takes in hearings of a dongle that is present already, which is nearly every one, through the handle that its
+    /// last hearings gave. False, and nothing is taken in, when it takes [`Self::observe_all`]: the handle is of
+    /// another window, or the dongle's state may change.
     ///
-    /// A dongle that is present already, which is nearly every one, costs 1.5 ns a hearing this way instead of 6 one
-    /// by one: its window is found, and its state asked for, once.
+    /// The window is found, and its state asked for, once for all hearings of a code: 2 ns a hearing instead of 8.
     #[inline]
+    pub fn observe_present(&mut self, device: DeviceId, handle: WindowHandle, hearings: Hearings<'_>) -> bool {
+        self.window_mut(handle).is_some_and(|window| window.device == device && window.hear_present(hearings))
+    }
+
+    /// Takes in hearings of `device`. State changes are appended to `changes`.
+    #[cold]
     pub fn observe_all(
         &mut self,
         device: DeviceId,
-        hint: Option<WindowHandle>,
         hearings: Hearings<'_>,
         now: UnixMs,
         changes: &mut Vec<Change>,
     ) -> Heard {
-        if now.since(hearings.base()) <= self.policy.leave_after_ms
-            && let Some(window) = hint.and_then(|hint| self.window_mut(hint))
-            && window.device == device
-            && window.hear_present(hearings)
-        {
-            return Heard { window: hint, ..Heard::default() };
-        }
-        self.observe_each(device, hint, hearings, now, changes)
-    }
-
-    #[cold]
-    fn observe_each(
-        &mut self,
-        device: DeviceId,
-        hint: Option<WindowHandle>,
-        hearings: Hearings<'_>,
-        now: UnixMs,
-        changes: &mut Vec<Change>,
-    ) -> Heard {
-        let hint = hint.filter(|hint| self.window(*hint).is_some_and(|window| window.device == device));
-        let known = hint.or_else(|| self.by_device.get(&device).copied());
-        let mut heard = Heard { window: known, ..Heard::default() };
+        let mut heard = Heard { window: self.by_device.get(&device).copied(), ..Heard::default() };
         for hearing in hearings.wire() {
             self.observe_one(device, hearing, hearings.time_of(hearing), now, &mut heard, changes);
         }

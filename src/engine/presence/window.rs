@@ -15,11 +15,11 @@
 //!
 //! A pinned window (its vehicle was selected) changes state like any other but does not leave before it is unpinned.
 
-use super::Policy;
+use super::{Policy, traces::Traces};
 use crate::engine::{
     batch::{Hearings, WireHearing},
     id::{DeviceId, ReceiverId},
-    limits::{RECEIVERS_MAX, WINDOW_BYTES},
+    limits::WINDOW_BYTES,
     time::UnixMs,
 };
 
@@ -29,15 +29,8 @@ const ENTER_WITHIN_MS: u64 = 5_000;
 /// Above this, and at 127 ("not available"), an RSSI is no measurement (Bluetooth Core, 7.7.65.2: -127 to +20 dBm).
 const RSSI_DBM_MAX: i8 = 20;
 
-/// A receiver that has not heard the dongle for this long says nothing about where it stands now.
-const TRACE_FRESH_MS: i32 = 10_000;
-
-/// The stamp of the moment at which the window opened: so large that a trace that was never heard, with its 0, counts as
-/// stale like any old one.
-const STAMP_OPENED: i32 = TRACE_FRESH_MS + 1;
-
-/// Each measurement moves the smoothed value by a quarter: an outlier of +12 dB moves it by 3.
-const SMOOTHING_SHIFT: u32 = 2;
+/// A hearing that others overtook by more than this is no measurement of where the dongle stands now.
+const OVERTAKEN_MS_MAX: u64 = 10_000;
 
 /// How far a dongle's visit has come.
 #[derive(
@@ -75,39 +68,11 @@ impl State {
     }
 }
 
-/// What one receiver measured, smoothed. 8 bytes, so that a window's 32 fill four cache lines.
-#[derive(Debug, Clone, Copy, Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-struct Trace {
-    /// 256ths of a dBm.
-    level: i16,
-    /// When, as [`Window::stamp`] counts; 0: never.
-    heard: i32,
-}
-
-impl Trace {
-    /// Smooths a measurement in; the receiver's new level.
-    #[inline]
-    fn smooth(&mut self, rssi: i8, stamp: i32) -> i16 {
-        let measured = i16::from(rssi) << 8;
-        let step = (i32::from(measured) - i32::from(self.level)) >> SMOOTHING_SHIFT;
-        self.level = if self.is_fresh(stamp) { self.level + step as i16 } else { measured };
-        self.heard = self.heard.max(stamp);
-        self.level
-    }
-
-    /// Signed, so that a hearing that overtook others is fresh as well. Stamps are never negative.
-    #[inline]
-    fn is_fresh(&self, stamp: i32) -> bool {
-        stamp - self.heard <= TRACE_FRESH_MS
-    }
-}
-
-/// In this order so that a hearing touches two cache lines: all but the traces, and the receiver's trace.
+/// Two cache lines, in this order.
 #[derive(Debug, Clone, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 #[repr(C, align(64))]
 pub(super) struct Window {
     pub(super) device: DeviceId,
-    pub(super) opened: UnixMs,
     pub(super) entered: UnixMs,
     pub(super) last: UnixMs,
     /// The last hearing with a measured RSSI before the dongle entered; 0 before the first.
@@ -119,7 +84,7 @@ pub(super) struct Window {
     pub(super) pinned: bool,
     /// The dongle has entered another station since it was last heard here.
     pub(super) elsewhere: bool,
-    traces: [Trace; RECEIVERS_MAX],
+    traces: Traces,
 }
 
 const _: () = assert!(size_of::<Option<Window>>() == WINDOW_BYTES, "limits::WINDOWS_MAX counts with it");
@@ -133,11 +98,10 @@ impl Window {
             elsewhere: false,
             hearings: 0,
             receiver,
-            opened: at,
             entered: UnixMs(0),
             last: at,
             measured: UnixMs(0),
-            traces: [Trace::default(); RECEIVERS_MAX],
+            traces: Traces::SILENT,
         }
     }
 
@@ -145,22 +109,17 @@ impl Window {
     /// False, and nothing is taken in, when the window is in another state or a hearing may be older than its last.
     #[inline]
     pub(super) fn hear_present(&mut self, hearings: Hearings<'_>) -> bool {
-        let (base, wire) = (hearings.base(), hearings.wire());
-        let Some(newest) = wire.last() else { return true };
-        if self.state != State::Present || base < self.last {
+        let Some(newest) = hearings.wire().last() else { return true };
+        if self.state != State::Present || hearings.base() < self.last {
             return false;
         }
-        let stamp = self.stamp(base);
-        let mut latest = 0;
-        for hearing in wire {
-            let offset = hearing.offset_ms.get();
-            latest = latest.max(offset);
-            if hearing.rssi <= RSSI_DBM_MAX {
-                self.trace(hearing).smooth(hearing.rssi, stamp.saturating_add(i32::from(offset)));
-            }
-        }
-        self.hearings = self.hearings.saturating_add(wire.len() as u32);
-        self.last = base.plus(u64::from(latest));
+        // Of one code they come in the order in which they were heard.
+        let at = hearings.time_of(newest);
+        self.traces.advance(self.last, at);
+        let measured = hearings.wire().iter().filter(|hearing| hearing.rssi <= RSSI_DBM_MAX);
+        self.traces.hear_all(measured.map(|hearing| (hearing.receiver, hearing.rssi)));
+        self.hearings = self.hearings.saturating_add(hearings.wire().len() as u32);
+        self.last = at;
         self.receiver = ReceiverId(newest.receiver);
         true
     }
@@ -170,6 +129,7 @@ impl Window {
         let receiver = ReceiverId(hearing.receiver);
         self.hearings = self.hearings.saturating_add(1);
         let gap = at.since(self.measured);
+        self.traces.advance(self.last, at);
         let level = self.measure(hearing, at);
         if at >= self.last {
             self.last = at;
@@ -215,12 +175,7 @@ impl Window {
 
     /// The receiver, of those heard lately and passing `which`, that hears the dongle best, and how well in dBm.
     pub(super) fn strongest(&self, which: impl Fn(ReceiverId) -> bool) -> Option<(ReceiverId, i8)> {
-        let last = self.stamp(self.last);
-        let traces = self.traces.iter().enumerate().map(|(at, trace)| (ReceiverId(at as u8), trace));
-        traces
-            .filter(|(receiver, trace)| trace.is_fresh(last) && which(*receiver))
-            .max_by_key(|(_, trace)| trace.level)
-            .map(|(receiver, trace)| (receiver, (trace.level >> 8) as i8))
+        self.traces.strongest(which)
     }
 
     fn enter(&mut self, at: UnixMs) -> State {
@@ -241,24 +196,13 @@ impl Window {
             .is_some_and(|(receiver, dbm)| policy.pump_of(receiver).is_some() && dbm >= policy.park_dbm)
     }
 
-    /// Smooths the measurement in; the receiver's new level, or `None` when there was nothing to measure.
+    /// Smooths the measurement in; the receiver's new level, or `None` when there was nothing to measure, or nothing
+    /// that still says where the dongle stands.
     fn measure(&mut self, hearing: &WireHearing, at: UnixMs) -> Option<i16> {
-        if hearing.rssi > RSSI_DBM_MAX {
+        if hearing.rssi > RSSI_DBM_MAX || self.last.since(at) > OVERTAKEN_MS_MAX {
             return None;
         }
         self.measured = self.measured.max(at);
-        let stamp = self.stamp(at);
-        Some(self.trace(hearing).smooth(hearing.rssi, stamp))
-    }
-
-    #[inline]
-    fn trace(&mut self, hearing: &WireHearing) -> &mut Trace {
-        &mut self.traces[usize::from(hearing.receiver) % RECEIVERS_MAX]
-    }
-
-    /// `at` as kept in a trace: 31 bits of milliseconds are 24 days, and no visit lasts as long.
-    #[inline]
-    fn stamp(&self, at: UnixMs) -> i32 {
-        i32::try_from(at.since(self.opened)).unwrap_or(i32::MAX).saturating_add(STAMP_OPENED)
+        Some(self.traces.hear(hearing.receiver, hearing.rssi))
     }
 }

@@ -7,6 +7,7 @@ mod floor;
 mod growth;
 mod load;
 mod overload;
+mod peers;
 mod race;
 mod sink;
 mod uplinks;
@@ -50,6 +51,9 @@ enum Command {
     /// Print what is known of this machine and this build, as it stands in every report.
     Host,
     Compare(compare::Arguments),
+    Peers(peers::Arguments),
+    #[command(hide = true)]
+    PeersConsumer(peers::ConsumerArguments),
 }
 
 /// What a command came to: whether everything held.
@@ -83,7 +87,15 @@ fn run(command: &Command) -> Ran {
         Command::Sink(arguments) => sink::run(arguments),
         Command::Host => print_host(),
         Command::Compare(arguments) => compare::run(arguments),
+        Command::Peers(arguments) => peers::run(arguments),
+        Command::PeersConsumer(arguments) => peers::consume(arguments),
     }
+}
+
+/// What was typed, for the report.
+fn command_line() -> String {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    format!("loadtest {}", words.join(" "))
 }
 
 fn print_host() -> Ran {

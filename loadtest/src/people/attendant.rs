@@ -14,15 +14,18 @@ use forecourt::{
     session::{Completion, SessionView, StateName},
     telemetry,
 };
-use rand::{RngExt as _, rngs::StdRng};
+use rand::{RngExt as _, rngs::SmallRng};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::{
+use super::{
     client::{CallError, Problem},
+    phone::Phone,
+    terminal::{Board, Terminal},
+};
+use crate::{
     fleet::{Arrival, plates::last_four},
     oracle::masked,
-    terminal::{Board, Terminal},
     world::World,
 };
 
@@ -32,11 +35,6 @@ const VISIBLE_WITHIN: Duration = Duration::from_secs(8);
 /// A payment whose answers are lost takes some look-ups.
 const PAID_WITHIN: Duration = Duration::from_secs(60);
 
-/// Fuelling is quick here, so that a short run shows whole visits.
-const FUELLING_MS: std::ops::Range<u64> = 3_000..6_000;
-
-const VOLUME_ML: std::ops::Range<u32> = 4_000..60_000;
-
 /// Won, which has no smaller unit.
 pub const CURRENCY: &str = "KRW";
 
@@ -44,7 +42,37 @@ pub const CURRENCY: &str = "KRW";
 pub const PRICES: [(&str, i64); 2] = [("gasoline", 1_655_000), ("diesel", 1_498_000)];
 
 /// More than any sale here comes to.
-const PRESET_MINOR: i64 = 150_000;
+const PRESET_MINOR: i64 = 300_000;
+
+/// The largest tank, and what a driver fetches for the lawn mower.
+const LITRES: (f64, f64) = (1.0, 130.0);
+
+/// How people fuel.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Habits {
+    /// Of which 10, 50, 90 and 99 % of the sales have no more.
+    pub litres: [f64; 4],
+    pub litres_per_minute: f64,
+    /// From the selection to the nozzle's return, whatever the litres say.
+    pub fuelling_ms: (u64, u64),
+}
+
+impl Habits {
+    /// The litres of a sale at this part (0 to 1) of all sales: straight lines between what is known.
+    fn litres_at(&self, part: f64) -> f64 {
+        let [p10, p50, p90, p99] = self.litres;
+        let known =
+            [(0.0, LITRES.0.min(p10)), (0.1, p10), (0.5, p50), (0.9, p90), (0.99, p99), (1.0, LITRES.1.max(p99))];
+        let after = known.iter().position(|(at, _)| *at > part).unwrap_or(known.len() - 1).max(1);
+        let ((from, less), (to, more)) = (known[after - 1], known[after]);
+        less + (more - less) * ((part - from) / (to - from)).clamp(0.0, 1.0)
+    }
+
+    fn fuelling(&self, litres: f64) -> Duration {
+        let ms = litres / self.litres_per_minute * 60_000.0;
+        Duration::from_millis((ms as u64).clamp(self.fuelling_ms.0, self.fuelling_ms.1))
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 enum VisitError {
@@ -69,27 +97,40 @@ struct Customer {
 pub struct Visit {
     world: Arc<World>,
     terminal: Arc<Terminal>,
+    phone: Arc<Phone>,
+    habits: Habits,
     arrival: Arrival,
-    rng: StdRng,
+    rng: SmallRng,
     /// Tells this visit's requests from those of all others.
     name: String,
 }
 
 impl Visit {
-    pub fn new(world: Arc<World>, terminal: Arc<Terminal>, arrival: Arrival, rng: StdRng) -> Visit {
+    pub fn new(
+        world: Arc<World>,
+        terminal: Arc<Terminal>,
+        phone: Arc<Phone>,
+        habits: Habits,
+        arrival: Arrival,
+        rng: SmallRng,
+    ) -> Visit {
         let name = format!("{}-{}-{}", arrival.site.0, arrival.pump, telemetry::now().0);
-        Visit { world, terminal, arrival, rng, name }
+        Visit { world, terminal, phone, habits, arrival, rng, name }
     }
 
-    /// From the stop at the pump to the departure.
+    /// From the stop at the pump to the departure. The driver has the app open all the while.
     pub async fn serve(mut self) {
         let customer = self.customer();
-        let served = self.serve_customer(&customer).await;
+        let (phone, world) = (self.phone.clone(), self.world.clone());
+        let served = tokio::select! {
+            served = self.serve_customer(&customer) => served,
+            never = phone.live(world) => match never {},
+        };
         let reason = |error: &VisitError| format!("{} at {}: {error}", customer.masked, self.terminal.station);
         match &served {
             Ok(()) => {}
             Err(error @ (VisitError::NotVisible | VisitError::NotSelectable(_))) => {
-                self.world.oracle().missed(reason(error));
+                self.world.missed(self.arrival.car, reason(error));
             }
             Err(error) => self.world.oracle().visit_failed(reason(error)),
         }
@@ -112,8 +153,9 @@ impl Visit {
         self.terminal.wait(VISIBLE_WITHIN, shown).await.ok_or(VisitError::NotVisible)?;
         let session = self.select(customer).await?;
         self.authorise(session, customer).await?;
-        tokio::time::sleep(Duration::from_millis(self.rng.random_range(FUELLING_MS))).await;
-        self.complete(session, customer).await?;
+        let litres = self.habits.litres_at(self.rng.random());
+        tokio::time::sleep(self.habits.fuelling(litres)).await;
+        self.complete(session, customer, litres).await?;
         self.world.fleet().ignite(self.arrival.car);
         self.settle(session).await
     }
@@ -161,8 +203,8 @@ impl Visit {
         self.write(&format!("/v1/sessions/{session}/fuelling"), "fuel", &json!({})).await.map(drop)
     }
 
-    async fn complete(&mut self, session: SessionId, customer: &Customer) -> Result<(), CallError> {
-        let completion = sale(self.arrival.pump, customer.fuel, self.rng.random_range(VOLUME_ML), &self.name);
+    async fn complete(&mut self, session: SessionId, customer: &Customer, litres: f64) -> Result<(), CallError> {
+        let completion = sale(self.arrival.pump, customer.fuel, (litres * 1000.0) as u32, &self.name);
         // Said before the server can pass it on.
         self.world.oracle().sold(session, completion.amount.minor);
         let path = format!("/v1/sessions/{session}/completion");
@@ -223,4 +265,19 @@ fn sale(pump: PumpNumber, fuel: &str, volume_ml: u32, transaction: &str) -> Comp
 
 fn won(minor: i64) -> Money {
     Money { minor, currency: CURRENCY.parse().expect("three capital letters") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn litres_come_out_as_the_quantiles_say() {
+        let habits = Habits { litres: [4.0, 22.0, 36.0, 114.0], litres_per_minute: 35.0, fuelling_ms: (0, 300_000) };
+        let at = |part| habits.litres_at(part);
+        assert_eq!([at(0.1), at(0.5), at(0.9), at(0.99)], [4.0, 22.0, 36.0, 114.0]);
+        assert_eq!((at(0.0), at(1.0)), (1.0, 130.0));
+        assert!((at(0.3) - 13.0).abs() < 1e-9);
+        assert_eq!(habits.fuelling(35.0), Duration::from_secs(60));
+    }
 }

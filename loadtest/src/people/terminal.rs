@@ -9,7 +9,8 @@ use forecourt::{
 };
 use tokio::sync::watch;
 
-use crate::{client::Client, events::Event, fleet::SiteId, world::World};
+use super::{client::Client, events::Event};
+use crate::{fleet::SiteId, world::World};
 
 /// A stream that ended is opened again after this.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -22,6 +23,7 @@ pub struct Board {
 }
 
 impl Board {
+    /// Whether the vehicle with this masked plate is on the forecourt.
     pub fn shows(&self, plate: &str) -> bool {
         self.vehicles.values().any(|vehicle| vehicle.plate == plate)
     }
@@ -30,31 +32,43 @@ impl Board {
         self.sessions.get(&session)
     }
 
-    /// Takes in an event; the plates that were not shown before.
-    fn take(&mut self, event: &Event) -> Result<Vec<String>, serde_json::Error> {
+    fn take(&mut self, event: &Event) -> Result<Turnover, serde_json::Error> {
         if event.name == "snapshot" {
             let Snapshot { vehicles } = serde_json::from_str(&event.data)?;
-            let before = std::mem::take(&mut self.vehicles);
-            self.vehicles = vehicles.into_iter().filter(is_selectable).map(|view| (view.binding, view)).collect();
-            let new = self.vehicles.values().filter(|view| !before.contains_key(&view.binding));
-            return Ok(new.map(|view| view.plate.clone()).collect());
+            return Ok(self.replace(vehicles));
         }
         Ok(match serde_json::from_str(&event.data)? {
-            StationEvent::Presence { vehicle, .. } => self.show(vehicle).into_iter().collect(),
+            StationEvent::Presence { vehicle, .. } => self.show(vehicle),
             StationEvent::Session { session } => {
                 self.update(*session);
-                Vec::new()
+                Turnover::default()
             }
         })
     }
 
-    fn show(&mut self, vehicle: VehicleView) -> Option<String> {
-        if !is_selectable(&vehicle) {
-            self.vehicles.remove(&vehicle.binding);
-            return None;
+    fn replace(&mut self, vehicles: Vec<VehicleView>) -> Turnover {
+        let mut before = std::mem::take(&mut self.vehicles);
+        let mut turnover = Turnover::default();
+        for vehicle in vehicles.into_iter().filter(is_selectable) {
+            if before.remove(&vehicle.binding).is_none() {
+                turnover.appeared.push(vehicle.plate.clone());
+            }
+            self.vehicles.insert(vehicle.binding, vehicle);
         }
-        let plate = vehicle.plate.clone();
-        self.vehicles.insert(vehicle.binding, vehicle).is_none().then_some(plate)
+        turnover.disappeared = before.into_values().map(|vehicle| vehicle.plate).collect();
+        turnover
+    }
+
+    fn show(&mut self, vehicle: VehicleView) -> Turnover {
+        let (plate, mut turnover) = (vehicle.plate.clone(), Turnover::default());
+        if is_selectable(&vehicle) {
+            let is_new = self.vehicles.insert(vehicle.binding, vehicle).is_none();
+            turnover.appeared.extend(is_new.then_some(plate));
+        } else {
+            let was_here = self.vehicles.remove(&vehicle.binding).is_some();
+            turnover.disappeared.extend(was_here.then_some(plate));
+        }
+        turnover
     }
 
     /// Keeps the later of two views, and none of a session that the attendant is done with.
@@ -66,6 +80,13 @@ impl Board {
             self.sessions.insert(session.id, session);
         }
     }
+}
+
+/// What an event changed of the list of vehicles, by their plates.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Turnover {
+    appeared: Vec<String>,
+    disappeared: Vec<String>,
 }
 
 #[derive(serde::Deserialize)]
@@ -114,10 +135,13 @@ impl Terminal {
     }
 
     fn take(&self, event: &Event, world: &World) {
-        let mut appeared = Ok(Vec::new());
-        self.board.send_modify(|board| appeared = board.take(event));
-        match appeared {
-            Ok(plates) => plates.iter().for_each(|plate| world.appeared(self.site, plate)),
+        let mut changed = Ok(Turnover::default());
+        self.board.send_modify(|board| changed = board.take(event));
+        match changed {
+            Ok(Turnover { appeared, disappeared }) => {
+                appeared.iter().for_each(|plate| world.appeared(self.site, plate));
+                disappeared.iter().for_each(|plate| world.disappeared(self.site, plate));
+            }
             Err(error) => world.oracle().wrong(format!("an event that nobody can read ({error}): {}", event.data)),
         }
     }
@@ -144,13 +168,22 @@ mod tests {
     #[test]
     fn a_vehicle_appears_once_however_often_it_is_told() {
         let mut board = Board::default();
-        assert_eq!(board.take(&presence("sighted")).unwrap(), [""; 0], "on the road, perhaps");
-        assert_eq!(board.take(&presence("entered")).unwrap(), ["**가3456"]);
-        assert_eq!(board.take(&presence("present")).unwrap(), [""; 0]);
+        let mut appeared = |event: &Event| board.take(event).unwrap().appeared;
+        assert_eq!(appeared(&presence("sighted")), [""; 0], "on the road, perhaps");
+        assert_eq!(appeared(&presence("entered")), ["**가3456"]);
+        assert_eq!(appeared(&presence("present")), [""; 0]);
         let snapshot = event("snapshot", &format!(r#"{{"at":1,"vehicles":[{}]}}"#, vehicle("present")));
-        assert_eq!(board.take(&snapshot).unwrap(), [""; 0]);
+        assert_eq!(appeared(&snapshot), [""; 0]);
         assert!(board.shows("**가3456"));
-        board.take(&presence("left")).unwrap();
+        assert_eq!(board.take(&presence("left")).unwrap().disappeared, ["**가3456"]);
         assert!(!board.shows("**가3456"));
+    }
+
+    #[test]
+    fn a_vehicle_that_a_snapshot_lacks_is_gone() {
+        let mut board = Board::default();
+        board.take(&presence("entered")).unwrap();
+        let turnover = board.take(&event("snapshot", r#"{"at":1,"vehicles":[]}"#)).unwrap();
+        assert_eq!(turnover, Turnover { appeared: vec![], disappeared: vec!["**가3456".into()] });
     }
 }

@@ -1,25 +1,34 @@
 //! Before the first car: stations, dongles, prices, terminals and phones, each through the door that it has in the
 //! field. Keys and plates of most cars come by the operator's import; some phones couple their dongle themselves.
+//! A nation's terminals and phones log in many at a time.
 
 use std::{fmt::Write as _, sync::Arc};
 
 use forecourt::engine::id::StationId;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{
+use super::{
     attendant::{CURRENCY, PRICES},
     client::{CallError, Client},
-    fleet::{Car, CarId, Enrolment, Fleet, SiteId},
     phone::{EnrolError, Phone},
     terminal::Terminal,
+};
+use crate::{
+    fleet::{Car, CarId, Enrolment, Fleet, SiteId},
     world::World,
 };
 
-/// The stations lie in a row along a meridian: a hundredth of a degree of latitude is 1.1 km.
-const SOUTHMOST_DEGREES: f64 = 37.0;
-const APART_DEGREES: f64 = 0.0117;
-const LONGITUDE_DEGREES: f64 = 127.0;
+/// Calls at a time: enough for the store's group commit, and few enough that none waits long.
+const AT_A_TIME: usize = 64;
+
+/// Dongles in one import's body: 20 MB, of which the engine takes 64.
+const DONGLES_A_BODY: usize = 100_000;
+
+const STATIONS_HEADER: &str = "station_id,name,brand,lat,lon,pumps\n";
+const DONGLES_HEADER: &str =
+    "device_id,scheme,key_hex,proof_key_hex,plate,fuel,phone_key_hex,payment_means,activation_code\n";
 
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
@@ -49,12 +58,15 @@ struct TerminalToken {
 
 /// Makes stations and dongles known.
 pub async fn import(operator: &Client, world: &World) -> Result<(), SetupError> {
-    let (stations, devices) = {
+    let (stations, dongles) = {
         let fleet = world.fleet();
-        (stations_csv(&fleet), devices_csv(&fleet))
+        (stations_csv(&fleet), dongles_csv(&fleet))
     };
     import_one(operator, "stations", "/v1/imports/stations", stations).await?;
-    import_one(operator, "dongles", "/v1/imports/devices", devices).await
+    for body in dongles {
+        import_one(operator, "dongles", "/v1/imports/devices", body).await?;
+    }
+    Ok(())
 }
 
 async fn import_one(operator: &Client, what: &'static str, path: &str, csv: String) -> Result<(), SetupError> {
@@ -66,23 +78,29 @@ async fn import_one(operator: &Client, what: &'static str, path: &str, csv: Stri
 }
 
 fn stations_csv(fleet: &Fleet) -> String {
-    let mut csv = String::from("station_id,name,brand,lat,lon,pumps\n");
-    for (number, site) in fleet.sites.iter().enumerate() {
-        let (station, pumps) = (site.station, site.pumps);
-        let latitude = SOUTHMOST_DEGREES + number as f64 * APART_DEGREES;
-        writeln!(csv, "{station},Service area {station},Demo,{latitude:.4},{LONGITUDE_DEGREES},{pumps}")
+    let mut csv = String::from(STATIONS_HEADER);
+    for site in &fleet.sites {
+        let (name, brand) = (quoted(&site.name), quoted(&site.brand));
+        let (station, pumps, at) = (site.station, site.pumps(), site.coordinates);
+        writeln!(csv, "{station},{name},{brand},{},{},{pumps}", at.lat, at.lon)
             .expect("a string takes what is written");
     }
     csv
 }
 
-fn devices_csv(fleet: &Fleet) -> String {
-    let header = "device_id,scheme,key_hex,proof_key_hex,plate,fuel,phone_key_hex,payment_means,activation_code\n";
-    fleet.cars.iter().filter_map(device_line).fold(header.into(), |csv, line| csv + &line)
+/// A field as RFC 4180 wants one that may hold anything.
+fn quoted(field: &str) -> String {
+    format!("\"{}\"", field.replace('"', "\"\""))
+}
+
+/// As many bodies as it takes.
+fn dongles_csv(fleet: &Fleet) -> Vec<String> {
+    let lines: Vec<String> = fleet.cars.iter().filter_map(dongle_line).collect();
+    lines.chunks(DONGLES_A_BODY).map(|lines| format!("{DONGLES_HEADER}{}", lines.concat())).collect()
 }
 
 /// `None` for a stranger.
-fn device_line(car: &Car) -> Option<String> {
+fn dongle_line(car: &Car) -> Option<String> {
     let Car { dongle, plate, fuel, means, .. } = car;
     let (device, key) = (dongle.device, dongle.root_hex());
     match &car.enrolment {
@@ -96,15 +114,18 @@ fn device_line(car: &Car) -> Option<String> {
     }
 }
 
-/// Gives every station its terminal and its prices.
-pub async fn terminals(operator: &Client, world: &World) -> Result<Vec<Arc<Terminal>>, SetupError> {
-    let stations: Vec<StationId> = world.fleet().sites.iter().map(|site| site.station).collect();
-    let mut terminals = Vec::new();
-    for (number, station) in stations.into_iter().enumerate() {
-        let terminal = terminal(operator, SiteId(number), station).await;
-        terminals.push(terminal.map_err(|source| SetupError::Call { what: "a terminal", source })?);
-    }
-    Ok(terminals)
+/// Gives each of these stations its terminal and its prices.
+pub async fn terminals(operator: &Client, world: &World, sites: Vec<SiteId>) -> Result<Vec<Arc<Terminal>>, SetupError> {
+    let stations: Vec<(SiteId, StationId)> = {
+        let fleet = world.fleet();
+        sites.into_iter().map(|site| (site, fleet.site(site).station)).collect()
+    };
+    stream::iter(stations)
+        .map(|(site, station)| terminal(operator, site, station))
+        .buffered(AT_A_TIME)
+        .try_collect()
+        .await
+        .map_err(|source| SetupError::Call { what: "a terminal", source })
 }
 
 async fn terminal(operator: &Client, site: SiteId, station: StationId) -> Result<Arc<Terminal>, CallError> {
@@ -117,36 +138,38 @@ async fn terminal(operator: &Client, site: SiteId, station: StationId) -> Result
     Ok(Arc::new(Terminal::new(caller, site, station)))
 }
 
-/// Couples or logs in the phone of every registered car.
-pub async fn phones(client: &Client, world: &World) -> Result<Vec<Phone>, SetupError> {
-    let mut phones = Vec::new();
-    for id in world.registered() {
-        phones.push(phone(client, world, id).await?);
-    }
-    Ok(phones)
+/// Couples or logs in the phones of these cars.
+pub async fn phones(client: &Client, world: &World, cars: Vec<CarId>) -> Result<Vec<Arc<Phone>>, SetupError> {
+    stream::iter(cars).map(|car| phone(client, world, car)).buffered(AT_A_TIME).try_collect().await
 }
 
-async fn phone(client: &Client, world: &World, id: CarId) -> Result<Phone, SetupError> {
+async fn phone(client: &Client, world: &World, id: CarId) -> Result<Arc<Phone>, SetupError> {
     let car = world.fleet().car(id).clone();
-    let enrolled = Phone::enrol(client, id, &car).await;
-    enrolled.map_err(|source| SetupError::Phone { plate: car.plate, source })
+    match Phone::enrol(client, id, &car).await {
+        Ok(phone) => Ok(Arc::new(phone)),
+        Err(source) => Err(SetupError::Phone { plate: car.plate, source }),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use forecourt::engine::time::{SlotLength, UnixMs};
+    use forecourt::engine::time::UnixMs;
 
     use super::*;
-    use crate::fleet::{FleetConfig, Role};
+    use crate::{demo, fleet::Role};
 
     #[test]
     fn the_import_names_every_car_but_the_strangers() {
-        let config = FleetConfig { seed: 1, stations: 2, pumps: 4, cars: 30, slot: SlotLength::DEFAULT };
-        let fleet = Fleet::new(config, UnixMs(1_800_000_000_000));
-        let csv = devices_csv(&fleet);
+        let fleet = Fleet::new(demo::fleet_config(1, 2, 30, 15), UnixMs(1_800_000_000_000));
+        let csv = dongles_csv(&fleet).concat();
         assert_eq!(csv.lines().count(), 1 + 30);
         assert!(fleet.cars.iter().any(|car| car.role == Role::Stranger));
         assert!(csv.lines().all(|line| line.split(',').count() == 9), "{csv}");
         assert_eq!(stations_csv(&fleet).lines().count(), 1 + 2);
+    }
+
+    #[test]
+    fn a_name_may_hold_a_comma_and_a_quote() {
+        assert_eq!(quoted("Bar \"Sole\", S.R.L."), "\"Bar \"\"Sole\"\", S.R.L.\"");
     }
 }

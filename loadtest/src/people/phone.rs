@@ -2,7 +2,7 @@
 //!
 //! The dongle answers only with power, so a sale waits until the driver has turned the key.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use forecourt::{
@@ -17,9 +17,11 @@ use forecourt::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{
+use super::{
     client::{CallError, Client},
     events::Event,
+};
+use crate::{
     fleet::{Car, CarId, Enrolment},
     world::World,
 };
@@ -76,9 +78,7 @@ pub enum EnrolError {
 pub struct Phone {
     caller: Client,
     key: SigningKey,
-    car: CarId,
-    /// The challenge that was answered last: its events come more than once.
-    answered: Option<String>,
+    pub car: CarId,
 }
 
 impl Phone {
@@ -89,16 +89,18 @@ impl Phone {
             Enrolment::Coupled { activation_code } => couple(client, &key, car, activation_code).await?,
             Enrolment::Imported | Enrolment::Unknown => log_in(client, &key, car.dongle.device).await?,
         };
-        Ok(Phone { caller: client.with_token(token), key, car: id, answered: None })
+        Ok(Phone { caller: client.with_token(token), key, car: id })
     }
 
-    /// Listens and answers for as long as it is polled.
-    pub async fn live(mut self, world: Arc<World>) {
+    /// The driver has the app open: listens and answers for as long as it is polled.
+    pub async fn live(&self, world: Arc<World>) -> Infallible {
+        // The challenge that was answered last: its events come more than once.
+        let mut answered = None;
         loop {
             match self.caller.events("/v1/phone/events").await {
                 Ok(mut events) => {
                     while let Some(event) = events.next().await {
-                        self.take(&event, &world).await;
+                        self.take(&event, &mut answered, &world).await;
                     }
                 }
                 Err(error) => tracing::warn!(car = self.car.0, %error, "no event stream"),
@@ -107,7 +109,7 @@ impl Phone {
         }
     }
 
-    async fn take(&mut self, event: &Event, world: &World) {
+    async fn take(&self, event: &Event, answered: &mut Option<String>, world: &World) {
         let sessions = match read(event) {
             Ok(sessions) => sessions,
             Err(error) => {
@@ -115,20 +117,20 @@ impl Phone {
             }
         };
         for session in sessions {
-            if let Err(error) = self.show(&session, world).await {
+            if let Err(error) = self.show(&session, answered, world).await {
                 tracing::warn!(session = %session.id, %error, "the phone was refused");
             }
         }
     }
 
-    async fn show(&mut self, session: &SessionView, world: &World) -> Result<(), CallError> {
+    async fn show(&self, session: &SessionView, answered: &mut Option<String>, world: &World) -> Result<(), CallError> {
         match (session.state, &session.challenge) {
             (StateName::Completed, _) => {
                 let path = format!("/v1/sessions/{}/notice", session.id);
                 self.caller.post(&path, &serde_json::json!({})).await.map(drop_answer)
             }
-            (StateName::AwaitingProof, Some(challenge)) if self.answered.as_ref() != Some(&challenge.nonce) => {
-                self.answered = Some(challenge.nonce.clone());
+            (StateName::AwaitingProof, Some(challenge)) if answered.as_ref() != Some(&challenge.nonce) => {
+                *answered = Some(challenge.nonce.clone());
                 self.approve(challenge, world).await
             }
             _ => Ok(()),

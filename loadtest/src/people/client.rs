@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, stream::BoxStream};
 use reqwest::{Method, RequestBuilder, Response, header};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::events::{Event, Parser};
+use crate::people::events::{Event, Parser};
 
 /// A refusal, as RFC 9457 says it. Only what the demo's people act on.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]

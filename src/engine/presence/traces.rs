@@ -1,0 +1,131 @@
+//! How well each receiver hears one dongle.
+//!
+//! A level for each receiver, and a bit for each receiver and period in which it was heard. So a hearing costs one load
+//! and one store, no time is kept per receiver, and all of it fits two cache lines: with thousands of stations, each
+//! line of a window is fetched from memory.
+
+use crate::engine::{id::ReceiverId, limits::RECEIVERS_MAX, time::UnixMs};
+
+/// A period is 2.048 s.
+const PERIOD_SHIFT: u32 = 11;
+
+/// A receiver that was not heard in the newest five periods, which are 8.2 to 10.2 s, says nothing about where the
+/// dongle stands now.
+const PERIODS: usize = 5;
+
+/// Each measurement moves the smoothed value by a quarter: an outlier of +12 dB moves it by 3.
+const SMOOTHING_SHIFT: u32 = 2;
+
+/// The level of a receiver that does not hear the dongle: less than any that is measured.
+const SILENT: i16 = i16::MIN;
+
+#[derive(Debug, Clone, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[repr(C)]
+pub(super) struct Traces {
+    /// Receivers heard in each period, the newest first; a bit each.
+    heard: [u32; PERIODS],
+    /// 256ths of a dBm.
+    levels: [i16; RECEIVERS_MAX],
+}
+
+impl Traces {
+    pub(super) const SILENT: Traces = Traces { heard: [0; PERIODS], levels: [SILENT; RECEIVERS_MAX] };
+
+    /// Time went on from the last hearing to the next: receivers that were not heard for long fall silent.
+    #[inline]
+    pub(super) fn advance(&mut self, last: UnixMs, next: UnixMs) {
+        if next.0 >> PERIOD_SHIFT > last.0 >> PERIOD_SHIFT {
+            self.begin_period((next.0 >> PERIOD_SHIFT) - (last.0 >> PERIOD_SHIFT));
+        }
+    }
+
+    /// Smooths measurements in, given as receiver and dBm.
+    #[inline]
+    pub(super) fn hear_all(&mut self, measured: impl Iterator<Item = (u8, i8)>) {
+        let mut heard = self.heard[0];
+        for (receiver, rssi) in measured {
+            heard |= 1 << (usize::from(receiver) % RECEIVERS_MAX);
+            self.smooth(receiver, rssi);
+        }
+        self.heard[0] = heard;
+    }
+
+    /// As [`Self::hear_all`], for one; the receiver's new level.
+    pub(super) fn hear(&mut self, receiver: u8, rssi: i8) -> i16 {
+        self.heard[0] |= 1 << (usize::from(receiver) % RECEIVERS_MAX);
+        self.smooth(receiver, rssi)
+    }
+
+    #[inline]
+    fn smooth(&mut self, receiver: u8, rssi: i8) -> i16 {
+        let receiver = usize::from(receiver) % RECEIVERS_MAX;
+        let level = &mut self.levels[receiver];
+        let measured = i16::from(rssi) << 8;
+        let step = (i32::from(measured) - i32::from(*level)) >> SMOOTHING_SHIFT;
+        *level = if *level == SILENT { measured } else { *level + step as i16 };
+        *level
+    }
+
+    /// The receiver, of those heard lately and passing `which`, that hears the dongle best, and how well in dBm.
+    pub(super) fn strongest(&self, which: impl Fn(ReceiverId) -> bool) -> Option<(ReceiverId, i8)> {
+        let levels = self.levels.iter().enumerate().map(|(at, &level)| (ReceiverId(at as u8), level));
+        levels
+            .filter(|&(receiver, level)| level != SILENT && which(receiver))
+            .max_by_key(|(_, level)| *level)
+            .map(|(receiver, level)| (receiver, (level >> 8) as i8))
+    }
+
+    #[cold]
+    fn begin_period(&mut self, periods: u64) {
+        let gone = periods.min(PERIODS as u64) as usize;
+        self.heard.rotate_right(gone);
+        self.heard[..gone].fill(0);
+        let heard = self.heard.iter().fold(0, |all, period| all | period);
+        for (receiver, level) in self.levels.iter_mut().enumerate() {
+            if heard >> receiver & 1 == 0 {
+                *level = SILENT;
+            }
+        }
+    }
+}
+
+const _: () = assert!(RECEIVERS_MAX <= u32::BITS as usize, "a bit for each receiver");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: UnixMs = UnixMs(1_800_000_000_000);
+
+    #[test]
+    fn an_outlier_moves_the_level_by_a_quarter() {
+        let mut traces = Traces::SILENT;
+        traces.hear(3, -60);
+        traces.hear(3, -48);
+        assert_eq!(traces.strongest(|_| true), Some((ReceiverId(3), -57)));
+    }
+
+    #[test]
+    fn a_receiver_that_has_not_heard_for_ten_seconds_is_no_witness() {
+        let mut traces = Traces::SILENT;
+        traces.hear(3, -50);
+        for second in 1..=11 {
+            traces.advance(START.plus((second - 1) * 1000), START.plus(second * 1000));
+            traces.hear(4, -80);
+            let witness = ReceiverId(if second < 8 { 3 } else { 4 });
+            if second < 8 || second > 10 {
+                assert_eq!(traces.strongest(|_| true).unwrap().0, witness, "after {second} s");
+            }
+        }
+        traces.hear(3, -90);
+        assert_eq!(traces.strongest(|receiver| receiver == ReceiverId(3)).unwrap().1, -90, "it begins anew");
+    }
+
+    #[test]
+    fn after_a_long_silence_nothing_is_left_of_what_was_before() {
+        let mut traces = Traces::SILENT;
+        traces.hear(3, -50);
+        traces.advance(START, START.plus(1_000_000_000));
+        assert_eq!(traces.strongest(|_| true), None);
+    }
+}
