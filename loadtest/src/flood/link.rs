@@ -23,7 +23,8 @@ use super::chain::Chain;
 /// A name that the server's certificate always carries.
 const SERVER_NAME: &str = "localhost";
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// As the product's own uplink.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {

@@ -10,6 +10,7 @@ use super::{
     FloodError,
     bench::Bench,
     cargo::{Amount, Payload},
+    chain::Prepared,
     group::{Group, Wire},
     load::Load,
     receiver::{Received, Receiver},
@@ -206,7 +207,9 @@ impl Slice {
 struct Race {
     sink: Option<Group>,
     engine: Option<Group>,
-    threads: Threads,
+    _threads: Threads,
+    /// Held for as long as the engine runs on it.
+    _data: Prepared,
 }
 
 impl Race {
@@ -214,18 +217,18 @@ impl Race {
         let (load, bench) = (&config.load, &config.bench);
         let data = bench.prepare(load.chain())?;
         let threads = Threads::start(bench.sender_threads)?;
-        let mut race = Race { sink: None, engine: None, threads };
+        let (mut sink, mut engine) = (None, None);
         if config.targets.iter().any(|target| *target != Target::Engine) {
             progress(format!("{} connections to the sink", load.connections));
-            let sink = bench.sink(&data, config.sink_runtime)?;
-            race.sink = Some(Group::connect(sink, load, &data, &race.threads, true).await?);
+            let receiver = bench.sink(&data, config.sink_runtime)?;
+            sink = Some(Group::connect(receiver, load, &data, &threads, true).await?);
         }
         if config.targets.contains(&Target::Engine) {
             progress(format!("starting the engine, and {} connections to it", load.connections));
-            let engine = bench.engine(&data, load.connections).await?;
-            race.engine = Some(Group::connect(engine, load, &data, &race.threads, false).await?);
+            let receiver = bench.engine(&data, load.connections).await?;
+            engine = Some(Group::connect(receiver, load, &data, &threads, false).await?);
         }
-        Ok(race)
+        Ok(Race { sink, engine, _threads: threads, _data: data })
     }
 
     fn group(&mut self, target: Target) -> &mut Group {
