@@ -29,7 +29,8 @@ use crate::{
 };
 
 const LOCK_FILE: &str = "lock";
-const ADDRESSES_FILE: &str = "engine.json";
+/// The file of the data folder in which a running engine says where it is reached.
+pub const ADDRESSES_FILE: &str = "engine.json";
 const SNAPSHOT_FILE: &str = "presence.snapshot";
 
 #[derive(Debug, thiserror::Error)]

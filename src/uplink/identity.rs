@@ -35,6 +35,7 @@ pub enum IdentityError {
 #[derive(Clone)]
 pub struct Identity {
     client: ClientConfig,
+    cipher: &'static str,
 }
 
 impl std::fmt::Debug for Identity {
@@ -58,9 +59,16 @@ impl Identity {
             .with_root_certificates(roots)
             .with_client_auth_cert(chain, key)?;
         tls.alpn_protocols = vec![control::ALPN.to_vec()];
+        let first = tls.crypto_provider().cipher_suites.first();
+        let cipher = first.and_then(|suite| suite.suite().as_str()).unwrap_or_default();
         let mut client = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
         client.transport_config(Arc::new(transport()));
-        Ok(Identity { client })
+        Ok(Identity { client, cipher })
+    }
+
+    /// The cipher suite that is offered first, and so the one that a server of ours takes.
+    pub fn cipher(&self) -> &'static str {
+        self.cipher
     }
 
     /// The QUIC configuration under which this identity connects.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     FloodError,
-    chain::Chain,
+    chain::{Chain, Prepared},
     receiver::{Receiver, SinkProcess},
     sink::SinkRuntime,
 };
@@ -28,7 +28,7 @@ pub struct Bench {
 
 impl Bench {
     /// The data folder, filled with what it lacks of the chain.
-    pub fn prepare(&self, chain: Chain) -> Result<PathBuf, FloodError> {
+    pub fn prepare(&self, chain: Chain) -> Result<Prepared, FloodError> {
         Ok(chain.prepare(self.data.as_deref(), self.engine.as_deref())?)
     }
 

@@ -142,7 +142,9 @@ mod tests {
     #[test]
     fn the_worst_lateness_is_told_once() {
         let sent = Sent::default();
-        [30, 70, 50].into_iter().for_each(|us| sent.late_by(us));
+        for us in [30, 70, 50] {
+            sent.late_by(us);
+        }
         assert_eq!((sent.take_late_us(), sent.take_late_us()), (70, 0));
     }
 }

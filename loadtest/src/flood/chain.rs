@@ -8,6 +8,7 @@ use std::{
     env,
     fs::{self, File},
     io::{self, BufWriter, Write as _},
+    ops::Deref,
     path::{Path, PathBuf},
     process::ExitStatus,
     time::Duration,
@@ -24,6 +25,9 @@ use crate::process::{self, ServeError};
 
 /// What the folder holds so far, for the next run.
 const NOTE_FILE: &str = "loadtest.json";
+
+/// Held by the run that uses the folder.
+const LOCK_FILE: &str = "loadtest.lock";
 
 /// The engine's presence windows of a run before: every run begins with empty forecourts.
 const SNAPSHOT_FILE: &str = "presence.snapshot";
@@ -71,10 +75,11 @@ impl Chain {
     }
 
     /// The data folder of this chain, filled with what it lacks; `folder`, or one in the system's temporary folder.
-    pub fn prepare(&self, folder: Option<&Path>, binary: Option<&Path>) -> Result<PathBuf, ChainError> {
+    pub fn prepare(&self, folder: Option<&Path>, binary: Option<&Path>) -> Result<Prepared, ChainError> {
         let folder = folder.map_or_else(|| self.kept_folder(), Into::into);
         let binary = binary.map_or_else(process::binary_beside_us, |binary| Ok(binary.into()))?;
         fs::create_dir_all(&folder).map_err(file_error(&folder))?;
+        let lock = lock(&folder)?;
         let mut note = self.note(&folder)?;
         let import = Import { folder: &folder, binary: &binary };
         if !note.dongles_are_in {
@@ -91,7 +96,7 @@ impl Chain {
         issue_certificates(&folder, self.stations)?;
         // There is none before the first run.
         let _ = fs::remove_file(folder.join(SNAPSHOT_FILE));
-        Ok(folder)
+        Ok(Prepared { folder, _lock: lock })
     }
 
     fn kept_folder(&self) -> PathBuf {
@@ -104,7 +109,8 @@ impl Chain {
         let ours = Note { seed: self.dongles.seed, dongles: self.dongles.count, ..Note::default() };
         let path = folder.join(NOTE_FILE);
         let Ok(text) = fs::read(&path) else {
-            let is_empty = fs::read_dir(folder).map_err(file_error(folder))?.next().is_none();
+            let mut others = fs::read_dir(folder).map_err(file_error(folder))?.filter_map(Result::ok);
+            let is_empty = others.all(|entry| entry.file_name() == LOCK_FILE);
             return if is_empty { Ok(ours) } else { Err(ChainError::Foreign(folder.into())) };
         };
         match serde_json::from_slice::<Note>(&text) {
@@ -112,6 +118,32 @@ impl Chain {
             _ => Err(ChainError::Foreign(folder.into())),
         }
     }
+}
+
+/// A chain's data folder, for one run at a time: two would start their engines on the same.
+#[derive(Debug)]
+pub struct Prepared {
+    folder: PathBuf,
+    _lock: File,
+}
+
+impl Deref for Prepared {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.folder
+    }
+}
+
+/// Waits for a run that has the folder now: side by side they would spoil each other's figures.
+fn lock(folder: &Path) -> Result<File, ChainError> {
+    let path = folder.join(LOCK_FILE);
+    let file = File::create(&path).map_err(file_error(&path))?;
+    if file.try_lock().is_err() {
+        eprintln!("waiting for another run on {}", folder.display());
+        file.lock().map_err(file_error(&path))?;
+    }
+    Ok(file)
 }
 
 /// `forecourt import` into a folder that no engine runs on.

@@ -21,6 +21,8 @@ pub enum FloodError {
     Link(#[from] LinkError),
     #[error("the probe's question: {0}")]
     Probe(#[from] reqwest::Error),
+    #[error("a car that drove up never came onto the terminal's screen")]
+    Unseen,
     #[error("the generator: {0}")]
     Machine(#[from] io::Error),
     #[error("no slice of {0} came to anything")]

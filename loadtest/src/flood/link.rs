@@ -4,15 +4,7 @@
 //! The product's own uplink keeps hearings in a spool and encodes them as they come, which a flood leaves no time for;
 //! this one writes what was encoded ahead.
 
-use std::{
-    net::SocketAddr,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use forecourt::{
     engine::{
@@ -31,7 +23,8 @@ use super::chain::Chain;
 /// A name that the server's certificate always carries.
 const SERVER_NAME: &str = "localhost";
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// As the product's own uplink.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
@@ -81,9 +74,8 @@ impl Caller {
             None => return Err(self.lost(&"the server said nothing")),
         }
         let batches = connection.open_uni().await.map_err(|error| self.lost(&error))?;
-        let acknowledged = Arc::new(AtomicU64::new(0));
-        tokio::spawn(control.attend(acknowledged.clone()));
-        Ok(Link { connection, batches, acknowledged })
+        tokio::spawn(control.attend());
+        Ok(Link { connection, batches, cipher: self.identity.cipher() })
     }
 
     fn hello(&self) -> Hello {
@@ -116,8 +108,7 @@ fn receiver(number: u8) -> Receiver {
 pub struct Link {
     pub connection: Connection,
     pub batches: SendStream,
-    /// The highest sequence that the server says it has applied.
-    pub acknowledged: Arc<AtomicU64>,
+    pub cipher: &'static str,
 }
 
 impl Link {
@@ -135,13 +126,9 @@ struct Control {
 }
 
 impl Control {
-    /// Reads what the server says for as long as the connection lasts.
-    async fn attend(mut self, acknowledged: Arc<AtomicU64>) {
-        while let Some(message) = self.next().await {
-            if let Message::Ack { highest } = message {
-                acknowledged.fetch_max(highest, Ordering::Relaxed);
-            }
-        }
+    /// Reads what the server says for as long as the connection lasts: what was applied, the engine is asked itself.
+    async fn attend(mut self) {
+        while self.next().await.is_some() {}
     }
 
     async fn next(&mut self) -> Option<Message> {

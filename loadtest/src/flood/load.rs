@@ -24,6 +24,8 @@ const CLOCKED_BATCHES: usize = 4;
 /// A round of one that sends as fast as it goes: a write or two, so that no batch is more alike the last than it must.
 const FAST_BATCHES: usize = 64;
 
+const HELD_MS_MIN: u64 = 500;
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Load {
     pub connections: usize,
@@ -68,6 +70,11 @@ impl Load {
         if (0.0..=1.0).contains(&self.unknown_share) { Ok(()) } else { Err(LoadError::Unknown) }
     }
 
+    /// What the clock asks for; `None` when it is as much as goes.
+    pub fn frames_per_second(&self) -> Option<f64> {
+        Some(self.batches_per_second? * (self.connections * self.frames_per_batch) as f64)
+    }
+
     /// Batches in which every vehicle of a station is heard.
     pub fn batches_per_round(&self) -> usize {
         self.mix().batches_per_round()
@@ -104,7 +111,7 @@ impl Load {
 
     /// What the `index`th connection sends.
     pub fn cargo(&self, index: usize, with_records: bool, now: UnixMs) -> Cargo {
-        let mut traffic = Traffic::new(self.mix(), self.dongles, index, self.connections);
+        let mut traffic = Traffic::new(self.mix(), self.dongles, index, self.stations);
         let pace = self.pace();
         let records = with_records.then(|| Records::new(&mut traffic, pace, now));
         let phase = index as f64 / self.connections as f64;
@@ -125,6 +132,8 @@ impl Load {
         Pace {
             turnover_ms: ms(self.turnover_s),
             codes_ms: ms(self.codes_s),
+            // Two periods, or what no stream that goes as fast as it can is ever still for.
+            held_ms: self.batches_per_second.map_or(0, |rate| (2_000.0 / rate) as u64).max(HELD_MS_MIN),
             batches_min: if self.batches_per_second.is_some() { CLOCKED_BATCHES } else { FAST_BATCHES },
             slot: SLOT,
         }

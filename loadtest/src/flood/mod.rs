@@ -2,7 +2,8 @@
 //!
 //! [`traffic`] knows what a station's receivers hear, [`source`] makes bytes of it ahead, [`sender`] writes them to the
 //! connections of a [`group`], and a [`receiver`] says what has arrived: the engine's process, or that of a bare
-//! [`sink`]. [`race`] lets them take turns, [`summary`] says what came of it.
+//! [`sink`]. [`race`] lets them take turns, [`summary`] says what came of it. [`growth`] asks how the cost grows with the chain,
+//! [`uplinks`] how many can be held, [`overload`] what becomes of more than it takes.
 
 pub mod bench;
 pub mod cargo;
@@ -10,8 +11,11 @@ pub mod chain;
 pub mod dongles;
 mod error;
 pub mod group;
+pub mod growth;
 pub mod link;
 pub mod load;
+pub mod overload;
+pub mod probe;
 pub mod race;
 pub mod receiver;
 pub mod sender;
@@ -25,4 +29,4 @@ pub mod uplinks;
 pub use bench::Bench;
 pub use error::FloodError;
 pub use load::Load;
-pub use spread::Spread;
+pub use spread::{Percentiles, Spread};

@@ -10,6 +10,7 @@ use super::{
     FloodError,
     bench::Bench,
     cargo::{Amount, Payload},
+    chain::Prepared,
     group::{Group, Wire},
     load::Load,
     receiver::{Received, Receiver},
@@ -21,6 +22,12 @@ use crate::process::{Usage, usage};
 
 /// The part of a slice that is not counted: the windows of QUIC open, caches fill.
 const WARM_UP: f64 = 0.25;
+
+/// A process that kept its cores busier than this had no time left.
+const BUSY: f64 = 0.95;
+
+/// A generator that sent less than this part of its schedule did not keep it.
+const ON_TIME: f64 = 0.97;
 
 /// What takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,13 +105,15 @@ pub struct Slice {
 }
 
 /// A group at the end of its part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ended {
     pub sent: Amount,
     pub received: Received,
     pub refused_frames: u64,
     pub broken: u64,
     pub wire: Wire,
+    pub cipher: &'static str,
+    pub connect_seconds: f64,
     pub memory_per_connection: u64,
     pub receiver: Usage,
 }
@@ -172,6 +181,16 @@ impl Slice {
         self.receiver_cpu.as_secs_f64() / self.seconds
     }
 
+    /// Whether the receiver could have taken more than the generator gave with so many cores.
+    pub fn is_generator_limited(&self, sender_cores: f64) -> bool {
+        self.generator_cores() >= BUSY * sender_cores && self.receiver_cores() < BUSY
+    }
+
+    /// Whether less came than the clock asked for, although the receiver had time left.
+    pub fn is_behind(&self, nominal: Option<f64>) -> bool {
+        nominal.is_some_and(|nominal| self.frames_per_second() < ON_TIME * nominal) && self.receiver_cores() < BUSY
+    }
+
     fn line(&self) -> String {
         format!(
             "{:<10} {:8.2} million frames/s, {:6.2} ns and {:6.2} us a batch, {:.2} cores (generator {:.2})",
@@ -188,7 +207,9 @@ impl Slice {
 struct Race {
     sink: Option<Group>,
     engine: Option<Group>,
-    threads: Threads,
+    _threads: Threads,
+    /// Held for as long as the engine runs on it.
+    _data: Prepared,
 }
 
 impl Race {
@@ -196,18 +217,18 @@ impl Race {
         let (load, bench) = (&config.load, &config.bench);
         let data = bench.prepare(load.chain())?;
         let threads = Threads::start(bench.sender_threads)?;
-        let mut race = Race { sink: None, engine: None, threads };
+        let (mut sink, mut engine) = (None, None);
         if config.targets.iter().any(|target| *target != Target::Engine) {
             progress(format!("{} connections to the sink", load.connections));
-            let sink = bench.sink(&data, config.sink_runtime)?;
-            race.sink = Some(Group::connect(sink, load, &data, &race.threads, true).await?);
+            let receiver = bench.sink(&data, config.sink_runtime)?;
+            sink = Some(Group::connect(receiver, load, &data, &threads, true).await?);
         }
         if config.targets.contains(&Target::Engine) {
             progress(format!("starting the engine, and {} connections to it", load.connections));
-            let engine = bench.engine(&data, load.connections).await?;
-            race.engine = Some(Group::connect(engine, load, &data, &race.threads, false).await?);
+            let receiver = bench.engine(&data, load.connections).await?;
+            engine = Some(Group::connect(receiver, load, &data, &threads, false).await?);
         }
-        Ok(race)
+        Ok(Race { sink, engine, _threads: threads, _data: data })
     }
 
     fn group(&mut self, target: Target) -> &mut Group {
@@ -259,6 +280,8 @@ async fn end(group: Option<Group>) -> Result<Option<Ended>, FloodError> {
         refused_frames: group.sent().refused_frames(),
         broken: group.sent().broken(),
         wire,
+        cipher: group.cipher,
+        connect_seconds: group.connect_seconds,
         memory_per_connection: group.memory_per_connection,
         receiver: group.receiver.usage()?,
     };
@@ -269,7 +292,7 @@ async fn end(group: Option<Group>) -> Result<Option<Ended>, FloodError> {
 }
 
 /// Everything that is counted, at one moment.
-struct Look {
+pub(super) struct Look {
     at: Instant,
     received: Received,
     sent: Amount,
@@ -279,7 +302,7 @@ struct Look {
 }
 
 impl Look {
-    async fn at(group: &mut Group, target: Target) -> Result<Look, FloodError> {
+    pub(super) async fn at(group: &mut Group, target: Target) -> Result<Look, FloodError> {
         let wire = group.wire();
         // The receiver's counts and its CPU time belong together: nothing comes between them.
         let received = group.receiver.received().await?;
@@ -294,7 +317,7 @@ impl Look {
         })
     }
 
-    fn slice_to(&self, after: &Look, target: Target, late_us: u64) -> Slice {
+    pub(super) fn slice_to(&self, after: &Look, target: Target, late_us: u64) -> Slice {
         let sent = after.sent - self.sent;
         let (frames, batches, bytes) = match target {
             Target::Engine => {

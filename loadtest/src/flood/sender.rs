@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use forecourt::telemetry;
+use forecourt::{engine::time::UnixMs, telemetry};
 use futures_util::FutureExt as _;
 use tokio::{
     runtime::{Builder, Handle},
@@ -33,14 +33,15 @@ const WRITE_BYTES: usize = 48 * 1024;
 /// What a connection may be behind before the clock's batches are refused: some seconds of a station's traffic.
 const BACKLOG_BYTES: usize = 64 * 1024;
 
-/// Batches that are due are written in portions of this many, and QUIC's own tasks have their turn in between.
-const PORTION: u32 = 64;
+/// Connections are written to in portions of this many, and QUIC's own tasks have their turn in between.
+const PORTION: u64 = 64;
 
 /// What all connections of a group are to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Order {
     Hold,
-    Send(Payload),
+    /// By the clock at so many times the rate that was given; who sends as fast as it goes knows no other speed.
+    Send(Payload, f64),
     /// Say the end of the stream, and wait until the other side has all of it.
     Finish,
 }
@@ -157,7 +158,7 @@ async fn as_fast_as_it_goes(mut lane: Lane, mut post: Post) {
     loop {
         match post.order() {
             Order::Hold => post.next_order().await,
-            Order::Send(payload) => {
+            Order::Send(payload, _) => {
                 let (bytes, amount) = lane.fill(payload);
                 if lane.link.batches.write_all_chunks(&mut [bytes]).await.is_err() {
                     return post.sent.broke();
@@ -194,8 +195,8 @@ impl Lane {
     }
 }
 
-/// Times at which a group of connections is to write, fixed from the start: the `n`th batch goes to connection
-/// `n` modulo their number, so that phases are spread evenly.
+/// When a group of connections is to write, fixed from the start: each connection in its turn, so that their phases are
+/// spread evenly. Where more is due than there are connections, each gets its part of it in one write.
 #[derive(Debug, Clone, Copy)]
 struct Schedule {
     start: Instant,
@@ -204,8 +205,15 @@ struct Schedule {
 }
 
 impl Schedule {
-    fn due(&self) -> Instant {
+    /// When the next batch is due.
+    fn next(&self) -> Instant {
         self.start + Duration::from_secs_f64(self.written as f64 / self.per_second)
+    }
+
+    /// Batches that are due and not written.
+    fn due(&self, now: Instant) -> u64 {
+        let asked = (now - self.start).as_secs_f64() * self.per_second;
+        (asked as u64 + 1).saturating_sub(self.written)
     }
 }
 
@@ -224,8 +232,8 @@ async fn by_the_clock(lanes: Vec<Lane>, rate: f64, mut post: Post) {
                     () = tokio::time::sleep(Duration::from_millis(5)), if lanes.iter().any(|lane| !lane.backlog.is_empty()) => {}
                 }
             }
-            Order::Send(payload) => {
-                let schedule = Schedule { start: Instant::now(), per_second, written: 0 };
+            Order::Send(payload, speed) => {
+                let schedule = Schedule { start: Instant::now(), per_second: per_second * speed, written: 0 };
                 keep(schedule, &mut lanes, &mut turn, payload, &mut post).await;
             }
             Order::Finish => {
@@ -241,22 +249,21 @@ async fn by_the_clock(lanes: Vec<Lane>, rate: f64, mut post: Post) {
 /// Writes what is due until there is another order.
 async fn keep(mut schedule: Schedule, lanes: &mut [Clocked], turn: &mut usize, payload: Payload, post: &mut Post) {
     while !post.orders.has_changed().unwrap_or(false) {
-        let now = Instant::now();
-        let wall = telemetry::now();
-        let mut portion = 0;
-        while portion < PORTION && schedule.due() <= now {
-            post.sent.late_by((now - schedule.due()).as_micros() as u64);
-            lanes[*turn].write(payload, wall, &post.sent);
-            *turn = (*turn + 1) % lanes.len();
-            schedule.written += 1;
-            portion += 1;
-        }
-        if schedule.due() <= now {
-            tokio::task::yield_now().await;
-        } else {
+        let (now, wall) = (Instant::now(), telemetry::now());
+        let due = schedule.due(now);
+        if due == 0 {
             // Tokio's clock ticks in milliseconds: what falls into one is written together.
-            sleep_until(schedule.due()).await;
+            sleep_until(schedule.next()).await;
+            continue;
         }
+        post.sent.late_by((now - schedule.next()).as_micros() as u64);
+        let each = (due / lanes.len() as u64).max(1);
+        for _ in 0..due.min(lanes.len() as u64).min(PORTION) {
+            lanes[*turn].write(payload, wall, each, &post.sent);
+            *turn = (*turn + 1) % lanes.len();
+            schedule.written += each;
+        }
+        tokio::task::yield_now().await;
     }
 }
 
@@ -271,16 +278,29 @@ struct Clocked {
 }
 
 impl Clocked {
-    fn write(&mut self, payload: Payload, now: forecourt::engine::time::UnixMs, sent: &Sent) {
+    fn write(&mut self, payload: Payload, now: UnixMs, batches: u64, sent: &Sent) {
         let frames = self.lane.cargo.frames_per_batch() as u64;
-        if self.backlog.len() > BACKLOG_BYTES {
-            sent.refuse(frames);
-        } else {
+        let mut taken = Amount::default();
+        for nth in 0..batches {
+            if self.is_full() {
+                sent.refuse((batches - nth) * frames);
+                break;
+            }
             let before = self.backlog.len();
             self.lane.cargo.write(payload, now, &mut self.backlog);
-            sent.add(payload, Amount { batches: 1, frames, bytes: (self.backlog.len() - before) as u64 });
+            taken.batches += 1;
+            taken.frames += frames;
+            taken.bytes += (self.backlog.len() - before) as u64;
         }
+        sent.add(payload, taken);
         self.push();
+    }
+
+    fn is_full(&mut self) -> bool {
+        if self.backlog.len() > BACKLOG_BYTES {
+            self.push();
+        }
+        self.backlog.len() > BACKLOG_BYTES
     }
 
     /// Gives QUIC what it takes now.

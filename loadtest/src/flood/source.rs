@@ -28,6 +28,8 @@ pub struct Pace {
     pub codes_ms: Option<u64>,
     /// Batches of a round at least.
     pub batches_min: usize,
+    /// Milliseconds without a batch after which the connection was held back, and nothing has changed meanwhile.
+    pub held_ms: u64,
     pub slot: SlotLength,
 }
 
@@ -73,6 +75,7 @@ pub struct Batches {
     is_late: bool,
     turnover_at: UnixMs,
     codes_at: UnixMs,
+    written_at: UnixMs,
 }
 
 impl Batches {
@@ -91,6 +94,7 @@ impl Batches {
             turnover_at: first(pace.turnover_ms),
             // All forecourts change their codes at once.
             codes_at: pace.codes_ms.map_or(UnixMs(u64::MAX), |ms| now.plus(ms)),
+            written_at: now,
         };
         batches.encode(now);
         batches
@@ -113,6 +117,7 @@ impl Batches {
 
     /// Appends the next batch to `out`.
     pub fn write(&mut self, now: UnixMs, out: &mut Vec<u8>) {
+        self.pass_over_hold(now);
         if now >= self.turnover_at.min(self.codes_at) || self.pace.slot.slot_at(now) != self.slot {
             self.change(now);
         }
@@ -135,7 +140,16 @@ impl Batches {
         round.batch(round.next - 1)
     }
 
-    /// What is due; a connection that was held meanwhile makes up for none of it.
+    /// Otherwise every slice of a race would begin with a change on all forecourts at once.
+    fn pass_over_hold(&mut self, now: UnixMs) {
+        let pause = now.since(self.written_at);
+        if pause > self.pace.held_ms {
+            self.turnover_at = self.turnover_at.plus(pause);
+            self.codes_at = self.codes_at.plus(pause);
+        }
+        self.written_at = now;
+    }
+
     fn change(&mut self, now: UnixMs) {
         if now >= self.turnover_at {
             self.traffic.turn_over();
@@ -215,6 +229,7 @@ mod tests {
         turnover_ms: Some(1_000),
         codes_ms: Some(60_000),
         batches_min: 4,
+        held_ms: 1_500,
         slot: SlotLength::from_seconds(900).unwrap(),
     };
 
@@ -258,7 +273,18 @@ mod tests {
         let (mut batches, mut table) = (batches(PACE), 0);
         read(&mut batches, &mut table, NOW, 50);
         assert_eq!(read(&mut batches, &mut table, NOW.plus(1_000), 50).iter().sum::<usize>(), 1);
+        let pace = Pace { turnover_ms: None, held_ms: 60_000, ..PACE };
+        let (mut batches, mut table) = (self::batches(pace), 0);
+        read(&mut batches, &mut table, NOW, 50);
         assert_eq!(read(&mut batches, &mut table, NOW.plus(60_000), 50).iter().sum::<usize>(), 40);
+    }
+
+    #[test]
+    fn nothing_changes_while_a_connection_is_held() {
+        let (mut batches, mut table) = (batches(PACE), 0);
+        read(&mut batches, &mut table, NOW, 50);
+        assert_eq!(read(&mut batches, &mut table, NOW.plus(40_000), 40).iter().sum::<usize>(), 0);
+        assert_eq!(read(&mut batches, &mut table, NOW.plus(41_000), 40).iter().sum::<usize>(), 1);
     }
 
     #[test]

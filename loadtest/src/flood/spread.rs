@@ -28,6 +28,22 @@ impl Spread {
     }
 }
 
+/// Of latencies, in milliseconds or whatever they are in.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Percentiles {
+    pub p50: f64,
+    pub p99: f64,
+}
+
+impl Percentiles {
+    /// `None` of no figures at all.
+    pub fn of(figures: impl IntoIterator<Item = f64>) -> Option<Percentiles> {
+        let mut sorted: Vec<f64> = figures.into_iter().collect();
+        sorted.sort_by(f64::total_cmp);
+        (!sorted.is_empty()).then(|| Percentiles { p50: quantile(&sorted, 0.5), p99: quantile(&sorted, 0.99) })
+    }
+}
+
 /// Between the two figures that lie around it.
 fn quantile(sorted: &[f64], part: f64) -> f64 {
     let at = part * (sorted.len() - 1) as f64;
@@ -44,6 +60,13 @@ mod tests {
         let spread = Spread::of([4.0, 1.0, 3.0, 2.0]).unwrap();
         assert_eq!((spread.median, spread.min, spread.max), (2.5, 1.0, 4.0));
         assert_eq!((spread.lower_quartile, spread.upper_quartile), (1.75, 3.25));
+    }
+
+    #[test]
+    fn percentiles_are_of_all_figures_in_any_order() {
+        let percentiles = Percentiles::of((0..=100).rev().map(f64::from)).unwrap();
+        assert_eq!((percentiles.p50, percentiles.p99), (50.0, 99.0));
+        assert_eq!(Percentiles::of([]), None);
     }
 
     #[test]

@@ -8,9 +8,6 @@ use super::{
 };
 use crate::report::{Series, Table};
 
-/// A generator that kept its cores busier than this, while the receiver had time left, was the limit.
-const BUSY: f64 = 0.95;
-
 /// A key, the floor that the engine is compared with, and the figure.
 type Comparison = (&'static str, Target, fn(&Slice) -> f64);
 
@@ -62,11 +59,6 @@ impl Figures {
         })
     }
 
-    /// Whether the receiver could have taken more than the generator gave.
-    fn generator_limited(&self, sender_cores: f64) -> bool {
-        self.generator_cores >= BUSY * sender_cores && self.receiver_cores < BUSY
-    }
-
     fn write(&self, keys: &mut Map<String, Value>) {
         let mut put = |key: &str, value: Value| keys.insert(format!("{}_{key}", self.target.key()), value);
         for (key, spread) in [
@@ -97,11 +89,13 @@ pub struct Summary {
     sink: Option<Ended>,
     engine: Option<Ended>,
     sender_cores: f64,
+    /// What the clock asked for.
+    nominal: Option<f64>,
 }
 
 impl Summary {
-    /// `sender_cores`: how many cores the generator may use.
-    pub fn of(outcome: Outcome, sender_cores: usize) -> Result<Summary, FloodError> {
+    /// `sender_cores`: how many cores the generator may use. `nominal`: the frames a second that the clock asked for.
+    pub fn of(outcome: Outcome, sender_cores: usize, nominal: Option<f64>) -> Result<Summary, FloodError> {
         let ran = |target: &Target| outcome.slices.iter().any(|slice| slice.target == *target);
         let figures = Target::ALL
             .into_iter()
@@ -109,7 +103,7 @@ impl Summary {
             .map(|target| Figures::of(target, &outcome.slices).ok_or(FloodError::Nothing(target.key())));
         let figures = figures.collect::<Result<_, _>>()?;
         let Outcome { slices, sink, engine } = outcome;
-        Ok(Summary { figures, slices, sink, engine, sender_cores: sender_cores as f64 })
+        Ok(Summary { figures, slices, sink, engine, sender_cores: sender_cores as f64, nominal })
     }
 
     /// Nothing was lost, and no connection broke.
@@ -141,10 +135,15 @@ impl Summary {
             let Some(ended) = ended else { continue };
             put(&format!("{name}_memory_per_connection_bytes"), json!(ended.memory_per_connection));
             put(&format!("{name}_memory_max_bytes"), json!(ended.receiver.resident_bytes_max));
+            put(&format!("{name}_connect_seconds"), json!(ended.connect_seconds));
             put("mtu", json!(ended.wire.mtu));
+            put("cipher", json!(ended.cipher));
         }
         put("generator_limited", json!(self.generator_limited()));
         put("slices", json!(self.slices.len()));
+        if let Some(nominal) = self.nominal {
+            put("nominal_frames_per_second", json!(nominal));
+        }
         keys
     }
 
@@ -154,8 +153,17 @@ impl Summary {
         Spread::of(of(Target::Engine).zip(of(floor)).map(|(engine, floor)| engine / floor))
     }
 
+    /// In most slices of any target.
     fn generator_limited(&self) -> bool {
-        self.figures.iter().any(|figures| figures.generator_limited(self.sender_cores))
+        let limited = |target: Target| {
+            let slices = self.slices.iter().filter(|slice| slice.target == target);
+            let (limited, all) = slices.fold((0, 0), |(limited, all), slice| {
+                let is_limited = slice.is_generator_limited(self.sender_cores) || slice.is_behind(self.nominal);
+                (limited + u32::from(is_limited), all + 1)
+            });
+            2 * limited > all
+        };
+        self.figures.iter().any(|figures| limited(figures.target))
     }
 
     /// Frames and CPU of all slices, as they followed each other.
@@ -243,10 +251,11 @@ impl Summary {
         for (name, ended) in [("sink", &self.sink), ("engine", &self.engine)] {
             let Some(ended) = ended else { continue };
             notes.push(format!(
-                "{name}: {} KB a connection, {} MB at most; MTU {}; {} packets lost",
+                "{name}: {} KB a connection, {} MB at most; MTU {}, {}; {} packets lost",
                 ended.memory_per_connection / 1000,
                 ended.receiver.resident_bytes_max / 1_000_000,
                 ended.wire.mtu,
+                ended.cipher,
                 ended.wire.packets_lost
             ));
         }
@@ -291,6 +300,8 @@ mod tests {
             refused_frames: 0,
             broken: 0,
             wire: Wire::default(),
+            cipher: "",
+            connect_seconds: 0.0,
             memory_per_connection: 0,
             receiver: Usage::default(),
         }
@@ -303,7 +314,7 @@ mod tests {
             slice(Target::Engine, 8e6, 1_500),
             slice(Target::Floor, 2e6, 1_000),
         ];
-        Summary::of(Outcome { slices, sink: None, engine: Some(engine) }, 1).unwrap()
+        Summary::of(Outcome { slices, sink: None, engine: Some(engine) }, 1, None).unwrap()
     }
 
     #[test]
@@ -329,6 +340,8 @@ mod tests {
     #[test]
     fn a_busy_generator_before_an_idle_receiver_was_the_limit() {
         assert_eq!(summary(ended(105, 100)).keys()["generator_limited"], json!(true));
+        let ahead = Summary { sender_cores: 2.0, nominal: Some(8e6), ..summary(ended(105, 100)) };
+        assert_eq!(ahead.keys()["generator_limited"], json!(true), "it kept no schedule");
         let spare = Summary { sender_cores: 2.0, ..summary(ended(105, 100)) };
         assert_eq!(spare.keys()["generator_limited"], json!(false));
     }

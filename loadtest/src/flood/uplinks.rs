@@ -22,7 +22,7 @@ use super::{
     receiver::{Received, Receiver},
     sender::Threads,
 };
-use crate::process::Usage;
+use crate::process::{Usage, usage};
 
 /// The first pause before another try, and the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
@@ -53,6 +53,8 @@ pub struct Outcome {
     pub welcomed_seconds: f64,
     pub welcomed_cpu_ms_each: f64,
     pub welcomed_tries: u64,
+    /// Cores that the generator kept busy meanwhile: it does the other half of every handshake.
+    pub welcomed_generator_cores: f64,
     /// Of the engine, for an uplink that has only said hello.
     pub memory_per_uplink_bytes: u64,
     /// The same with the windows of its station's vehicles.
@@ -63,6 +65,7 @@ pub struct Outcome {
     pub back_seconds: f64,
     pub back_cpu_ms_each: f64,
     pub back_tries: u64,
+    pub back_generator_cores: f64,
     /// Uplinks that did not come back.
     pub lost_uplinks: usize,
     /// Of what was sent before the break and after all were back.
@@ -116,16 +119,28 @@ pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Ou
         welcomed_seconds: welcomed.seconds,
         welcomed_cpu_ms_each: cpu_ms_each(called, empty),
         welcomed_tries: welcomed.tries,
+        welcomed_generator_cores: welcomed.generator_cores,
         memory_per_uplink_bytes: each(called.resident_bytes.saturating_sub(empty.resident_bytes)),
         memory_per_busy_uplink_bytes: each(busy.resident_bytes.saturating_sub(empty.resident_bytes)),
         held_cores,
         back_seconds: back.seconds,
         back_cpu_ms_each: cpu_ms_each(returned, busy),
         back_tries: back.tries,
+        back_generator_cores: back.generator_cores,
         lost_uplinks: uplinks - back.welcomed,
         lost_frames: sent.saturating_sub(received.frames()),
         memory_max_bytes: end.resident_bytes_max,
     })
+}
+
+/// Every uplink calls once, says who stands on its forecourt, and goes; the answer is how many frames that were.
+pub async fn visit(load: &Load, data: &Path, threads: &Threads, server: SocketAddr) -> Result<u64, FloodError> {
+    let mut crowd = Crowd::gather(load, data, threads, server)?;
+    crowd.call().await?;
+    let frames = crowd.greet().await?;
+    sleep(SETTLED).await;
+    crowd.cut();
+    Ok(frames)
 }
 
 /// Waits until the engine has applied as many frames, or no more come.
@@ -148,6 +163,7 @@ struct Called {
     seconds: f64,
     tries: u64,
     welcomed: usize,
+    generator_cores: f64,
 }
 
 /// All uplinks, each thread with its share.
@@ -198,10 +214,12 @@ impl Crowd {
 
     /// All call at once, and again until they are welcomed.
     async fn call(&mut self) -> Result<Called, FloodError> {
-        let begun = Instant::now();
+        let (begun, before) = (Instant::now(), usage::of_self()?);
         let tries = self.all(Act::Call(begun + PATIENCE)).await?;
+        let seconds = begun.elapsed().as_secs_f64();
+        let generator_cores = (usage::of_self()? - before).as_secs_f64() / seconds;
         let welcomed = self.shares.iter().flat_map(|(_, members)| members).filter(|member| member.link.is_some());
-        Ok(Called { seconds: begun.elapsed().as_secs_f64(), tries, welcomed: welcomed.count() })
+        Ok(Called { seconds, tries, welcomed: welcomed.count(), generator_cores })
     }
 
     /// All send what their station hears; the answer is how many frames that were.

@@ -6,7 +6,7 @@ use std::fs;
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Facts {
     pub cpu: String,
-    /// Cores that this process may use.
+    /// Of the machine; where a process may run is a condition of its run.
     pub cores: usize,
     pub memory_bytes: u64,
     pub kernel: String,
@@ -22,9 +22,10 @@ impl Facts {
     /// Reads what this machine says of itself; what it does not say is empty.
     pub fn read() -> Facts {
         let build = forecourt::telemetry::build();
+        let processors = text("/proc/cpuinfo");
         Facts {
-            cpu: field(&text("/proc/cpuinfo"), "model name").unwrap_or_default(),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            cpu: field(&processors, "model name").unwrap_or_default(),
+            cores: processors.lines().filter(|line| line.starts_with("processor")).count(),
             memory_bytes: field(&text("/proc/meminfo"), "MemTotal").and_then(|kib| number(&kib)).unwrap_or_default()
                 * 1024,
             kernel: text("/proc/sys/kernel/osrelease").trim().into(),

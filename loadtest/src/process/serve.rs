@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use forecourt::{app::Addresses, registration::OPERATOR_TOKEN_FILE};
+use forecourt::{
+    app::{ADDRESSES_FILE, Addresses, DataFolder, FolderError},
+    registration::OPERATOR_TOKEN_FILE,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
@@ -40,6 +43,8 @@ pub struct ServeOptions {
 pub enum ServeError {
     #[error("there is no engine at {looked}; build it with `cargo build{profile} -p forecourt --bin forecourt`")]
     NoBinary { looked: PathBuf, profile: &'static str },
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     #[error("{path}: {source}")]
     Spawn { path: PathBuf, source: io::Error },
     #[error("the engine ended ({0}); what it said stands above")]
@@ -67,6 +72,7 @@ pub struct Serve {
 impl Serve {
     /// Starts the engine and waits until it is ready.
     pub async fn start(options: ServeOptions) -> Result<Serve, ServeError> {
+        forget_other_engine(&options.data)?;
         let path = options.binary.clone().map_or_else(binary_beside_us, Ok)?;
         // The engine's answers stay on this machine, whatever proxy the environment names.
         let http = reqwest::Client::builder().no_proxy().build()?;
@@ -155,7 +161,6 @@ impl Starting {
     }
 
     async fn is_ready(&self, addresses: Addresses) -> bool {
-        // Addresses of an engine that crashed here before lead nowhere until the new one writes its own.
         let answer = self.http.get(format!("http://{}/health/ready", addresses.http)).send().await;
         answer.is_ok_and(|answer| answer.status().is_success())
     }
@@ -166,6 +171,16 @@ impl Drop for Starting {
         if let Some(child) = &mut self.child {
             let _ = kill(child);
         }
+    }
+}
+
+/// An engine that runs on the folder already is not ours to talk to, and one that crashed there left its addresses
+/// behind: what is read of them from now on can only come from the engine that is started.
+fn forget_other_engine(data: &Path) -> Result<(), ServeError> {
+    let _free = DataFolder::take(data)?;
+    match fs::remove_file(data.join(ADDRESSES_FILE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
     }
 }
 
@@ -212,4 +227,22 @@ fn terminate(child: &Child) -> io::Result<()> {
 fn kill(child: &mut Child) -> io::Result<()> {
     child.kill()?;
     child.wait().map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_runs_there_is_left_alone_and_one_that_crashed_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let addresses = folder.path().join(ADDRESSES_FILE);
+        fs::write(&addresses, "{}").unwrap();
+        let other = DataFolder::take(folder.path()).unwrap();
+        assert!(matches!(forget_other_engine(folder.path()), Err(ServeError::Folder(FolderError::InUse(_)))));
+        assert!(addresses.exists());
+        drop(other);
+        forget_other_engine(folder.path()).unwrap();
+        assert!(!addresses.exists());
+    }
 }

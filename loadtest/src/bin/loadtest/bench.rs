@@ -6,8 +6,9 @@ use clap::Args;
 use loadtest::{
     flood::Bench,
     process::{host::Facts, placement},
-    report::Run,
+    report::{Run, Table},
 };
+use serde_json::{Map, Value};
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArguments {
@@ -94,6 +95,15 @@ impl BenchArguments {
             print_text(&run);
         }
         Ok(())
+    }
+}
+
+/// Figures that are one each, as a table.
+pub(crate) fn figures(keys: &Map<String, Value>) -> Table {
+    Table {
+        title: "What it came to".into(),
+        columns: ["", "value"].map(str::to_owned).into(),
+        rows: keys.iter().map(|(key, value)| vec![key.clone(), value.to_string()]).collect(),
     }
 }
 

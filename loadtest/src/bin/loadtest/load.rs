@@ -111,7 +111,7 @@ pub(crate) fn race(arguments: &LoadArguments, title: &str, targets: &[Target]) -
     let config = arguments.config(targets);
     let mut report = Run::new("", title);
     let outcome = arguments.bench.block_on(race::run(&config, |line| eprintln!("{line}")))??;
-    let summary = Summary::of(outcome, arguments.bench.sender_cores()?)?;
+    let summary = Summary::of(outcome, arguments.bench.sender_cores()?, config.load.frames_per_second())?;
     report.conditions = config.conditions();
     report.summary = summary.keys();
     report.series = summary.series();

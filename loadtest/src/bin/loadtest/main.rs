@@ -4,7 +4,9 @@ mod bench;
 mod compare;
 mod flood;
 mod floor;
+mod growth;
 mod load;
+mod overload;
 mod peers;
 mod race;
 mod sink;
@@ -38,8 +40,12 @@ enum Command {
     Flood(load::LoadArguments),
     /// Floors and flood in turn, in many short slices, and how they compare.
     Race(load::LoadArguments),
+    /// What a frame costs, and how long a car takes to the screen, as the chain grows.
+    Growth(growth::GrowthArguments),
     /// Hold many uplinks, break them all at once, and see them come back.
     Uplinks(uplinks::UplinksArguments),
+    /// Offer twice what the engine takes, and see memory, loss and the way back to normal.
+    Overload(overload::OverloadArguments),
     #[command(hide = true)]
     Sink(sink::SinkArguments),
     /// Print what is known of this machine and this build, as it stands in every report.
@@ -75,7 +81,9 @@ fn run(command: &Command) -> Ran {
         Command::Floor(arguments) => floor::run(arguments),
         Command::Flood(arguments) => flood::run(arguments),
         Command::Race(arguments) => race::run(arguments),
+        Command::Growth(arguments) => growth::run(arguments),
         Command::Uplinks(arguments) => uplinks::run(arguments),
+        Command::Overload(arguments) => overload::run(arguments),
         Command::Sink(arguments) => sink::run(arguments),
         Command::Host => print_host(),
         Command::Compare(arguments) => compare::run(arguments),

@@ -7,7 +7,10 @@ use loadtest::{
 };
 use serde_json::Value;
 
-use crate::{Held, Ran, bench::BenchArguments};
+use crate::{
+    Held, Ran,
+    bench::{BenchArguments, figures},
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct UplinksArguments {
@@ -41,7 +44,7 @@ pub(crate) fn run(arguments: &UplinksArguments) -> Ran {
     let outcome = arguments.bench.block_on(uplinks::run(&config, |line| eprintln!("{line}")))??;
     report.conditions = load.conditions().into_iter().chain(config.bench.conditions()).collect();
     if let Value::Object(keys) = serde_json::to_value(&outcome)? {
-        report.notes = keys.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+        report.tables.push(figures(&keys));
         report.summary = keys;
     }
     arguments.bench.tell(report)?;
