@@ -166,6 +166,11 @@ impl Town {
         self.phones[car.index()].clone()
     }
 
+    /// The terminals of all stations that are watched.
+    pub fn terminals(&self) -> Vec<Arc<Terminal>> {
+        self.terminals.iter().flatten().cloned().collect()
+    }
+
     /// Where the people's work is done.
     pub fn people(&self) -> &Handle {
         self.people.handle()

@@ -196,6 +196,15 @@ impl<'a> Iterator for Split<'a> {
     }
 }
 
+/// Gives an encoded body (without its length prefix) another place in its spool and another time; a body that is too
+/// short for a batch stays as it is. For who sends the same hearings over and over, as a load generator does.
+pub fn restamp(body: &mut [u8], sequence: u64, base: UnixMs) {
+    if let Ok((header, _)) = Header::mut_from_prefix(body) {
+        header.sequence.set(sequence);
+        header.base_ms.set(base.0);
+    }
+}
+
 /// One batch, read in place: all that can be known from its bytes alone holds.
 #[derive(Debug, Clone, Copy)]
 pub struct Batch<'a> {

@@ -101,12 +101,16 @@ pub fn start(
     slot: SlotLength,
     shutdown: CancellationToken,
 ) -> Result<Ingest, StartError> {
-    let server = pki::ensure(data, &config.names).map_err(TlsError::from)?;
-    let tls = tls::read(data, &server)?;
-    let listen_error = |source| StartError::Listen { address: config.listen, source };
-    let endpoint = socket::endpoint(&config, tls).map_err(listen_error)?;
-    let local_addr = endpoint.local_addr().map_err(listen_error)?;
+    let endpoint = endpoint(&config, data)?;
+    let local_addr = endpoint.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
     tracing::info!(%local_addr, "listening for uplinks");
     let listener = tokio::spawn(listener::run(endpoint, config, stations, slot, shutdown));
     Ok(Ingest { local_addr, listener })
+}
+
+/// The endpoint that uplinks reach, with nobody behind it: what the wire alone costs is measured with the same one.
+pub fn endpoint(config: &Config, data: &Path) -> Result<quinn::Endpoint, StartError> {
+    let server = pki::ensure(data, &config.names).map_err(TlsError::from)?;
+    let tls = tls::read(data, &server)?;
+    socket::endpoint(config, tls).map_err(|source| StartError::Listen { address: config.listen, source })
 }

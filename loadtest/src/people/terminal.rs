@@ -28,6 +28,11 @@ impl Board {
         self.vehicles.values().any(|vehicle| vehicle.plate == plate)
     }
 
+    /// The masked plates of those that are in no session, in no order.
+    pub fn free(&self) -> impl Iterator<Item = &str> {
+        self.vehicles.values().filter(|vehicle| !vehicle.selected).map(|vehicle| vehicle.plate.as_str())
+    }
+
     pub fn session(&self, session: SessionId) -> Option<&SessionView> {
         self.sessions.get(&session)
     }
@@ -116,6 +121,11 @@ impl Terminal {
         let seen = board.wait_for(|board| look(board).is_some());
         let board = tokio::time::timeout(within, seen).await.ok()?.ok()?;
         look(&board)
+    }
+
+    /// What is to be seen on the board now.
+    pub fn look<T>(&self, look: impl FnOnce(&Board) -> T) -> T {
+        look(&self.board.borrow())
     }
 
     /// Keeps the board up to date for as long as it is polled.

@@ -11,4 +11,5 @@ pub mod usage;
 
 pub use metrics::Metrics;
 pub use serve::{Serve, ServeError, ServeOptions};
+pub(crate) use serve::{binary_beside_us, command};
 pub use usage::Usage;

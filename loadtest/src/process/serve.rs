@@ -70,7 +70,8 @@ impl Serve {
         let path = options.binary.clone().map_or_else(binary_beside_us, Ok)?;
         // The engine's answers stay on this machine, whatever proxy the environment names.
         let http = reqwest::Client::builder().no_proxy().build()?;
-        let child = placement::spawn(&mut command(&path, &options), options.cores.as_deref());
+        let mut command = command(&path, &options.data, &options.settings);
+        let child = placement::spawn(command.arg("serve"), options.cores.as_deref());
         let child = child.map_err(|source| ServeError::Spawn { path, source })?;
         let mut starting = Starting { child: Some(child), http };
         let addresses = starting.ready(&options.data).await?;
@@ -179,20 +180,20 @@ pub(crate) fn binary_beside_us() -> Result<PathBuf, ServeError> {
     if looked.exists() { Ok(looked) } else { Err(ServeError::NoBinary { looked, profile }) }
 }
 
-fn command(path: &Path, options: &ServeOptions) -> Command {
+/// The engine's program with these settings and no others; what it is to do is still to be said.
+pub(crate) fn command(path: &Path, data: &Path, settings: &[(String, String)]) -> Command {
     let mut command = Command::new(path);
     // Settings that somebody keeps in the environment are for another engine than this one.
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with(ENVIRONMENT_PREFIX)) {
         command.env_remove(name);
     }
-    for section in ["INGEST_LISTEN", "HTTP_LISTEN", "HTTP_METRICS_LISTEN"] {
-        command.env(format!("{ENVIRONMENT_PREFIX}{section}"), "127.0.0.1:0");
+    for door in ["INGEST_LISTEN", "HTTP_LISTEN", "HTTP_METRICS_LISTEN"] {
+        command.env(format!("{ENVIRONMENT_PREFIX}{door}"), "127.0.0.1:0");
     }
     command
-        .arg("serve")
         .env("FORECOURT_LOG_FILTER", "warn")
-        .env("FORECOURT_ENGINE_DATA", &options.data)
-        .envs(options.settings.iter().cloned())
+        .env("FORECOURT_ENGINE_DATA", data)
+        .envs(settings.iter().cloned())
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     command

@@ -204,6 +204,18 @@ fn a_batch_that_is_announced_too_long_is_refused_before_it_arrives() {
 }
 
 #[test]
+fn a_batch_that_is_sent_again_takes_another_sequence_and_time_and_keeps_the_rest() {
+    let mut bytes = encoded(&mut Encoder::new(), 1, &[hearing(1, 2, -50, 0), hearing(1, 3, -60, 40)]);
+    let before = bytes.clone();
+    restamp(&mut bytes[PREFIX_BYTES..], 77, UnixMs(5_000));
+    let batch = Batch::read(body(&bytes)).unwrap();
+    assert_eq!((batch.sequence(), batch.base()), (77, UnixMs(5_000)));
+    let header = PREFIX_BYTES + size_of::<Header>();
+    assert_eq!(bytes[header..], before[header..]);
+    restamp(&mut [1, 2, 3], 77, UnixMs(5_000));
+}
+
+#[test]
 fn every_refusal_has_its_own_code_and_label() {
     let codes: std::collections::HashSet<_> = BatchError::ALL.iter().map(|error| error.close_code()).collect();
     let labels: std::collections::HashSet<_> = BatchError::ALL.iter().map(|error| error.reason()).collect();

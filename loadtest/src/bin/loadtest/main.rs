@@ -1,5 +1,14 @@
 //! `cargo loadtest`: the load generator. One command a file; each reads its arguments, calls the library and prints.
 
+mod compare;
+mod fleet;
+mod flood;
+mod floor;
+mod load;
+mod peers;
+mod race;
+mod sink;
+
 use std::{error::Error, process::ExitCode};
 
 use clap::{Parser, Subcommand};
@@ -22,8 +31,21 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// What the wire itself takes: a bare QUIC sink in the engine's place, with plain records and with the flood's bytes.
+    Floor(load::LoadArguments),
+    /// As many frames as the engine takes, every one decoded, resolved and windowed.
+    Flood(load::LoadArguments),
+    /// Floors and flood in turn, in many short slices, and how they compare.
+    Race(load::LoadArguments),
+    Fleet(fleet::Arguments),
+    #[command(hide = true)]
+    Sink(sink::SinkArguments),
     /// Print what is known of this machine and this build, as it stands in every report.
     Host,
+    Compare(compare::Arguments),
+    Peers(peers::Arguments),
+    #[command(hide = true)]
+    PeersConsumer(peers::ConsumerArguments),
 }
 
 /// What a command came to: whether everything held.
@@ -48,8 +70,22 @@ fn main() -> ExitCode {
 
 fn run(command: &Command) -> Ran {
     match command {
+        Command::Floor(arguments) => floor::run(arguments),
+        Command::Flood(arguments) => flood::run(arguments),
+        Command::Race(arguments) => race::run(arguments),
+        Command::Fleet(arguments) => fleet::run(arguments),
+        Command::Sink(arguments) => sink::run(arguments),
         Command::Host => print_host(),
+        Command::Compare(arguments) => compare::run(arguments),
+        Command::Peers(arguments) => peers::run(arguments),
+        Command::PeersConsumer(arguments) => peers::consume(arguments),
     }
+}
+
+/// What was typed, for the report.
+fn command_line() -> String {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    format!("loadtest {}", words.join(" "))
 }
 
 fn print_host() -> Ran {

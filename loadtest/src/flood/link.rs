@@ -1,0 +1,155 @@
+//! One connection of the flood, as the engine sees it an uplink of one station: mutual TLS, hello, batches one way and
+//! acknowledgements the other.
+//!
+//! The product's own uplink keeps hearings in a spool and encodes them as they come, which a flood leaves no time for;
+//! this one writes what was encoded ahead.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use forecourt::{
+    engine::{
+        batch,
+        control::{Hello, Inbox, MESSAGE_BYTES_MAX, Message, Receiver, Role},
+        id::{PumpNumber, ReceiverId, SpoolId, StationId},
+    },
+    ingest::pki,
+    uplink::{Identity, IdentityError},
+};
+use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt};
+use tokio::time::timeout;
+
+use super::chain::Chain;
+
+/// A name that the server's certificate always carries.
+const SERVER_NAME: &str = "localhost";
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("connecting: {0}")]
+    Connect(#[from] quinn::ConnectError),
+    #[error("station {0} was not welcomed in time")]
+    Timeout(StationId),
+    #[error("station {station}: {reason}")]
+    Lost { station: StationId, reason: String },
+}
+
+/// Who connects, and where to.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    pub station: StationId,
+    pub spool: SpoolId,
+    pub receivers: u8,
+    identity: Identity,
+}
+
+impl Caller {
+    /// The `index`th station of the chain in this data folder, with the certificate that it has there.
+    pub fn new(data: &Path, index: usize, receivers: u8) -> Result<Caller, LinkError> {
+        let (pki, station) = (pki::folder(data), Chain::station(index));
+        let file = |extension: &str| pki.join(format!("station-{station}.{extension}"));
+        let identity = Identity::read(&pki.join("ca.pem"), &file("pem"), &file("key"))?;
+        Ok(Caller { station, spool: SpoolId(rand::random()), receivers, identity })
+    }
+
+    /// Connects and waits for the welcome.
+    pub async fn call(&self, endpoint: &Endpoint, server: SocketAddr) -> Result<Link, LinkError> {
+        let called = timeout(CONNECT_TIMEOUT, self.open(endpoint, server)).await;
+        called.map_err(|_| LinkError::Timeout(self.station))?
+    }
+
+    async fn open(&self, endpoint: &Endpoint, server: SocketAddr) -> Result<Link, LinkError> {
+        let connecting = endpoint.connect_with(self.identity.client_config(), server, SERVER_NAME)?;
+        let connection = connecting.await.map_err(|error| self.lost(&error))?;
+        let (mut send, receive) = connection.open_bi().await.map_err(|error| self.lost(&error))?;
+        send.write_all(&Message::Hello(self.hello()).encode()).await.map_err(|error| self.lost(&error))?;
+        let mut control = Control { _send: send, receive, inbox: Inbox::default() };
+        match control.next().await {
+            Some(Message::Welcome(_)) => {}
+            Some(other) => return Err(self.lost(&format!("no welcome but {other:?}"))),
+            None => return Err(self.lost(&"the server said nothing")),
+        }
+        let batches = connection.open_uni().await.map_err(|error| self.lost(&error))?;
+        let acknowledged = Arc::new(AtomicU64::new(0));
+        tokio::spawn(control.attend(acknowledged.clone()));
+        Ok(Link { connection, batches, acknowledged })
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            versions: vec![batch::VERSION],
+            station: self.station,
+            spool: self.spool,
+            receivers: (0..self.receivers).map(receiver).collect(),
+            software: format!("loadtest {}", env!("CARGO_PKG_VERSION")),
+        }
+    }
+
+    fn lost(&self, reason: &dyn std::fmt::Display) -> LinkError {
+        LinkError::Lost { station: self.station, reason: reason.to_string() }
+    }
+}
+
+/// Entrance, exit, and the pumps.
+fn receiver(number: u8) -> Receiver {
+    let role = match number {
+        0 => Role::Entrance,
+        1 => Role::Exit,
+        pump => Role::Pump(PumpNumber(u16::from(pump) - 1)),
+    };
+    Receiver { id: ReceiverId(number), role, enter_dbm: None }
+}
+
+/// A welcomed uplink.
+#[derive(Debug)]
+pub struct Link {
+    pub connection: Connection,
+    pub batches: SendStream,
+    /// The highest sequence that the server says it has applied.
+    pub acknowledged: Arc<AtomicU64>,
+}
+
+impl Link {
+    /// Gone without a word, as when the line is cut.
+    pub fn cut(self) {
+        self.connection.close(VarInt::from_u32(0), b"");
+    }
+}
+
+struct Control {
+    /// Its end would be the end of the uplink.
+    _send: SendStream,
+    receive: RecvStream,
+    inbox: Inbox,
+}
+
+impl Control {
+    /// Reads what the server says for as long as the connection lasts.
+    async fn attend(mut self, acknowledged: Arc<AtomicU64>) {
+        while let Some(message) = self.next().await {
+            if let Message::Ack { highest } = message {
+                acknowledged.fetch_max(highest, Ordering::Relaxed);
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Option<Message> {
+        loop {
+            if let Some(message) = self.inbox.take().ok()? {
+                return Some(message);
+            }
+            self.inbox.push(&self.receive.read_chunk(MESSAGE_BYTES_MAX, true).await.ok()??.bytes);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Our own side of the comparison: a real engine under the same frames, in the same modes, on the same cores.
+
+use tokio::runtime::Builder;
+
+use super::{
+    FRAMES, PeersError, PeersOptions,
+    outcome::{Mode, Peer, Presence},
+    traffic::TURNOVER_S,
+    trial::WARM_UP,
+};
+use crate::flood::{
+    Load,
+    race::{self, Config, FloodError, Slice, Target},
+    sink::SinkRuntime,
+};
+
+/// A slice of the flood leaves its first quarter out.
+const COUNTED: f64 = 0.75;
+
+pub(super) struct Ours<'a> {
+    pub(super) options: &'a PeersOptions,
+    /// Of the engine; where the sender runs is for who calls.
+    pub(super) cores: Option<&'a [usize]>,
+    pub(super) sender_threads: usize,
+    pub(super) mode: Mode,
+}
+
+impl Ours<'_> {
+    pub(super) fn run(&self) -> Result<Peer, PeersError> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let outcome = runtime.block_on(race::run(&self.config(), |line| eprintln!("{line}")))?;
+        let slice = outcome.slices.first().ok_or(FloodError::Nothing(Target::Engine.key()))?;
+        Ok(self.peer(slice, outcome.engine.map_or(0, |ended| ended.lost())))
+    }
+
+    fn peer(&self, slice: &Slice, lost: u64) -> Peer {
+        Peer {
+            name: "forecourt".into(),
+            mode: self.mode,
+            presence: Presence::Memory,
+            build: "forecourt serve".into(),
+            frames_per_second: slice.frames_per_second(),
+            frames_per_cpu_second: 1e9 / slice.cpu_ns_per_frame(),
+            lost,
+        }
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            load: self.load(),
+            targets: vec![Target::Engine],
+            rounds: 1,
+            slice: self.options.lasts.div_f64(COUNTED),
+            warm_up: WARM_UP,
+            sink_runtime: SinkRuntime::Current,
+            receiver_cores: self.cores.map(<[usize]>::to_vec),
+            sender_threads: self.sender_threads,
+            data: None,
+            engine: self.options.engine.clone(),
+            settings: Vec::new(),
+        }
+    }
+
+    fn load(&self) -> Load {
+        let PeersOptions { senders, batches_per_second, vehicles, .. } = *self.options;
+        let (connections, batches_per_second) = match self.mode {
+            Mode::Fat => (1, None),
+            Mode::Many => (senders, Some(batches_per_second)),
+        };
+        Load {
+            connections,
+            stations: connections,
+            frames_per_batch: FRAMES,
+            batches_per_second,
+            vehicles,
+            turnover_s: Some(TURNOVER_S),
+            codes_s: None,
+            unknown_share: 0.0,
+            dongles: self.options.dongles(),
+        }
+    }
+}
