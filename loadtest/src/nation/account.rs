@@ -100,8 +100,10 @@ impl Account {
         plates: &Latencies,
         totals: Totals,
     ) -> Map<String, Value> {
-        let [engine_cpu, generator_cpu] =
-            [self.rate(|sample| sample.engine.cpu.as_secs_f64()), self.rate(|sample| sample.generator.cpu.as_secs_f64())];
+        let [engine_cpu, generator_cpu] = [
+            self.rate(|sample| sample.engine.cpu.as_secs_f64()),
+            self.rate(|sample| sample.generator.cpu.as_secs_f64()),
+        ];
         let cores = options.generator_cores.as_ref().map_or(1, Vec::len) as f64;
         let visible = oracle.visible();
         let counts = serde_json::to_value(oracle.counts()).expect("counts are plain data");
@@ -117,12 +119,12 @@ impl Account {
             "frames_in_flight": totals.in_flight,
             "batches_per_second": round(self.rate(|sample| sample.totals.batches_sent as f64)),
             "bytes_per_frame": round(totals.bytes_sent as f64 / totals.offered.max(1) as f64),
-            "visible_p50_ms": visible.quantile(0.5),
-            "visible_p99_ms": visible.quantile(0.99),
+            "visible_p50_ms": quantile(visible, 0.5),
+            "visible_p99_ms": quantile(visible, 0.99),
             "visible_max_ms": visible.max(),
             "visible_count": visible.count(),
-            "plate_p50_ms": plates.quantile(0.5),
-            "plate_p99_ms": plates.quantile(0.99),
+            "plate_p50_ms": quantile(plates, 0.5),
+            "plate_p99_ms": quantile(plates, 0.99),
             "plate_count": plates.count(),
             "generator_limited": self.pace.is_limit(generator_cpu / cores),
             "schedule_kept_share": self.pace.kept(),
@@ -204,6 +206,11 @@ impl Account {
     }
 }
 
+/// `None` where nothing was measured: no threshold holds for that.
+fn quantile(latencies: &Latencies, quantile: f64) -> Option<f64> {
+    (latencies.count() > 0).then(|| round(latencies.quantile(quantile)))
+}
+
 fn conditions(options: &Options, scenario: &Scenario, plan: &Plan) -> Vec<(String, String)> {
     let cores = |cores: &Option<Vec<usize>>| cores.as_ref().map_or("any".into(), |cores| format!("{cores:?}"));
     let people = format!("{:.0} % of the stations, those judged", scenario.people.share * 100.0);
@@ -263,11 +270,7 @@ fn stages(totals: Totals, metrics: &Metrics) -> Table {
     for (name, label, value, what) in STAGES {
         rows.push(row("station", what, metrics.count(name, &[(label, value)])));
     }
-    Table {
-        title: "Frames by stage".into(),
-        columns: vec!["stage".into(), "what".into(), "count".into()],
-        rows,
-    }
+    Table { title: "Frames by stage".into(), columns: vec!["stage".into(), "what".into(), "count".into()], rows }
 }
 
 fn round(value: f64) -> f64 {

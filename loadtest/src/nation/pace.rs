@@ -17,7 +17,6 @@ const CPU_SHARE_MAX: f64 = 0.97;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pace {
-    is_measured: bool,
     steps: u64,
     late: u64,
     worst: Duration,
@@ -26,7 +25,7 @@ pub(super) struct Pace {
 impl Pace {
     /// The warm-up is over.
     pub(super) fn begin(&mut self) {
-        *self = Pace { is_measured: true, ..Pace::default() };
+        *self = Pace::default();
     }
 
     /// Waits for the moment of a step, and keeps in mind how late it is.

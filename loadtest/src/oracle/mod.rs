@@ -19,13 +19,13 @@ use std::{
     time::Duration,
 };
 
-use forecourt::engine::{batch::Hearing, id::SessionId, plate::Plate, time::UnixMs};
 use crate::{
     fleet::{Car, CarId, Fleet, Frame, Role, Sender, SiteId},
     report::Latencies,
 };
 use books::Sales;
 use entry::Rules;
+use forecourt::engine::{batch::Hearing, id::SessionId, plate::Plate, time::UnixMs};
 
 /// A car that has entered and is not shown for so long is missed.
 pub const MISSED_AFTER_MS: u64 = 8_000;
