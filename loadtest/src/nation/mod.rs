@@ -202,7 +202,7 @@ impl Nation<'_> {
             }
         }
         account.pace = self.pace.clone();
-        self.plates.end().await;
+        self.plates.end();
         self.finish(began, opened).await?;
         Ok(account)
     }

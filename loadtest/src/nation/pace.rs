@@ -62,11 +62,11 @@ mod tests {
     #[test]
     fn a_generator_that_is_behind_or_full_is_the_limit() {
         let mut pace = Pace::default();
-        (0..990).for_each(|_| pace.began(Duration::from_millis(3)));
-        (0..10).for_each(|_| pace.began(Duration::from_millis(60)));
+        (0..992).for_each(|_| pace.began(Duration::from_millis(3)));
+        (0..8).for_each(|_| pace.began(Duration::from_millis(60)));
         assert!(!pace.is_limit(0.8));
         assert!(pace.is_limit(0.99));
-        pace.began(Duration::from_millis(60));
+        (0..8).for_each(|_| pace.began(Duration::from_millis(60)));
         assert!(pace.is_limit(0.8));
     }
 }

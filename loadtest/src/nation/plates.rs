@@ -14,7 +14,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 use serde_json::json;
 use tokio::{
     sync::Semaphore,
-    task::{AbortHandle, JoinSet},
+    task::AbortHandle,
     time::{Instant, sleep_until},
 };
 
@@ -68,7 +68,7 @@ impl PlateQueries {
     }
 
     /// Asks no more. Those on their way may still be answered, and count.
-    pub(super) async fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         if let Some(asking) = self.asking.take() {
             asking.abort();
         }
@@ -85,16 +85,15 @@ struct Asker {
 
 impl Asker {
     async fn ask(mut self, every: Duration) {
-        let (places, mut open) = (Arc::new(Semaphore::new(OPEN_MAX)), JoinSet::new());
+        let open = Arc::new(Semaphore::new(OPEN_MAX));
         for number in 0_u32.. {
             let due = self.began + every * number;
             sleep_until(due).await;
-            let place = places.clone().acquire_owned().await.expect("nobody closes it");
-            while open.try_join_next().is_some() {}
+            let permit = open.clone().acquire_owned().await.expect("nobody closes it");
             let Some((terminal, car, plate)) = self.somebody() else { continue };
             let (world, latencies, began) = (self.world.clone(), self.latencies.clone(), self.began);
-            open.spawn(async move {
-                let _place = place;
+            tokio::spawn(async move {
+                let _permit = permit;
                 let query = Query { world, terminal, car, plate, name: format!("query-{number}") };
                 let Some(opened) = query.ask().await else { return };
                 let took = due.elapsed();

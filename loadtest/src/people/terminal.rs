@@ -149,8 +149,12 @@ impl Terminal {
         self.board.send_modify(|board| changed = board.take(event));
         match changed {
             Ok(Turnover { appeared, disappeared }) => {
-                appeared.iter().for_each(|plate| world.appeared(self.site, plate));
-                disappeared.iter().for_each(|plate| world.disappeared(self.site, plate));
+                for plate in appeared {
+                    world.appeared(self.site, &plate);
+                }
+                for plate in disappeared {
+                    world.disappeared(self.site, &plate);
+                }
             }
             Err(error) => world.oracle().wrong(format!("an event that nobody can read ({error}): {}", event.data)),
         }

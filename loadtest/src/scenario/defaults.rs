@@ -88,9 +88,3 @@ impl Default for Flood {
         Flood { stations: 0, frames_per_s: 1_000.0 }
     }
 }
-
-impl Default for Storm {
-    fn default() -> Storm {
-        Storm { at_s: 0 }
-    }
-}

@@ -127,10 +127,10 @@ pub struct Flood {
     pub frames_per_s: f64,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Storm {
-    /// Seconds into the measured time at which every uplink's connection is cut; 0 for never.
+    /// Seconds into the measured time at which every uplink's connection is cut; 0, the default, for never.
     pub at_s: u32,
 }
 

@@ -36,16 +36,11 @@ pub(super) fn of(said: &Stations, seed: u64, folder: &Path) -> Result<(Vec<Stati
     let Some(csv) = &said.csv else {
         return Ok((made_up(said, seed), "made up".into()));
     };
-    match find(csv, folder) {
-        Some(path) => {
-            let stations = read(&path, said)?;
-            Ok((stations, format!("from {}", csv.display())))
-        }
-        None => {
-            eprintln!("{} is not there (set FORECOURT_DATA): stations are made up instead", csv.display());
-            Ok((made_up(said, seed), format!("made up, since {} is not there", csv.display())))
-        }
-    }
+    let Some(path) = find(csv, folder) else {
+        eprintln!("{} is not there (set FORECOURT_DATA): stations are made up instead", csv.display());
+        return Ok((made_up(said, seed), format!("made up, since {} is not there", csv.display())));
+    };
+    Ok((read(&path, said)?, format!("from {}", csv.display())))
 }
 
 fn find(csv: &Path, folder: &Path) -> Option<PathBuf> {
@@ -130,16 +125,15 @@ fn made_up(said: &Stations, seed: u64) -> Vec<Station> {
     let mut before: Option<Coordinates> = None;
     let place = |number: usize| {
         let paired = before.take().filter(|_| rng.random_bool(said.paired_share));
-        let coordinates = match paired {
-            Some(beside) => Coordinates { lat: beside.lat + OVER_THE_ROAD_DEGREES, ..beside },
-            None => {
-                let (row, column) = (cells / side, cells % side);
-                cells += 1;
-                let at = |from: f64, number: u32| from + f64::from(number) * GRID_DEGREES;
-                let here = Coordinates { lat: at(SOUTH_WEST.lat, row), lon: at(SOUTH_WEST.lon, column) };
-                before = Some(here);
-                here
-            }
+        let coordinates = if let Some(beside) = paired {
+            Coordinates { lat: beside.lat + OVER_THE_ROAD_DEGREES, ..beside }
+        } else {
+            let (row, column) = (cells / side, cells % side);
+            cells += 1;
+            let at = |from: f64, number: u32| from + f64::from(number) * GRID_DEGREES;
+            let here = Coordinates { lat: at(SOUTH_WEST.lat, row), lon: at(SOUTH_WEST.lon, column) };
+            before = Some(here);
+            here
         };
         let id = StationId(number as u32 + 1);
         Station { id, name: format!("Station {id}"), brand: "Chain".into(), coordinates, pumps: said.pumps }
