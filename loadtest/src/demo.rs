@@ -189,7 +189,9 @@ async fn live(town: &mut Town, lasts: Option<Duration>) -> Result<(), DemoError>
     tokio::pin!(over);
     let (mut step, mut status) = (interval(STEP), interval(STATUS_EVERY));
     step.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    town.world.fleet().open(telemetry::now());
+    let opened = telemetry::now();
+    town.world.fleet().open(opened);
+    town.world.oracle().measure_from(opened);
     loop {
         tokio::select! {
             () = &mut over => break,

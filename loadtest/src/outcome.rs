@@ -14,8 +14,8 @@ pub struct Outcome {
     #[serde(flatten)]
     pub counts: Counts,
     /// From the frame by which a car has entered to the terminal's event.
-    pub visible_p50_ms: u64,
-    pub visible_p99_ms: u64,
+    pub visible_p50_ms: f64,
+    pub visible_p99_ms: f64,
     /// Why something was missed, wrong or failed; the first few.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -30,8 +30,8 @@ impl Outcome {
             frames,
             frames_per_second: round(frames as f64 / seconds.max(0.001)),
             counts: oracle.counts(),
-            visible_p50_ms: oracle.visible_ms().value_at_quantile(0.5),
-            visible_p99_ms: oracle.visible_ms().value_at_quantile(0.99),
+            visible_p50_ms: round(oracle.visible().quantile(0.5)),
+            visible_p99_ms: round(oracle.visible().quantile(0.99)),
             notes: oracle.notes().to_vec(),
         }
     }

@@ -83,7 +83,11 @@ impl Town {
         let client = Client::new(format!("http://{}", doors.addresses.http));
         let operator = client.with_token(doors.operator_token.clone());
         let (sites, cars) = (world.watched(), world.customers());
-        say(&format!("importing {} stations and {} cars", world.fleet().sites.len(), world.fleet().cars.len()));
+        let (stations, cars_made) = {
+            let fleet = world.fleet();
+            (fleet.sites.len(), fleet.cars.len())
+        };
+        say(&format!("importing {stations} stations and {cars_made} cars"));
         let setup = (operator.clone(), world.clone());
         people.run(async move { setup::import(&setup.0, &setup.1).await }).await??;
         say(&format!("logging in {} terminals and {} phones", sites.len(), cars.len()));
@@ -96,10 +100,9 @@ impl Town {
         let (terminals, phones) = logged_in.await??;
         say("connecting the uplinks");
         let uplinks = Uplinks::open(doors.addresses.ingest, &doors.data, &world).await?;
-        let (stations, cars) = (world.fleet().sites.len(), world.fleet().cars.len());
         let mut town = Town {
             terminals: vec![None; stations],
-            phones: vec![None; cars],
+            phones: vec![None; cars_made],
             uplinks,
             listeners: JoinSet::new(),
             visits: JoinSet::new(),
@@ -161,6 +164,11 @@ impl Town {
 
     fn phone(&self, car: CarId) -> Option<Arc<Phone>> {
         self.phones[car.index()].clone()
+    }
+
+    /// The terminals of all stations that are watched.
+    pub fn terminals(&self) -> Vec<Arc<Terminal>> {
+        self.terminals.iter().flatten().cloned().collect()
     }
 
     /// Where the people's work is done.

@@ -26,7 +26,6 @@ const NEIGHBOUR_M_MIN: f64 = 50.0;
 
 /// Cells of the search for neighbours are this high, in degrees: 1.1 km, and no neighbour is further.
 const CELL_DEGREES: f64 = 0.01;
-pub const NEIGHBOUR_M_MAX: f64 = 1_100.0;
 
 /// One station to be.
 #[derive(Debug, Clone, PartialEq)]

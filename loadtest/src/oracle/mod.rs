@@ -14,17 +14,18 @@
 mod books;
 mod entry;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    time::Duration,
+};
 
-use forecourt::engine::{batch::Hearing, id::SessionId, plate::Plate, time::UnixMs};
-use hdrhistogram::Histogram;
-
-use crate::fleet::{Car, CarId, Fleet, Frame, Role, Sender, SiteId};
+use crate::{
+    fleet::{Car, CarId, Fleet, Frame, Role, Sender, SiteId},
+    report::Latencies,
+};
 use books::Sales;
 use entry::Rules;
-
-/// A longer wait than this is recorded as this.
-const LATENCY_MS_MAX: u64 = 60_000;
+use forecourt::engine::{batch::Hearing, id::SessionId, plate::Plate, time::UnixMs};
 
 /// A car that has entered and is not shown for so long is missed.
 pub const MISSED_AFTER_MS: u64 = 8_000;
@@ -85,7 +86,7 @@ pub struct Oracle {
     missed_visits: HashSet<(CarId, u32)>,
     /// Latencies before this are not recorded.
     measured_from: UnixMs,
-    visible_ms: Histogram<u64>,
+    visible: Latencies,
     sales: Sales,
     counts: Counts,
     notes: Vec<String>,
@@ -104,7 +105,7 @@ impl Oracle {
             shown: HashSet::new(),
             missed_visits: HashSet::new(),
             measured_from: UnixMs(0),
-            visible_ms: Histogram::new_with_bounds(1, LATENCY_MS_MAX, 3).expect("sensible bounds"),
+            visible: Latencies::new("visible", "Beacon to visible"),
             sales: Sales::default(),
             counts: Counts::default(),
             notes: Vec::new(),
@@ -126,8 +127,8 @@ impl Oracle {
     }
 
     /// From the frame by which a car has entered to the terminal's event.
-    pub fn visible_ms(&self) -> &Histogram<u64> {
-        &self.visible_ms
+    pub fn visible(&self) -> &Latencies {
+        &self.visible
     }
 
     /// What the receivers heard of a frame, before the engine knows.
@@ -156,8 +157,13 @@ impl Oracle {
             let (station, role) = (fleet.site(site).station, fleet.car(id).role);
             self.ghost(format!("{plate} ({role:?}) appeared at {station}, and never was on that forecourt"));
         } else if let Some(due) = self.due.remove(&(site, id)) {
-            self.visible(due, now);
+            self.shown_after(due, now);
         }
+    }
+
+    /// The car with this masked plate.
+    pub fn car(&self, plate: &str) -> Option<CarId> {
+        self.by_plate.get(plate).copied()
     }
 
     /// The terminal shows it no more.
@@ -167,12 +173,12 @@ impl Oracle {
         }
     }
 
-    fn visible(&mut self, due: UnixMs, now: UnixMs) {
+    fn shown_after(&mut self, due: UnixMs, now: UnixMs) {
         if due < self.measured_from {
             return;
         }
-        let ms = now.since(due).max(1);
-        self.visible_ms.saturating_record(ms);
+        let ms = now.since(due);
+        self.visible.record(Duration::from_millis(due.since(self.measured_from)), Duration::from_millis(ms));
         self.counts.late += u64::from(ms > self.judgement.late_ms);
     }
 

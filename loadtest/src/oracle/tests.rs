@@ -56,7 +56,7 @@ fn a_car_that_is_shown_in_time_is_neither_missed_nor_late() {
     oracle.look_for_missed(&fleet, now.plus(60_000));
     let counts = oracle.counts();
     assert_eq!((counts.ghost, counts.wrong, counts.vehicles_entered), (0, 0, 1));
-    assert_eq!(oracle.visible_ms().len(), 1);
+    assert_eq!(oracle.visible().count(), 1);
     assert!(!oracle.missed_visits.contains(&(car, fleet.car(car).visit)));
 }
 

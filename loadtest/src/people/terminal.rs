@@ -28,6 +28,11 @@ impl Board {
         self.vehicles.values().any(|vehicle| vehicle.plate == plate)
     }
 
+    /// The masked plates of those that are in no session, in no order.
+    pub fn free(&self) -> impl Iterator<Item = &str> {
+        self.vehicles.values().filter(|vehicle| !vehicle.selected).map(|vehicle| vehicle.plate.as_str())
+    }
+
     pub fn session(&self, session: SessionId) -> Option<&SessionView> {
         self.sessions.get(&session)
     }
@@ -118,6 +123,11 @@ impl Terminal {
         look(&board)
     }
 
+    /// What is to be seen on the board now.
+    pub fn look<T>(&self, look: impl FnOnce(&Board) -> T) -> T {
+        look(&self.board.borrow())
+    }
+
     /// Keeps the board up to date for as long as it is polled.
     pub async fn watch(self: Arc<Terminal>, world: Arc<World>) {
         let path = format!("/v1/stations/{}/events", self.station);
@@ -139,8 +149,12 @@ impl Terminal {
         self.board.send_modify(|board| changed = board.take(event));
         match changed {
             Ok(Turnover { appeared, disappeared }) => {
-                appeared.iter().for_each(|plate| world.appeared(self.site, plate));
-                disappeared.iter().for_each(|plate| world.disappeared(self.site, plate));
+                for plate in appeared {
+                    world.appeared(self.site, &plate);
+                }
+                for plate in disappeared {
+                    world.disappeared(self.site, &plate);
+                }
             }
             Err(error) => world.oracle().wrong(format!("an event that nobody can read ({error}): {}", event.data)),
         }

@@ -84,7 +84,7 @@ impl BenchArguments {
     /// Tells what came of the run, to whoever is to know.
     pub(crate) fn tell(&self, mut run: Run) -> Result<(), Box<dyn Error>> {
         run.host = serde_json::to_value(Facts::read())?;
-        run.command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+        run.command = crate::command_line();
         if let Some(folder) = &self.report {
             run.write(folder)?;
             eprintln!("the report is {}", folder.join("report.html").display());

@@ -2,6 +2,7 @@
 
 mod bench;
 mod compare;
+mod fleet;
 mod flood;
 mod floor;
 mod growth;
@@ -46,6 +47,7 @@ enum Command {
     Uplinks(uplinks::UplinksArguments),
     /// Offer twice what the engine takes, and see memory, loss and the way back to normal.
     Overload(overload::OverloadArguments),
+    Fleet(fleet::Arguments),
     #[command(hide = true)]
     Sink(sink::SinkArguments),
     /// Print what is known of this machine and this build, as it stands in every report.
@@ -84,12 +86,18 @@ fn run(command: &Command) -> Ran {
         Command::Growth(arguments) => growth::run(arguments),
         Command::Uplinks(arguments) => uplinks::run(arguments),
         Command::Overload(arguments) => overload::run(arguments),
+        Command::Fleet(arguments) => fleet::run(arguments),
         Command::Sink(arguments) => sink::run(arguments),
         Command::Host => print_host(),
         Command::Compare(arguments) => compare::run(arguments),
         Command::Peers(arguments) => peers::run(arguments),
         Command::PeersConsumer(arguments) => peers::consume(arguments),
     }
+}
+
+/// What was typed, for the report.
+fn command_line() -> String {
+    std::env::args().skip(1).collect::<Vec<_>>().join(" ")
 }
 
 fn print_host() -> Ran {
