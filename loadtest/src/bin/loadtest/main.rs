@@ -97,7 +97,8 @@ fn run(command: &Command) -> Ran {
 
 /// What was typed, for the report.
 fn command_line() -> String {
-    std::env::args().skip(1).collect::<Vec<_>>().join(" ")
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    format!("loadtest {}", words.join(" "))
 }
 
 fn print_host() -> Ran {
