@@ -1,5 +1,5 @@
-//! What a chain's team would build instead, measured beside us: a broker from Debian's packages, a consumer in Rust that
-//! resolves codes in a hash map, and presence in Redis or in its own memory.
+//! What a chain's team would build instead, measured beside us: a broker from Debian's packages, a consumer in Rust
+//! that resolves codes in a hash map, and presence in Redis or in its own memory.
 //!
 //! The same frames, 25 a message, go through each build and through a real engine, on the same cores, in one run. What
 //! counts is the CPU time of every process but the sender's, and a frame counts when it was applied. Each build gets
@@ -70,8 +70,8 @@ pub enum PeersError {
     Io(#[from] io::Error),
 }
 
-/// Measures every build in both modes, and the engine in the same. It blocks its thread while a build is measured: nothing
-/// else of ours is to run then.
+/// Measures every build in both modes, and the engine in the same. It blocks its thread while a build is measured:
+/// nothing else of ours is to run then.
 pub async fn run(options: &PeersOptions) -> Result<Outcome, PeersError> {
     for program in Program::ALL {
         program.find()?;

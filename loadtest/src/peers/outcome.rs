@@ -103,11 +103,11 @@ impl Outcome {
     /// What there is to know beside the figures.
     pub fn notes(&self) -> Vec<String> {
         let lossy = self.peers.iter().chain(&self.forecourt).filter(|peer| peer.lost > 0);
-        let losses =
-            lossy.map(|peer| format!("{}, {}, {} lost {} frames", peer.mode, peer.name, peer.build, peer.lost));
+        let losses = lossy.map(|peer| format!("{} lost {} frames", peer.label(), peer.lost));
         let best = |kind, fat: f64, many: f64| {
             format!(
-                "frames for a CPU-second, of the best build with presence in {kind}: {fat:.1} x with one fat sender, {many:.2} x with many"
+                "frames for a CPU-second, of the best build with presence in {kind}: \
+                 {fat:.1} x with one fat sender, {many:.2} x with many"
             )
         };
         let memory = best("memory", self.fat_ratio_memory, self.many_ratio_memory);

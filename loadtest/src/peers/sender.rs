@@ -2,8 +2,8 @@
 //! thousand by the clock.
 //!
 //! Neither broker keeps a publisher from drowning its consumer at QoS 0: one throws the consumer out, the other drops
-//! messages. A good build would hold the publishers back, so the sender never has more than [`WINDOW`] messages on their
-//! way that no consumer has applied. What is lost all the same is counted.
+//! messages. A good build would hold the publishers back, so the sender never has more than [`WINDOW`] messages on
+//! their way that no consumer has applied. What is lost all the same is counted.
 
 use std::{
     io::{self, Write as _},

@@ -53,12 +53,11 @@ impl Direction {
             Direction::Unknown
         } else if has(&FAULTS) || ends(&COST_ENDS) {
             Direction::LowerIsBetter
-        } else if ends(&GAINS) {
+        } else if ends(&GAINS) || (has(&["ratio"]) && !has(&["cpu"])) {
+            // What a ratio is of may be told behind it: `fat_ratio_memory`.
             Direction::HigherIsBetter
         } else if has(&COSTS) {
             Direction::LowerIsBetter
-        } else if has(&["ratio"]) {
-            Direction::HigherIsBetter
         } else {
             Direction::Unknown
         }

@@ -1,7 +1,7 @@
 //! A run on disk: what was measured, under which conditions, and whether it was good enough.
 //!
-//! A [`Run`] becomes a folder: `summary.json` for machines and for [`compare()`], one HdrHistogram interval log per kind
-//! of latency, whose full distribution any of that family's tools can read, and `report.html`, one file that opens from
+//! A [`Run`] becomes a folder: `summary.json` for machines and for [`compare()`], one HdrHistogram interval log per
+//! kind of latency, whose full distribution any of that family's tools can read, and `report.html`, one file that opens from
 //! disk and fetches nothing.
 //!
 //! No sample is kept: latencies live in histograms, one a second and one for all, and a series has one point a second.

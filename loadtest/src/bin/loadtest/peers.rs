@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
     senders: u16,
 
     /// Batches a second of each of them.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 10.0, value_parser = rate)]
     batches_per_second: f64,
 
     #[command(flatten)]
@@ -105,4 +105,9 @@ pub(crate) fn consume(arguments: &ConsumerArguments) -> Ran {
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse::<f64>().map_err(|error| error.to_string())?;
     if (0.5..=600.0).contains(&seconds) { Ok(seconds) } else { Err("0.5 to 600 seconds".into()) }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().map_err(|error| error.to_string())?;
+    if (0.1..=10_000.0).contains(&rate) { Ok(rate) } else { Err("0.1 to 10000 batches a second".into()) }
 }
