@@ -157,10 +157,7 @@ fn hear(
     changes: &mut Vec<Change>,
     tally: &mut Tally,
 ) {
-    if owner.window.is_some_and(|window| presence.observe_present(owner.device, window, hearings)) {
-        return;
-    }
-    let heard = presence.observe_all(owner.device, hearings, now, changes);
+    let heard = presence.observe_all(owner.device, owner.window, hearings, now, changes);
     owner.window = heard.window;
     tally.stale += heard.stale;
     tally.full += heard.full;

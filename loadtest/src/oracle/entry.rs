@@ -35,10 +35,8 @@ impl Rules {
         self.wire.extend(hearings.iter().map(|hearing| WireHearing::at_base(hearing.receiver, hearing.rssi)));
         let frame = Hearings::new(at, &self.wire);
         let window = &mut self.windows[car.index()];
-        let known = window.filter(|(known_at, _)| *known_at == site);
-        if !known.is_some_and(|(_, handle)| rule.observe_present(device, handle, frame)) {
-            *window = rule.observe_all(device, frame, at, &mut changes).window.map(|handle| (site, handle));
-        }
+        let hint = window.filter(|(heard_at, _)| *heard_at == site).map(|(_, handle)| handle);
+        *window = rule.observe_all(device, hint, frame, at, &mut changes).window.map(|handle| (site, handle));
         changes.iter().find(|change| change.state == State::Entered).map(|change| change.at)
     }
 }

@@ -160,16 +160,18 @@ fn a_hearing_older_than_the_fade_opens_no_window() {
 }
 
 #[test]
-fn a_handle_of_another_window_takes_nothing_in() {
-    let mut forecourt = Forecourt::new();
-    forecourt.stand(CANOPY, 0..=20);
-    let handle = forecourt.presence.by_device[&CAR];
-    let hearing = [WireHearing::at_base(CANOPY, STRONG)];
-    let hearings = Hearings::new(at(21.0), &hearing);
-    assert!(!forecourt.presence.observe_present(DeviceId(8), handle, hearings));
-    assert_eq!(forecourt.presence.seen(CAR).unwrap().hearings, 21);
-    assert!(forecourt.presence.observe_present(CAR, handle, hearings));
-    assert_eq!(forecourt.presence.seen(CAR).unwrap().hearings, 22);
+fn a_wrong_hint_finds_the_right_window() {
+    let mut presence = Presence::new(Policy::DESIGN);
+    let mut changes = Vec::new();
+    let mut hear = |device, hint| {
+        let hearing = [WireHearing::at_base(CANOPY, STRONG)];
+        let heard = presence.observe_all(device, hint, Hearings::new(at(0.0), &hearing), at(0.0), &mut changes);
+        heard.window.expect("there is room")
+    };
+    let one = hear(DeviceId(1), None);
+    let other = hear(DeviceId(2), Some(one));
+    assert_ne!(one, other);
+    assert_eq!(hear(DeviceId(1), Some(other)), one);
 }
 
 #[test]
@@ -244,7 +246,7 @@ proptest! {
         prop_assert_eq!(entered, left);
     }
 
-    /// The shorter way of a dongle that is present leads to the same window. Batches here begin with a period of the
+    /// The shorter way of a dongle that has entered leads to the same window. Batches here begin with a period of the
     /// traces and end within it: hearings that come together all count for the period of the last one.
     #[test]
     fn hearings_together_come_to_the_same_as_one_by_one(
@@ -267,11 +269,9 @@ proptest! {
             batch::Encoder::new().encode(1, &hearings, &mut bytes).unwrap();
             let read = Batch::read(&bytes[batch::PREFIX_BYTES..]).unwrap();
             let group = read.groups().next().unwrap().hearings;
-            if !handle.is_some_and(|handle| together.presence.observe_present(CAR, handle, group)) {
-                handle = together.presence.observe_all(CAR, group, now, &mut together.changes).window;
-            }
+            handle = together.presence.observe_all(CAR, handle, group, now, &mut together.changes).window;
             for hearing in group.each() {
-                apart.presence.observe_all(CAR, hearing, now, &mut apart.changes);
+                apart.presence.observe_all(CAR, None, hearing, now, &mut apart.changes);
             }
             prop_assert_eq!(together.presence.seen(CAR), apart.presence.seen(CAR));
             for forecourt in [&mut together, &mut apart] {

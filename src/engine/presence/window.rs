@@ -105,16 +105,21 @@ impl Window {
         }
     }
 
-    /// Takes in hearings of a dongle that has been here for a while: nothing changes but what is known of its place.
-    /// False, and nothing is taken in, when the window is in another state or one of them may be too late to tell.
+    /// Takes in hearings that change no state, since the dongle has entered: all that changes is what is known of its
+    /// place. False, and nothing is taken in, when the state may change or one of them may be too late to tell.
     #[inline]
-    pub(super) fn hear_present(&mut self, hearings: Hearings<'_>) -> bool {
+    pub(super) fn hear_entered(&mut self, hearings: Hearings<'_>, present_after_ms: u64) -> bool {
         let Some(newest) = hearings.wire().last() else { return true };
-        if self.state != State::Present || self.last.since(hearings.base()) > OVERTAKEN_MS_MAX {
-            return false;
-        }
         // Of one code they come in the order in which they were heard.
         let at = hearings.time_of(newest);
+        let stays = match self.state {
+            State::Present => true,
+            State::Entered => at.since(self.entered) < present_after_ms,
+            State::Sighted | State::Fading | State::Parked | State::Left => false,
+        };
+        if !stays || self.last.since(hearings.base()) > OVERTAKEN_MS_MAX {
+            return false;
+        }
         if at >= self.last {
             self.traces.advance(self.last, at);
             self.last = at;
