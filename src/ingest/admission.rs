@@ -1,20 +1,24 @@
-//! Who may try: bounds on connections and on handshakes in flight, in all and per source.
+//! Who may try: bounds on connections, on handshakes in flight, and on newcomers that wait for theirs.
 //!
 //! A handshake costs the server about a millisecond of signatures and the sender one packet, so it is what a flood
 //! would spend. Under load an address must first show that it receives what is sent to it (a retry).
 
 use std::{
-    collections::HashMap,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+use tokio::sync::Notify;
+
+use super::waiting::Waiting;
 
 /// The bounds; their meaning is told at [`super::Config`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) connections: usize,
     pub(super) handshakes: usize,
-    pub(super) handshakes_per_source: usize,
+    pub(super) waiting: usize,
+    pub(super) waiting_per_source: usize,
     pub(super) retry_from: usize,
 }
 
@@ -22,25 +26,26 @@ pub(super) struct Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Full {
     Connections,
-    Handshakes,
+    Waiting,
     Source,
 }
 
 impl Full {
-    pub(super) const ALL: [Full; 3] = [Full::Connections, Full::Handshakes, Full::Source];
+    pub(super) const ALL: [Full; 3] = [Full::Connections, Full::Waiting, Full::Source];
 
     pub(super) fn reason(self) -> &'static str {
         match self {
             Full::Connections => "connections",
-            Full::Handshakes => "handshakes",
-            Full::Source => "source_handshakes",
+            Full::Waiting => "waiting",
+            Full::Source => "source_waiting",
         }
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    Admit(Seat),
+    /// Wait for a handshake; perhaps not at all.
+    Wait,
     /// Prove the address first.
     Retry,
     Refuse(Full),
@@ -49,57 +54,75 @@ pub(super) enum Verdict {
 #[derive(Debug, Clone)]
 pub(super) struct Admission {
     limits: Limits,
-    counts: Arc<Mutex<Counts>>,
+    hall: Arc<Hall>,
+}
+
+#[derive(Debug, Default)]
+struct Hall {
+    counts: Mutex<Counts>,
+    /// A place has become free.
+    freed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
     connections: usize,
     handshakes: usize,
-    sources: HashMap<IpAddr, usize>,
 }
 
 /// A place among the connections, and among the handshakes until [`Seat::settle`]. Freed when dropped.
 #[derive(Debug)]
 pub(super) struct Seat {
-    counts: Arc<Mutex<Counts>>,
-    handshake_from: Option<IpAddr>,
+    hall: Arc<Hall>,
+    is_settled: bool,
 }
 
 impl Admission {
     pub(super) fn new(limits: Limits) -> Admission {
-        Admission { limits, counts: Arc::default() }
+        Admission { limits, hall: Arc::default() }
     }
 
     /// `validated`: the address has shown that it receives what is sent to it.
-    pub(super) fn decide(&self, address: IpAddr, validated: bool) -> Verdict {
-        let source = source_of(address);
-        let mut counts = lock(&self.counts);
-        let from_source = counts.sources.get(&source).copied().unwrap_or_default();
-        if counts.connections >= self.limits.connections {
+    pub(super) fn decide<T>(&self, source: IpAddr, validated: bool, waiting: &Waiting<T>) -> Verdict {
+        let counts = self.hall.counts();
+        if counts.connections + waiting.count() >= self.limits.connections {
             return Verdict::Refuse(Full::Connections);
         }
-        if counts.handshakes >= self.limits.handshakes {
-            return Verdict::Refuse(Full::Handshakes);
+        if waiting.count() >= self.limits.waiting {
+            return Verdict::Refuse(Full::Waiting);
         }
-        if !validated && counts.handshakes >= self.limits.retry_from {
+        if !validated && counts.handshakes + waiting.count() >= self.limits.retry_from {
             return Verdict::Retry;
         }
-        if from_source >= self.limits.handshakes_per_source {
+        if waiting.count_of(source) >= self.limits.waiting_per_source {
             return Verdict::Refuse(Full::Source);
+        }
+        Verdict::Wait
+    }
+
+    /// A place for one more handshake, if there is one.
+    pub(super) fn seat(&self) -> Option<Seat> {
+        let mut counts = self.hall.counts();
+        if counts.connections >= self.limits.connections || counts.handshakes >= self.limits.handshakes {
+            return None;
         }
         counts.connections += 1;
         counts.handshakes += 1;
-        counts.sources.insert(source, from_source + 1);
-        Verdict::Admit(Seat { counts: self.counts.clone(), handshake_from: Some(source) })
+        Some(Seat { hall: self.hall.clone(), is_settled: false })
+    }
+
+    /// Comes back when a place may have become free.
+    pub(super) async fn freed(&self) {
+        self.hall.freed.notified().await;
     }
 }
 
 impl Seat {
     /// The handshake, hello included, is over; the connection stays.
     pub(super) fn settle(&mut self) {
-        if let Some(source) = self.handshake_from.take() {
-            lock(&self.counts).end_handshake(source);
+        if !std::mem::replace(&mut self.is_settled, true) {
+            self.hall.counts().handshakes -= 1;
+            self.hall.freed.notify_one();
         }
     }
 }
@@ -107,29 +130,19 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.settle();
-        lock(&self.counts).connections -= 1;
+        self.hall.counts().connections -= 1;
     }
 }
 
-impl Counts {
-    fn end_handshake(&mut self, source: IpAddr) {
-        self.handshakes -= 1;
-        if let Some(count) = self.sources.get_mut(&source) {
-            *count -= 1;
-            if *count == 0 {
-                self.sources.remove(&source);
-            }
-        }
+impl Hall {
+    /// Counters stay usable after a panic elsewhere: each change of them is whole.
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Counters stay usable after a panic elsewhere: each change of them is whole.
-fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
-    counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An IPv6 customer owns a /64 at least, and could use a new address for every packet.
-fn source_of(address: IpAddr) -> IpAddr {
+pub(super) fn source_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
         v4 @ IpAddr::V4(_) => v4,
@@ -141,56 +154,63 @@ mod tests {
     use super::*;
 
     fn admission() -> Admission {
-        Admission::new(Limits { connections: 4, handshakes: 3, handshakes_per_source: 2, retry_from: 2 })
+        let limits = Limits { connections: 6, handshakes: 2, waiting: 4, waiting_per_source: 2, retry_from: 2 };
+        Admission::new(limits)
     }
 
     fn address(last: u8) -> IpAddr {
         IpAddr::from([10, 0, 0, last])
     }
 
-    fn seat(verdict: Verdict) -> Seat {
-        match verdict {
-            Verdict::Admit(seat) => seat,
-            other => panic!("{other:?}"),
+    fn waiting(sources: &[u8]) -> Waiting<()> {
+        let mut waiting = Waiting::new();
+        for &last in sources {
+            waiting.push(address(last), ());
         }
+        waiting
     }
 
     #[test]
-    fn one_source_cannot_take_every_handshake() {
-        let admission = admission();
-        let _taken = [seat(admission.decide(address(1), true)), seat(admission.decide(address(1), true))];
-        assert!(matches!(admission.decide(address(1), true), Verdict::Refuse(Full::Source)));
-        seat(admission.decide(address(2), true));
+    fn one_source_cannot_take_every_place_of_those_who_wait() {
+        let (admission, waiting) = (admission(), waiting(&[1, 1]));
+        assert_eq!(admission.decide(address(1), true, &waiting), Verdict::Refuse(Full::Source));
+        assert_eq!(admission.decide(address(2), true, &waiting), Verdict::Wait);
     }
 
     #[test]
     fn under_load_an_address_proves_itself_first() {
         let admission = admission();
-        let _taken = [seat(admission.decide(address(1), false)), seat(admission.decide(address(2), false))];
-        assert!(matches!(admission.decide(address(3), false), Verdict::Retry));
-        seat(admission.decide(address(3), true));
+        let _taken = [admission.seat(), admission.seat()];
+        assert_eq!(admission.decide(address(3), false, &waiting(&[])), Verdict::Retry);
+        assert_eq!(admission.decide(address(3), true, &waiting(&[])), Verdict::Wait);
+        assert_eq!(admission.decide(address(3), true, &waiting(&[1, 1, 2, 2])), Verdict::Refuse(Full::Connections));
     }
 
     #[test]
     fn settled_connections_make_room_for_handshakes_until_all_places_are_taken() {
         let admission = admission();
         let mut seats = Vec::new();
-        for last in 0..4 {
-            let mut seat = seat(admission.decide(address(last), true));
+        for _ in 0..6 {
+            let mut seat = admission.seat().unwrap();
             seat.settle();
             seats.push(seat);
         }
-        assert!(matches!(admission.decide(address(9), true), Verdict::Refuse(Full::Connections)));
+        assert!(admission.seat().is_none());
         seats.pop();
-        seat(admission.decide(address(9), true));
+        let last = admission.seat().unwrap();
+        assert_eq!(admission.hall.counts().handshakes, 1);
+        drop((last, seats));
+        let counts = admission.hall.counts();
+        assert_eq!((counts.connections, counts.handshakes), (0, 0));
     }
 
     #[test]
-    fn a_source_that_is_done_leaves_nothing_behind() {
+    fn only_so_many_handshakes_are_in_flight() {
         let admission = admission();
-        drop(seat(admission.decide(address(1), true)));
-        let counts = lock(&admission.counts);
-        assert!(counts.sources.is_empty() && counts.connections == 0 && counts.handshakes == 0);
+        let mut seats = [admission.seat().unwrap(), admission.seat().unwrap()];
+        assert!(admission.seat().is_none());
+        seats[0].settle();
+        assert!(admission.seat().is_some());
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Takes newcomers in, one task each, and sees all of them off at the end.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::ArbiterHandle;
 use quinn::{Endpoint, Incoming, VarInt};
@@ -9,9 +12,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Config,
-    admission::{Admission, Limits, Verdict},
+    admission::{Admission, Limits, Verdict, source_of},
     connection,
     metrics::Metrics,
+    waiting::Waiting,
 };
 use crate::{
     engine::{control::Goodbye, time::SlotLength},
@@ -20,6 +24,9 @@ use crate::{
 
 /// The time that all uplinks together have to take their goodbye.
 const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Uplinks wait for a connection for 30 s.
+const PATIENCE: Duration = Duration::from_secs(25);
 
 /// What every connection shares.
 pub(super) struct Context {
@@ -41,46 +48,71 @@ pub(super) async fn run(
     let admission = Admission::new(Limits {
         connections: config.connections_max,
         handshakes: config.handshakes_max,
-        handshakes_per_source: config.handshakes_per_source_max,
+        waiting: config.waiting_max,
+        waiting_per_source: config.waiting_per_source_max,
         retry_from: config.retry_from,
     });
-    let metrics = Metrics::new();
-    let context = Arc::new(Context { config, stations, slot, metrics, shutdown });
-    let connections = TaskTracker::new();
-    let mut workers = workers.iter().cycle();
+    let context = Arc::new(Context { config, stations, slot, metrics: Metrics::new(), shutdown });
+    let mut door =
+        Door { admission, waiting: Waiting::new(), context, connections: TaskTracker::new(), workers, next: 0 };
     loop {
         tokio::select! {
-            () = context.shutdown.cancelled() => break,
-            incoming = endpoint.accept() => match (incoming, workers.next()) {
-                (Some(incoming), Some(worker)) => admit(incoming, &admission, &context, &connections, worker),
-                _ => break,
+            () = door.context.shutdown.cancelled() => break,
+            () = door.admission.freed() => {}
+            incoming = endpoint.accept() => match incoming {
+                Some(incoming) => door.receive(incoming),
+                None => break,
             },
         }
+        door.let_in();
     }
-    see_off(endpoint, connections).await;
+    see_off(endpoint, door.connections).await;
 }
 
-fn admit(
-    incoming: Incoming,
-    admission: &Admission,
-    context: &Arc<Context>,
-    connections: &TaskTracker,
-    worker: &ArbiterHandle,
-) {
-    match admission.decide(incoming.remote_address().ip(), incoming.remote_address_validated()) {
-        Verdict::Admit(seat) => {
-            context.metrics.accepted.increment(1);
+/// Between the socket and the connections.
+struct Door {
+    admission: Admission,
+    waiting: Waiting<(Incoming, Instant)>,
+    context: Arc<Context>,
+    connections: TaskTracker,
+    workers: Vec<ArbiterHandle>,
+    /// The worker whose turn it is.
+    next: usize,
+}
+
+impl Door {
+    fn receive(&mut self, incoming: Incoming) {
+        let source = source_of(incoming.remote_address().ip());
+        match self.admission.decide(source, incoming.remote_address_validated(), &self.waiting) {
+            Verdict::Wait => self.waiting.push(source, (incoming, Instant::now())),
+            Verdict::Retry => {
+                self.context.metrics.retried.increment(1);
+                // An address that proved itself is never asked again, so this cannot fail.
+                let _ = incoming.retry();
+            }
+            Verdict::Refuse(full) => {
+                self.context.metrics.refused(full);
+                incoming.refuse();
+            }
+        }
+    }
+
+    /// Those who wait, as far as there are places.
+    fn let_in(&mut self) {
+        while self.waiting.count() > 0
+            && let Some(seat) = self.admission.seat()
+            && let Some((_, (incoming, since))) = self.waiting.pop()
+        {
+            if since.elapsed() > PATIENCE {
+                // It has given up; if it has not, it knocks again.
+                incoming.ignore();
+                continue;
+            }
+            self.context.metrics.accepted.increment(1);
+            let connection = connection::serve(incoming, seat, self.context.clone());
             // What quinn spawns for a connection it spawns where the connection is accepted, and so on the worker.
-            worker.spawn(connections.track_future(connection::serve(incoming, seat, context.clone())));
-        }
-        Verdict::Retry => {
-            context.metrics.retried.increment(1);
-            // An address that proved itself is never asked again, so this cannot fail.
-            let _ = incoming.retry();
-        }
-        Verdict::Refuse(full) => {
-            context.metrics.refused(full);
-            incoming.refuse();
+            self.workers[self.next % self.workers.len()].spawn(self.connections.track_future(connection));
+            self.next += 1;
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod pki;
 mod reset;
 mod socket;
 mod tls;
+mod waiting;
 
 use std::{io, net::SocketAddr, path::Path};
 
@@ -40,11 +41,13 @@ pub struct Config {
     /// Connections at a time, those in their handshake included. Each costs about 27 KB, and its stream window when
     /// the station lags behind.
     pub connections_max: usize,
-    /// Handshakes in flight at a time; each costs about a millisecond of CPU.
+    /// Handshakes in flight at a time; each costs about a millisecond of CPU. Newcomers past it wait.
     pub handshakes_max: usize,
-    /// Handshakes in flight from one IPv4 address or IPv6 /64. Stations behind one carrier's NAT share it.
-    pub handshakes_per_source_max: usize,
-    /// Handshakes in flight from which a newcomer must prove its address first, at the cost of a round trip.
+    /// Newcomers that wait for their handshake; each holds up to 8 KB.
+    pub waiting_max: usize,
+    /// Of these from one IPv4 address or IPv6 /64. Stations behind one carrier's NAT share it.
+    pub waiting_per_source_max: usize,
+    /// Handshakes in flight and waiting from which a newcomer must prove its address first, at the cost of a round trip.
     pub retry_from: usize,
     /// Milliseconds from a connection's first packet to its accepted hello.
     pub hello_timeout_ms: u32,

@@ -7,8 +7,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Config, tls::Tls};
 
-/// Newcomers that wait to be looked at; each holds one packet.
-const INCOMING_MAX: usize = 4096;
+/// What a newcomer may send while it waits: its first packet, and what it repeats of it.
+const WAITING_BYTES: u64 = 8 * 1024;
+
+/// Newcomers that we have not looked at yet, beside those that wait.
+const UNSEEN_MAX: usize = 4096;
 
 /// What we send on the control stream; small, so that a peer that never reads cannot make us keep much.
 const SEND_WINDOW_BYTES: u64 = 64 * 1024;
@@ -16,7 +19,10 @@ const SEND_WINDOW_BYTES: u64 = 64 * 1024;
 pub(super) fn endpoint(config: &Config, tls: Tls) -> io::Result<Endpoint> {
     let mut server = ServerConfig::with_crypto(Arc::new(tls.server));
     server.transport_config(Arc::new(transport(config)));
-    server.max_incoming(INCOMING_MAX);
+    let incoming_max = config.waiting_max + UNSEEN_MAX;
+    server.max_incoming(incoming_max);
+    server.incoming_buffer_size(WAITING_BYTES);
+    server.incoming_buffer_size_total(WAITING_BYTES * incoming_max as u64);
     let socket = bind(config.listen, config.socket_receive_bytes)?;
     Endpoint::new(tls.endpoint, Some(server), socket, Arc::new(quinn::TokioRuntime))
 }

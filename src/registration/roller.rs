@@ -188,6 +188,7 @@ impl Worker {
             self.learn_heard();
             self.advance(telemetry::now());
         }
+        self.learn_heard();
         self.save();
     }
 

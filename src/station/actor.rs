@@ -3,7 +3,11 @@
 //! After each message [`StationActor::settle`] restores what must hold: silence has taken effect, the directory of
 //! whereabouts knows, and the watchers are told.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::prelude::*;
 use tokio::sync::broadcast;
@@ -83,6 +87,8 @@ pub(super) struct StationActor {
     uplink: Option<Uplink>,
     /// The open session of each vehicle that is in one.
     taken: HashMap<DeviceId, SessionId>,
+    /// Those of the windows whose car a neighbouring station hears better: nobody is shown them here.
+    next_door: HashSet<DeviceId>,
     events: broadcast::Sender<StationEvent>,
     /// Filled and emptied within one message; kept for its memory.
     changes: Vec<Change>,
@@ -103,6 +109,7 @@ impl StationActor {
             forecourt,
             uplink: None,
             taken: HashMap::new(),
+            next_door: HashSet::new(),
             events: broadcast::Sender::new(config.events_max),
             changes: Vec::new(),
             refreshed: UnixMs(0),
@@ -122,7 +129,9 @@ impl StationActor {
         self.changes = changes;
         self.changes.clear();
         if now.since(self.refreshed) >= REFRESH_MS {
-            self.refresh_whereabouts(now);
+            self.refreshed = now;
+            self.refresh_whereabouts();
+            self.see_neighbours(now, ctx);
         }
     }
 
@@ -140,21 +149,49 @@ impl StationActor {
         }
     }
 
-    fn refresh_whereabouts(&mut self, now: UnixMs) {
-        self.refreshed = now;
+    fn refresh_whereabouts(&self) {
         for seen in self.forecourt.presence().selectable() {
             self.stations.whereabouts().refresh(seen.device, self.station, level(seen), seen.last);
         }
     }
 
-    /// Tells the watchers. A newcomer's registration is fetched even when nobody watches: the attendant's query
-    /// comes next.
-    fn publish(&self, change: &Change, ctx: &mut Context<Self>) {
-        let Some(seen) = self.after(change) else { return };
-        let at = change.at;
-        match self.stations.registrations().cached(change.device) {
+    /// Cars that a neighbour hears better by now leave the list, those that it does not any more come back to it.
+    fn see_neighbours(&mut self, at: UnixMs, ctx: &mut Context<Self>) {
+        let selectable: Vec<Seen> = self.forecourt.presence().selectable().collect();
+        for seen in selectable {
+            let is_next_door = self.is_next_door(&seen);
+            if is_next_door && self.next_door.insert(seen.device) {
+                self.tell(at, departed(seen.device, at), ctx);
+            } else if !is_next_door && self.next_door.remove(&seen.device) {
+                self.tell(at, seen, ctx);
+            }
+        }
+    }
+
+    fn is_next_door(&self, seen: &Seen) -> bool {
+        self.stations.whereabouts().is_heard_better_elsewhere(seen.device, self.station, level(*seen))
+    }
+
+    /// Tells the watchers, unless the car stands next door.
+    fn publish(&mut self, change: &Change, ctx: &mut Context<Self>) {
+        if change.state == State::Left {
+            self.next_door.remove(&change.device);
+            return self.tell(change.at, departed(change.device, change.at), ctx);
+        }
+        let Some(seen) = self.forecourt.presence().seen(change.device) else { return };
+        if self.is_next_door(&seen) {
+            self.next_door.insert(seen.device);
+        } else {
+            self.next_door.remove(&seen.device);
+            self.tell(change.at, seen, ctx);
+        }
+    }
+
+    /// A newcomer's registration is fetched even when nobody watches: the attendant's query comes next.
+    fn tell(&self, at: UnixMs, seen: Seen, ctx: &mut Context<Self>) {
+        match self.stations.registrations().cached(seen.device) {
             Some(registration) => self.send(at, &seen, &registration),
-            None if change.state == State::Entered || self.events.receiver_count() > 0 => {
+            None if seen.state == State::Entered || self.events.receiver_count() > 0 => {
                 let registrations = self.stations.registrations().clone();
                 let find = async move { registrations.find(seen.device).await };
                 ctx.spawn(find.into_actor(self).map(move |found, actor, _| {
@@ -167,23 +204,6 @@ impl StationActor {
         }
     }
 
-    /// The vehicle as it is after the change; one that has left is described by the change alone.
-    fn after(&self, change: &Change) -> Option<Seen> {
-        if change.state != State::Left {
-            return self.forecourt.presence().seen(change.device);
-        }
-        Some(Seen {
-            device: change.device,
-            state: State::Left,
-            pinned: false,
-            entered: change.at,
-            last: change.at,
-            hearings: 0,
-            strongest: None,
-            pump: None,
-        })
-    }
-
     fn send(&self, at: UnixMs, seen: &Seen, registration: &Registration) {
         // One that was suspended meanwhile still leaves the list of those who watch.
         if registration.is_active() || seen.state == State::Left {
@@ -194,9 +214,7 @@ impl StationActor {
 
     /// Those who may be selected here: present, and not better heard next door.
     fn selectable(&self) -> Vec<Seen> {
-        let whereabouts = self.stations.whereabouts();
-        let here = |seen: &Seen| !whereabouts.is_heard_better_elsewhere(seen.device, self.station, level(*seen));
-        self.forecourt.presence().selectable().filter(here).collect()
+        self.forecourt.presence().selectable().filter(|seen| !self.is_next_door(seen)).collect()
     }
 
     fn pin(&mut self, device: DeviceId, session: SessionId) {
@@ -276,6 +294,11 @@ impl StationActor {
             }
         }));
     }
+}
+
+/// A vehicle that is gone, as it is told to the watchers.
+fn departed(device: DeviceId, at: UnixMs) -> Seen {
+    Seen { device, state: State::Left, pinned: false, entered: at, last: at, hearings: 0, strongest: None, pump: None }
 }
 
 /// The smoothed RSSI of the best receiver.

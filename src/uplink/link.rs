@@ -14,8 +14,9 @@ use crate::{
     telemetry,
 };
 
-/// From the first packet to the server's welcome.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// From the first packet to the server's welcome: when all uplinks of a chain come back at once, the server takes them
+/// one after the other.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Encoded and not yet taken by QUIC: a few full packets, so that an acknowledgement is never far behind.
 const WRITE_BYTES: usize = 32 * 1024;

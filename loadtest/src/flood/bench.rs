@@ -36,7 +36,9 @@ impl Bench {
     pub async fn engine(&self, data: &Path, connections: usize) -> Result<Receiver, FloodError> {
         let own = [
             ("FORECOURT_STATION_HEARINGS_PER_RECEIVER_S", u32::MAX.to_string()),
-            ("FORECOURT_INGEST_CONNECTIONS_MAX", (connections + CONNECTIONS_SPARE).to_string()),
+            // Twice: those that broke, until they are given up, and those that came back.
+            ("FORECOURT_INGEST_CONNECTIONS_MAX", (2 * connections + CONNECTIONS_SPARE).to_string()),
+            ("FORECOURT_INGEST_WAITING_MAX", (connections + CONNECTIONS_SPARE).max(8_192).to_string()),
         ];
         let own = own.map(|(name, value)| (name.to_owned(), value));
         let options = ServeOptions {

@@ -24,7 +24,7 @@ use super::chain::Chain;
 const SERVER_NAME: &str = "localhost";
 
 /// As the product's own uplink.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {

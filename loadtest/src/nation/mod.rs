@@ -114,14 +114,11 @@ fn audit(data: &Path, world: &World) -> Result<(), NationError> {
 /// The engine's own bounds stay, but for those that see one machine where there are thousands of stations.
 fn serve_options(options: &Options, scenario: &Scenario, plan: &Plan) -> ServeOptions {
     let stations = plan.fleet.stations.len();
-    let handshakes = stations.max(1_024).to_string();
     let set = |name: &str, value: &dyn ToString| (format!("FORECOURT_{name}"), value.to_string());
     let mut settings = vec![
         set("LOG_FILTER", &"warn"),
         set("ENGINE_SLOT_SECONDS", &scenario.slot_seconds),
-        set("INGEST_HANDSHAKES_MAX", &handshakes),
-        set("INGEST_HANDSHAKES_PER_SOURCE_MAX", &handshakes),
-        set("INGEST_RETRY_FROM", &handshakes),
+        set("INGEST_WAITING_PER_SOURCE_MAX", &stations.max(4_096)),
         set("INGEST_CONNECTIONS_MAX", &(stations * 2 + 1_000)),
         set("HTTP_EVENT_STREAMS_MAX", &(stations * 2 + 10_000)),
         set("HTTP_CONNECTIONS_MAX", &(stations * 4 + 20_000)),

@@ -275,9 +275,11 @@ mod tests {
     fn litres_come_out_as_the_quantiles_say() {
         let habits = Habits { litres: [4.0, 22.0, 36.0, 114.0], litres_per_minute: 35.0, fuelling_ms: (0, 300_000) };
         let at = |part| habits.litres_at(part);
-        assert_eq!([at(0.1), at(0.5), at(0.9), at(0.99)], [4.0, 22.0, 36.0, 114.0]);
-        assert_eq!((at(0.0), at(1.0)), (1.0, 130.0));
-        assert!((at(0.3) - 13.0).abs() < 1e-9);
+        for (part, litres) in
+            [(0.0, 1.0), (0.1, 4.0), (0.3, 13.0), (0.5, 22.0), (0.9, 36.0), (0.99, 114.0), (1.0, 130.0)]
+        {
+            assert!((at(part) - litres).abs() < 1e-9, "{part}");
+        }
         assert_eq!(habits.fuelling(35.0), Duration::from_secs(60));
     }
 }

@@ -206,8 +206,8 @@ impl Presence {
         let hint = hint.filter(|hint| self.window(*hint).is_some_and(|window| window.device == device));
         let window = hint.or_else(|| self.by_device.get(&device).copied());
         let mut heard = Heard { window, ..Heard::default() };
-        for hearing in hearings.wire() {
-            self.observe_one(device, hearing, hearings.time_of(hearing), now, &mut heard, changes);
+        for &hearing in hearings.wire() {
+            self.observe_one(device, hearing, hearings.time_of(&hearing), now, &mut heard, changes);
         }
         heard
     }
@@ -215,7 +215,7 @@ impl Presence {
     fn observe_one(
         &mut self,
         device: DeviceId,
-        hearing: &WireHearing,
+        hearing: WireHearing,
         at: UnixMs,
         now: UnixMs,
         heard: &mut Heard,

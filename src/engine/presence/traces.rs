@@ -66,6 +66,11 @@ impl Traces {
         *level
     }
 
+    /// Whether the receiver heard the dongle lately.
+    pub(super) fn is_heard(&self, receiver: u8) -> bool {
+        self.levels[usize::from(receiver) % RECEIVERS_MAX] != SILENT
+    }
+
     /// The receiver, of those heard lately and passing `which`, that hears the dongle best, and how well in dBm.
     pub(super) fn strongest(&self, which: impl Fn(ReceiverId) -> bool) -> Option<(ReceiverId, i8)> {
         let levels = self.levels.iter().enumerate().map(|(at, &level)| (ReceiverId(at as u8), level));
@@ -113,7 +118,7 @@ mod tests {
             traces.advance(START.plus((second - 1) * 1000), START.plus(second * 1000));
             traces.hear(4, -80);
             let witness = ReceiverId(if second < 8 { 3 } else { 4 });
-            if second < 8 || second > 10 {
+            if !(8..=10).contains(&second) {
                 assert_eq!(traces.strongest(|_| true).unwrap().0, witness, "after {second} s");
             }
         }

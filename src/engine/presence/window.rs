@@ -132,11 +132,14 @@ impl Window {
     }
 
     /// Takes in one hearing. Returns the new state when it changed.
-    pub(super) fn hear(&mut self, hearing: &WireHearing, at: UnixMs, policy: &Policy) -> Option<State> {
+    pub(super) fn hear(&mut self, hearing: WireHearing, at: UnixMs, policy: &Policy) -> Option<State> {
         let receiver = ReceiverId(hearing.receiver);
         self.hearings = self.hearings.saturating_add(1);
         let gap = at.since(self.measured);
         self.traces.advance(self.last, at);
+        // A receiver's first measurement is not smooth: one outlier at each of two receivers would make a visit of a
+        // car next door.
+        let heard_before = self.traces.is_heard(hearing.receiver);
         let level = self.measure(hearing, at);
         if at >= self.last {
             self.last = at;
@@ -146,7 +149,7 @@ impl Window {
             State::Present | State::Left => None,
             State::Sighted => {
                 let strong = level.is_some_and(|level| level >= policy.enter_level(receiver));
-                (strong && gap <= ENTER_WITHIN_MS).then(|| self.enter(at))
+                (strong && heard_before && gap <= ENTER_WITHIN_MS).then(|| self.enter(at))
             }
             State::Entered => {
                 (at.since(self.entered) >= policy.present_after_ms).then(|| self.become_state(State::Present))
@@ -205,7 +208,7 @@ impl Window {
 
     /// Smooths the measurement in; the receiver's new level, or `None` when there was nothing to measure, or nothing
     /// that still says where the dongle stands.
-    fn measure(&mut self, hearing: &WireHearing, at: UnixMs) -> Option<i16> {
+    fn measure(&mut self, hearing: WireHearing, at: UnixMs) -> Option<i16> {
         if hearing.rssi > RSSI_DBM_MAX || self.last.since(at) > OVERTAKEN_MS_MAX {
             return None;
         }
