@@ -264,7 +264,7 @@ mod tests {
     fn what_is_said_takes_the_place_of_a_default_key_by_key() {
         let scenario = parse("seconds = 7\n[traffic]\nhour = 8\n[thresholds]\nmissed = { at_most = 0 }\n").unwrap();
         assert_eq!((scenario.seconds, scenario.traffic.hour), (7, 8));
-        assert_eq!(scenario.traffic.dwell_s, Scenario::default().traffic.dwell_s);
+        assert_eq!(scenario.stations, Scenario::default().stations);
         assert_eq!(scenario.thresholds["missed"], Threshold::AtMost(0.0));
     }
 
