@@ -1,9 +1,9 @@
 //! What the engine costs by itself: decoding, look-ups, presence windows, plates.
 //!
 //! `cargo bench --bench engine`; a part by its name: `cargo bench --bench engine -- codebook`. One core, no I/O; the
-//! printed throughput is of frames, look-ups or plates. The floor of decoding is `floor/read_bytes`, which only adds
-//! the same bytes up. `FORECOURT_BENCH_DONGLES` (default 10,000,000) sets the size of the large codebook: it takes
-//! 97 bytes and three HMACs to build for each.
+//! printed throughput is of frames, look-ups or plates. Each has its floor beside it: the same bytes only added up, one
+//! line of memory, the plates' ends compared as text. `FORECOURT_BENCH_DONGLES` (default 10,000,000) sets the size of the
+//! large codebook: it takes 97 bytes and three HMACs to build for each.
 
 use std::hint::black_box;
 
@@ -99,6 +99,16 @@ fn codebook(c: &mut Criterion) {
         let misses: Vec<Code> = (0..SAMPLES).map(|sample| code_of(dongles + sample)).collect();
         let mut group = c.benchmark_group(format!("codebook/{dongles}_dongles"));
         group.throughput(Throughput::Elements(1));
+        // One line of a table as large, at a place that no cache foresees: what any look-up costs at least.
+        let lines = vec![[1_u64; 8]; (dongles as usize * 4).div_ceil(3)];
+        let mut at = 0_u64;
+        group.bench_function("floor/one_line", |b| {
+            b.iter(|| {
+                at = at.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(lines[0][0]);
+                black_box(lines[((u128::from(at) * lines.len() as u128) >> 64) as usize][7])
+            });
+        });
+        drop(lines);
         let mut next = hits.iter().cycle();
         group.bench_function("hit", |b| b.iter(|| assert!(book.find(next.next().expect("a cycle")).is_some())));
         let mut next = misses.iter().cycle();
@@ -130,6 +140,10 @@ fn presence(c: &mut Criterion) {
         }
         let mut group = c.benchmark_group("presence");
         group.throughput(Throughput::Elements(CARS * u64::from(hearings)));
+        group.bench_function(format!("floor/read_{hearings}_hearings"), |b| {
+            let strongest = |wire: &[WireHearing]| wire.iter().map(|hearing| hearing.rssi).max();
+            b.iter(|| (0..CARS).filter_map(|_| strongest(black_box(&wire))).max());
+        });
         group.bench_function(format!("{hearings}_hearings_at_once"), |b| {
             b.iter(|| {
                 now = now.plus(20);
@@ -155,6 +169,8 @@ fn frame_path(c: &mut Criterion) {
         (0..2).for_each(|_| stream.observe(following.clone(), &book));
         let mut group = c.benchmark_group("frame_path");
         group.throughput(Throughput::Elements(frames * BATCHES));
+        let read = |batches: &[Vec<u8>]| batches.iter().flatten().fold(0_u64, |sum, &byte| sum + u64::from(byte));
+        group.bench_function(format!("floor/read_bytes_{frames}"), |b| b.iter(|| read(black_box(&following))));
         group.bench_function(format!("{frames}_frames_{codes}_codes"), |b| {
             b.iter_batched(|| following.clone(), |batches| stream.observe(batches, &book), BatchSize::SmallInput);
         });
@@ -196,6 +212,10 @@ fn plates(c: &mut Criterion) {
         presence.selectable().map(|seen| Candidate { seen, plate: &plates[seen.device.0 as usize] }).collect();
     let mut group = c.benchmark_group("plate");
     group.throughput(Throughput::Elements(candidates.len() as u64));
+    let texts: Vec<String> = (0..40).map(|car| format!("{}\u{ac00}{}", 10 + car, 3400 + car % 20)).collect();
+    group.bench_function("floor/ends_with", |b| {
+        b.iter(|| texts.iter().filter(|text| text.ends_with(black_box("3419"))).count());
+    });
     group.bench_function("match_among_40", |b| {
         b.iter(|| pick(&Query::parse(black_box("3419")).expect("four digits"), None, &candidates));
     });

@@ -6,7 +6,7 @@
 //!
 //! The same model makes the demo's sixty cars and a nation's forty thousand, so a car costs something only while it is
 //! near a station: its next frame lies in an [`agenda`], all that a frame needs is in one small [`Beacon`], and the
-//! level at each receiver is read from its station's [`site::Layout`]. A hearing costs about 15 ns.
+//! level at each receiver is read from its station's [`site::Layout`].
 
 mod agenda;
 pub mod air;

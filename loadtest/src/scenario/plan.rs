@@ -44,14 +44,17 @@ pub struct Plan {
 }
 
 impl Scenario {
-    /// `rate_share` scales the number of cars; `folder` is where the scenario lies.
+    /// `rate_share`, at most 1, is the part of the stations that takes part, each as busy as it is: a batch costs more
+    /// than the frames in it, so that a thinned-out fleet would be another load. `folder` is where the scenario lies.
     pub fn plan(&self, rate_share: f64, folder: &Path) -> Result<Plan, StationsError> {
-        let (stations, origin) = stations::of(&self.stations, self.seed, folder)?;
+        let (mut stations, origin) = stations::of(&self.stations, self.seed, folder)?;
         let receivers = 2.0 + f64::from(self.stations.canopy_receivers) + f64::from(self.stations.pump_receivers);
         let cars_each = self.traffic.cars * self.busyness();
         let per_car = self.dongles.advertisements_per_s * receivers * HEARD;
         let nominal_frames_per_s = stations.len() as f64 * cars_each * per_car;
-        let traffic = self.traffic(rate_share);
+        let taking_part = (stations.len() as f64 * rate_share).round() as usize;
+        stations.truncate(taking_part.max(1));
+        let traffic = self.traffic();
         let registered = (traffic.customers + traffic.guests + traffic.passers) * stations.len() as f64;
         if registered > PLATES_MAX {
             return Err(StationsError::TooManyCars { registered: registered as u64, most: PLATES_MAX as u64 });
@@ -71,13 +74,13 @@ impl Scenario {
         self.traffic.by_hour[self.traffic.hour] / busiest
     }
 
-    fn traffic(&self, rate_share: f64) -> Traffic {
+    fn traffic(&self) -> Traffic {
         let said = &self.traffic;
         let lasts_s = f64::from(self.warm_up_seconds + self.seconds);
         let of_day = said.by_hour[said.hour] / said.by_hour.iter().sum::<f64>();
-        let customers_per_s = said.sales_per_day * of_day / S_PER_HOUR * rate_share;
-        let passers_per_s = said.drive_by_per_hour * self.busyness() / S_PER_HOUR * rate_share;
-        let cars = said.cars * self.busyness() * rate_share;
+        let customers_per_s = said.sales_per_day * of_day / S_PER_HOUR;
+        let passers_per_s = said.drive_by_per_hour * self.busyness() / S_PER_HOUR;
+        let cars = said.cars * self.busyness();
         let strangers = cars * said.strangers_share;
         let guests_at_once = (cars - strangers - customers_per_s * self.on_the_air_s()).max(0.0);
         let guests_per_s = guests_at_once / said.dwell_s;
@@ -189,6 +192,6 @@ mod tests {
     fn a_quiet_hour_has_fewer_cars() {
         let mut scenario = small(12.0);
         scenario.traffic.hour = 21;
-        assert!(scenario.traffic(1.0).guests_at_once < small(12.0).traffic(1.0).guests_at_once / 5.0);
+        assert!(scenario.traffic().guests_at_once < small(12.0).traffic().guests_at_once / 5.0);
     }
 }

@@ -18,7 +18,7 @@ use crate::{Held, Ran, command_line};
 pub(crate) struct Arguments {
     /// What happens, as a TOML file.
     scenario: PathBuf,
-    /// The part of the scenario's cars that comes, 0 to 1 and more: what this machine carries.
+    /// The part of the scenario's stations that takes part, more than 0 and at most 1: what this machine carries.
     #[arg(long, default_value_t = 1.0, value_parser = share)]
     rate_share: f64,
     /// Leave engine and generator wherever the system likes; else the generator has the last core to itself.
@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
 
 fn share(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
-    if share > 0.0 && share <= 10.0 { Ok(share) } else { Err("is more than 0 and at most 10".into()) }
+    if share > 0.0 && share <= 1.0 { Ok(share) } else { Err("is more than 0 and at most 1".into()) }
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {
