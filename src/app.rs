@@ -31,6 +31,9 @@ use crate::{
 const LOCK_FILE: &str = "lock";
 /// The file of the data folder in which a running engine says where it is reached.
 pub const ADDRESSES_FILE: &str = "engine.json";
+/// A step of niceness is a tenth of the CPU: at 5, another thread gets three times a worker's share.
+const WORKER_NICENESS: i32 = 5;
+
 const SNAPSHOT_FILE: &str = "presence.snapshot";
 
 #[derive(Debug, thiserror::Error)]
@@ -223,5 +226,18 @@ impl App {
 fn start_workers(count: usize) -> Vec<ArbiterHandle> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = if count == 0 { cores.saturating_sub(1).max(1) } else { count };
-    (0..count).map(|_| Arbiter::new().handle()).collect()
+    let worker = |_| {
+        let worker = Arbiter::new().handle();
+        worker.spawn(async { yield_to_others() });
+        worker
+    };
+    (0..count).map(worker).collect()
+}
+
+/// Has the kernel prefer the other threads of the process to this one: where cores are short, a terminal's question
+/// and a payment's commit wait behind no frames. Frames wait in the socket's buffer.
+fn yield_to_others() {
+    if let Err(error) = rustix::process::nice(WORKER_NICENESS) {
+        tracing::debug!(%error, "workers run at the priority of all other threads");
+    }
 }

@@ -16,6 +16,10 @@ const PERIODS: usize = 5;
 /// Each measurement moves the smoothed value by a quarter: an outlier of +12 dB moves it by 3.
 const SMOOTHING_SHIFT: u32 = 2;
 
+/// A receiver's first measurement may be an outlier, and those are up to 12 dB too strong: it counts for so much less.
+/// A car at its pump is still far over the threshold with its second frame, and one next door never is.
+const OUTLIER: i16 = 12 << 8;
+
 /// The level of a receiver that does not hear the dongle: less than any that is measured.
 const SILENT: i16 = i16::MIN;
 
@@ -62,7 +66,8 @@ impl Traces {
         let level = &mut self.levels[receiver];
         let measured = i16::from(rssi) << 8;
         let step = (i32::from(measured) - i32::from(*level)) >> SMOOTHING_SHIFT;
-        *level = if *level == SILENT { measured } else { *level + step as i16 };
+        let first = measured.saturating_sub(OUTLIER).max(SILENT + 1);
+        *level = if *level == SILENT { first } else { *level + step as i16 };
         *level
     }
 
@@ -105,9 +110,18 @@ mod tests {
     #[test]
     fn an_outlier_moves_the_level_by_a_quarter() {
         let mut traces = Traces::SILENT;
+        (0..40).for_each(|_| drop(traces.hear(3, -60)));
+        let before = traces.hear(3, -60);
+        assert_eq!(traces.hear(3, -48), before + (((-48 << 8) - before) >> 2));
+    }
+
+    #[test]
+    fn a_first_measurement_counts_as_an_outlier() {
+        let mut traces = Traces::SILENT;
         traces.hear(3, -60);
-        traces.hear(3, -48);
-        assert_eq!(traces.strongest(|_| true), Some((ReceiverId(3), -57)));
+        assert_eq!(traces.strongest(|_| true), Some((ReceiverId(3), -72)));
+        traces.hear(4, -127);
+        assert!(traces.is_heard(4), "however weak");
     }
 
     #[test]
@@ -123,7 +137,7 @@ mod tests {
             }
         }
         traces.hear(3, -90);
-        assert_eq!(traces.strongest(|receiver| receiver == ReceiverId(3)).unwrap().1, -90, "it begins anew");
+        assert_eq!(traces.strongest(|receiver| receiver == ReceiverId(3)).unwrap().1, -102, "it begins anew");
     }
 
     #[test]
