@@ -34,6 +34,9 @@ use crate::{
     telemetry::now,
 };
 
+/// How often it is looked at again whether a neighbour still hears a car better.
+const NEXT_DOOR_MS: u64 = 500;
+
 /// How often silence is looked for when nothing else happens.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -93,6 +96,7 @@ pub(super) struct StationActor {
     /// Filled and emptied within one message; kept for its memory.
     changes: Vec<Change>,
     refreshed: UnixMs,
+    saw_neighbours: UnixMs,
     stations: Stations,
 }
 
@@ -113,6 +117,7 @@ impl StationActor {
             events: broadcast::Sender::new(config.events_max),
             changes: Vec::new(),
             refreshed: UnixMs(0),
+            saw_neighbours: UnixMs(0),
             stations,
         }
     }
@@ -131,6 +136,11 @@ impl StationActor {
         if now.since(self.refreshed) >= REFRESH_MS {
             self.refreshed = now;
             self.refresh_whereabouts();
+        }
+        // A car that has just driven in is soon heard better here: its attendant does not wait for the next refresh.
+        let every_ms = if self.next_door.is_empty() { REFRESH_MS } else { NEXT_DOOR_MS };
+        if now.since(self.saw_neighbours) >= every_ms {
+            self.saw_neighbours = now;
             self.see_neighbours(now, ctx);
         }
     }

@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::{
     fleet::Fleet,
-    process::{Serve, ServeError, ServeOptions, Usage, usage},
+    process::{Serve, ServeError, ServeOptions, Usage, placement, usage},
     report::Run,
     scenario::{Plan, Scenario, ScenarioError, StationsError},
     town::{Doors, Town, TownError},
@@ -94,6 +94,8 @@ pub async fn run(options: &Options) -> Result<Run, NationError> {
         data: engine.data().into(),
     };
     let town = Town::open(&doors, world.clone(), plan.habits, scenario.seed, |step| eprintln!("{step}")).await?;
+    // The people have threads of their own: what they wait for is the engine, and not our radio.
+    placement::yield_to_others()?;
     let mut nation = Nation::new(&scenario, &engine, town);
     let account = nation.live().await?;
     let metrics = engine.metrics().await?;
