@@ -37,7 +37,7 @@ use plates::PlateQueries;
 use progress::Progress;
 
 /// Time passes in steps of this; a receiver's gateway sees frames no finer.
-const STEP: Duration = Duration::from_millis(10);
+const STEP: Duration = Duration::from_millis(2);
 
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 

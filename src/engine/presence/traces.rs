@@ -16,9 +16,10 @@ const PERIODS: usize = 5;
 /// Each measurement moves the smoothed value by a quarter: an outlier of +12 dB moves it by 3.
 const SMOOTHING_SHIFT: u32 = 2;
 
-/// A receiver's first measurement may be an outlier, and those are up to 12 dB too strong: it counts for so much less.
-/// A car at its pump is still far over the threshold with its second frame, and one next door never is.
-const OUTLIER: i16 = 12 << 8;
+/// A receiver's first measurement may be an outlier, and those are up to 12 dB too strong: it counts for half of that
+/// less. A car at its pump is still over the threshold with its second frame, before its engine is off; one next door is
+/// not.
+const OUTLIER: i16 = 6 << 8;
 
 /// The level of a receiver that does not hear the dongle: less than any that is measured.
 const SILENT: i16 = i16::MIN;
@@ -118,7 +119,7 @@ mod tests {
     fn a_first_measurement_counts_as_an_outlier() {
         let mut traces = Traces::SILENT;
         traces.hear(3, -60);
-        assert_eq!(traces.strongest(|_| true), Some((ReceiverId(3), -72)));
+        assert_eq!(traces.strongest(|_| true), Some((ReceiverId(3), -66)));
         traces.hear(4, -127);
         assert!(traces.is_heard(4), "however weak");
     }
@@ -136,7 +137,7 @@ mod tests {
             }
         }
         traces.hear(3, -90);
-        assert_eq!(traces.strongest(|receiver| receiver == ReceiverId(3)).unwrap().1, -102, "it begins anew");
+        assert_eq!(traces.strongest(|receiver| receiver == ReceiverId(3)).unwrap().1, -96, "it begins anew");
     }
 
     #[test]
