@@ -4,10 +4,11 @@ use std::{error::Error, path::PathBuf};
 
 use clap::Args;
 use loadtest::{
-    flood::Bench,
+    flood::{Bench, Load},
     process::{host::Facts, placement},
     report::{Run, Table},
 };
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 #[derive(Debug, Args)]
@@ -52,7 +53,7 @@ fn cores(text: &str) -> Result<Cores, String> {
     Ok(Cores(Some(numbers.collect::<Result<_, _>>()?)))
 }
 
-fn setting(text: &str) -> Result<(String, String), String> {
+pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("a setting is NAME=VALUE")?;
     Ok((name.into(), value.into()))
 }
@@ -98,8 +99,18 @@ impl BenchArguments {
     }
 }
 
-/// Figures that are one each, as a table.
-pub(crate) fn figures(keys: &Map<String, Value>) -> Table {
+/// The report of a load whose outcome is figures that are one each.
+pub(crate) fn report_of(title: &str, load: &Load, bench: &Bench, outcome: &impl Serialize) -> serde_json::Result<Run> {
+    let mut report = Run::new("", title);
+    report.conditions = load.conditions().into_iter().chain(bench.conditions()).collect();
+    if let Value::Object(keys) = serde_json::to_value(outcome)? {
+        report.tables.push(figures(&keys));
+        report.summary = keys;
+    }
+    Ok(report)
+}
+
+fn figures(keys: &Map<String, Value>) -> Table {
     Table {
         title: "What it came to".into(),
         columns: ["", "value"].map(str::to_owned).into(),

@@ -9,7 +9,7 @@ use loadtest::{
     report::Run,
 };
 
-use crate::{Held, Ran, command_line};
+use crate::{Held, Ran, bench::setting, command_line};
 
 /// A national fleet against the real engine: cars, receivers, attendants and phones, and an oracle that knows the truth.
 ///
@@ -44,11 +44,6 @@ pub(crate) struct Arguments {
 fn share(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
     if share > 0.0 && share <= 1.0 { Ok(share) } else { Err("is more than 0 and at most 1".into()) }
-}
-
-fn setting(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("a setting is NAME=VALUE")?;
-    Ok((name.into(), value.into()))
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Ran {

@@ -1,15 +1,11 @@
 //! `loadtest overload`: more than the engine takes, and the way back to normal.
 
 use clap::Args;
-use loadtest::{
-    flood::{Load, dongles::Dongles, overload},
-    report::Run,
-};
-use serde_json::Value;
+use loadtest::flood::{Load, dongles::Dongles, overload};
 
 use crate::{
     Held, Ran,
-    bench::{BenchArguments, figures},
+    bench::{BenchArguments, report_of},
     load::seconds,
 };
 
@@ -55,14 +51,8 @@ pub(crate) fn run(arguments: &OverloadArguments) -> Ran {
         lasts: seconds(arguments.seconds),
         bench: arguments.bench.bench(),
     };
-    let mut report = Run::new("", "More than the engine takes");
     let outcome = arguments.bench.block_on(overload::run(&config, |line| eprintln!("{line}")))??;
-    report.conditions = load.conditions().into_iter().chain(config.bench.conditions()).collect();
-    if let Value::Object(keys) = serde_json::to_value(outcome)? {
-        report.tables.push(figures(&keys));
-        report.summary = keys;
-    }
-    arguments.bench.tell(report)?;
+    arguments.bench.tell(report_of("More than the engine takes", &load, &config.bench, &outcome)?)?;
     let is_back = outcome.recovered_seconds.is_some_and(|seconds| seconds <= arguments.recover_within);
     Ok(Held(outcome.is_clean() && is_back))
 }

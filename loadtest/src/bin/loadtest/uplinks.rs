@@ -1,15 +1,11 @@
 //! `loadtest uplinks`: many uplinks held, and all of them back after they broke at once.
 
 use clap::Args;
-use loadtest::{
-    flood::{Load, dongles::Dongles, uplinks},
-    report::Run,
-};
-use serde_json::Value;
+use loadtest::flood::{Load, dongles::Dongles, uplinks};
 
 use crate::{
     Held, Ran,
-    bench::{BenchArguments, figures},
+    bench::{BenchArguments, report_of},
 };
 
 #[derive(Debug, Args)]
@@ -40,13 +36,7 @@ pub(crate) fn run(arguments: &UplinksArguments) -> Ran {
         dongles: Dongles { seed: arguments.bench.seed, count: arguments.devices },
     };
     let config = uplinks::Config { load, bench: arguments.bench.bench() };
-    let mut report = Run::new("", "Many uplinks, and all of them back");
     let outcome = arguments.bench.block_on(uplinks::run(&config, |line| eprintln!("{line}")))??;
-    report.conditions = load.conditions().into_iter().chain(config.bench.conditions()).collect();
-    if let Value::Object(keys) = serde_json::to_value(&outcome)? {
-        report.tables.push(figures(&keys));
-        report.summary = keys;
-    }
-    arguments.bench.tell(report)?;
+    arguments.bench.tell(report_of("Many uplinks, and all of them back", &load, &config.bench, &outcome)?)?;
     Ok(Held(outcome.is_clean()))
 }
