@@ -1,4 +1,5 @@
-//! What it costs to hand a batch to a station: an actix message, awaited or not, beside a bare channel.
+//! What it would cost to hand a batch to a station: an actix message, awaited or not, beside a bare channel. It is why
+//! a station owns the stream of its uplink.
 //!
 //! `cargo bench --bench handoff`. One thread: sender and receiver share a current-thread runtime, as the listener and
 //! a station on the same arbiter do. Each iteration hands over 100 messages of the size of a small batch's `Bytes`.

@@ -31,9 +31,6 @@ use crate::{
 const LOCK_FILE: &str = "lock";
 /// The file of the data folder in which a running engine says where it is reached.
 pub const ADDRESSES_FILE: &str = "engine.json";
-/// A step of niceness is a tenth of the CPU: at 5, another thread gets three times a worker's share.
-const WORKER_NICENESS: i32 = 5;
-
 const SNAPSHOT_FILE: &str = "presence.snapshot";
 
 #[derive(Debug, thiserror::Error)]
@@ -233,6 +230,9 @@ fn start_workers(count: usize) -> Vec<ArbiterHandle> {
     };
     (0..count).map(worker).collect()
 }
+
+/// A step of niceness is a tenth of the CPU: at 5, another thread gets three times a worker's share.
+const WORKER_NICENESS: i32 = 5;
 
 /// Has the kernel prefer the other threads of the process to this one: where cores are short, a terminal's question
 /// and a payment's commit wait behind no frames. Frames wait in the socket's buffer.

@@ -13,7 +13,7 @@ pub const WINDOW_BYTES: usize = (60 + RECEIVERS_MAX * 2).next_multiple_of(64);
 /// Hearings in one batch; the count of a group is one byte.
 pub const HEARINGS_MAX: usize = 250;
 
-/// Codes in one uplink's table: 20 times the cars that a full forecourt shows in a slot, 128 KiB a table.
+/// Codes in one uplink's table: 20 times the cars that a full forecourt shows in a slot, 192 KiB a table.
 pub const CODES_MAX: usize = 4096;
 
 /// The largest batch body: the header, and every hearing in a group of its own under a newly introduced code.

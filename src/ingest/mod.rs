@@ -38,8 +38,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Host names and addresses beside the local ones for which the server's certificate is made.
     pub names: Vec<String>,
-    /// Connections at a time, those in their handshake included. Each costs about 27 KB, and its stream window when
-    /// the station lags behind.
+    /// Connections at a time, those in their handshake included. Each costs about 63 KB with its
+    /// station, and its stream window when that lags behind.
     pub connections_max: usize,
     /// Handshakes in flight at a time; each costs about a millisecond of CPU. Newcomers past it wait.
     pub handshakes_max: usize,

@@ -22,7 +22,7 @@ pub(super) struct Entry {
     owner: Option<Owner>,
 }
 
-/// 16 bytes, so that an entry has 24: the codes lie apart, since a hearing does not need them.
+/// The codes lie apart from it, since a hearing does not need them: an entry is 32 bytes, half a cache line.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Owner {
     pub(super) device: DeviceId,
