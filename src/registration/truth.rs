@@ -7,6 +7,7 @@
 mod audit;
 mod bindings;
 mod devices;
+mod revision;
 mod schema;
 mod writer;
 
@@ -24,6 +25,7 @@ pub(super) use devices::{
     DeviceRecord, Dongle, activation_owner, count_live, device, each_live, exponent, insert_device, live_dongle,
     mark_owner, open_proof_key, proof_key, save_offsets, scheme_name, secret_bytes, set_activation, set_proof_key,
 };
+pub(super) use revision::{Revision, changed_since, revision};
 
 use super::envelope::{Envelope, KekHex, Purpose};
 use super::error::{StartError, Unavailable};

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use super::revision::next_revision;
 use crate::engine::clock::ClockOffset;
 use crate::engine::code::{Code, Secret};
 use crate::engine::id::DeviceId;
@@ -69,8 +70,8 @@ pub(in crate::registration) fn insert_device(
     let key = secret_bytes(secret);
     let proof_key = proof_key.map(|key| envelope.seal(device, Purpose::Proof, key.bytes()));
     db.prepare_cached(
-        "INSERT INTO devices (device_id, scheme, exponent, secret, mark, proof_key, activation_hash)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO devices (device_id, scheme, exponent, secret, mark, proof_key, activation_hash, changed)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?
     .execute(params![
         device.0 as i64,
@@ -80,6 +81,7 @@ pub(in crate::registration) fn insert_device(
         envelope.mark(key),
         proof_key,
         activation_hash,
+        next_revision(db)?,
     ])
     .map(drop)
 }
@@ -91,8 +93,8 @@ pub(in crate::registration) fn set_proof_key(
     key: &ProofKey,
 ) -> rusqlite::Result<()> {
     let sealed = envelope.seal(device, Purpose::Proof, key.bytes());
-    db.prepare_cached("UPDATE devices SET proof_key = ?2 WHERE device_id = ?1")?
-        .execute(params![device.0 as i64, sealed])
+    db.prepare_cached("UPDATE devices SET proof_key = ?2, changed = ?3 WHERE device_id = ?1")?
+        .execute(params![device.0 as i64, sealed, next_revision(db)?])
         .map(drop)
 }
 
@@ -101,8 +103,8 @@ pub(in crate::registration) fn set_activation(
     device: DeviceId,
     hash: &[u8; 32],
 ) -> rusqlite::Result<()> {
-    db.prepare_cached("UPDATE devices SET activation_hash = ?2 WHERE device_id = ?1")?
-        .execute(params![device.0 as i64, hash])
+    db.prepare_cached("UPDATE devices SET activation_hash = ?2, changed = ?3 WHERE device_id = ?1")?
+        .execute(params![device.0 as i64, hash, next_revision(db)?])
         .map(drop)
 }
 
@@ -133,8 +135,8 @@ pub(in crate::registration) fn open_proof_key(
 
 /// The epoch of the next change of the dongle's binding, taken.
 pub(in crate::registration) fn next_epoch(db: &Connection, device: DeviceId) -> rusqlite::Result<u64> {
-    db.prepare_cached("UPDATE devices SET epoch = epoch + 1 WHERE device_id = ?1 RETURNING epoch")?
-        .query_row([device.0 as i64], |row| row.get::<_, i64>(0))
+    db.prepare_cached("UPDATE devices SET epoch = epoch + 1, changed = ?2 WHERE device_id = ?1 RETURNING epoch")?
+        .query_row(params![device.0 as i64, next_revision(db)?], |row| row.get::<_, i64>(0))
         .map(|epoch| epoch as u64)
 }
 
@@ -142,9 +144,9 @@ pub(in crate::registration) fn save_offsets(
     db: &Connection,
     offsets: &[(DeviceId, ClockOffset)],
 ) -> rusqlite::Result<()> {
-    let mut update = db.prepare_cached("UPDATE devices SET clock_offset_ms = ?2 WHERE device_id = ?1")?;
+    let mut update = db.prepare_cached("UPDATE devices SET clock_offset_ms = ?2, changed = ?3 WHERE device_id = ?1")?;
     for (device, offset) in offsets {
-        update.execute(params![device.0 as i64, offset.0])?;
+        update.execute(params![device.0 as i64, offset.0, next_revision(db)?])?;
     }
     Ok(())
 }

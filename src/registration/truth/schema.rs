@@ -10,13 +10,17 @@ use rusqlite::{Connection, OpenFlags};
 use crate::registration::error::StartError;
 
 /// Raised with every change of the tables; an unknown one is refused, never guessed at.
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA_VERSION: i32 = 2;
 
 /// 3.51.3: earlier ones can lose committed writes when the WAL is reset.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 const TABLES: &str = "
 CREATE TABLE kek (only INTEGER PRIMARY KEY CHECK (only = 1), sealed BLOB NOT NULL) STRICT;
+
+-- Counts the changes of dongles and bindings.
+CREATE TABLE revision (only INTEGER PRIMARY KEY CHECK (only = 1), count INTEGER NOT NULL) STRICT;
+INSERT INTO revision (only, count) VALUES (1, 0);
 
 CREATE TABLE stations (
     station_id INTEGER PRIMARY KEY,
@@ -28,7 +32,7 @@ CREATE TABLE stations (
 ) STRICT;
 
 -- `mark` is a keyed fingerprint of the code key: two dongles with one key would be one dongle on the air.
--- `epoch` is the last one given to any binding of the dongle.
+-- `epoch` is the last one given to any binding of the dongle, `changed` the revision of its or its binding's last change.
 CREATE TABLE devices (
     device_id       INTEGER PRIMARY KEY,
     scheme          TEXT NOT NULL,
@@ -38,8 +42,10 @@ CREATE TABLE devices (
     proof_key       BLOB,
     activation_hash BLOB,
     clock_offset_ms INTEGER NOT NULL DEFAULT 0,
-    epoch           INTEGER NOT NULL DEFAULT 0
+    epoch           INTEGER NOT NULL DEFAULT 0,
+    changed         INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX devices_changed ON devices (changed);
 CREATE UNIQUE INDEX devices_activation ON devices (activation_hash) WHERE activation_hash IS NOT NULL;
 
 CREATE TABLE bindings (
@@ -97,6 +103,14 @@ CREATE TABLE audit (
 ) STRICT;
 ";
 
+/// From the tables of version 1: what is there counts as changed once, so that a copy of nothing asks for all of it.
+const TO_VERSION_2: &str = "
+CREATE TABLE revision (only INTEGER PRIMARY KEY CHECK (only = 1), count INTEGER NOT NULL) STRICT;
+INSERT INTO revision (only, count) VALUES (1, 1);
+ALTER TABLE devices ADD COLUMN changed INTEGER NOT NULL DEFAULT 1;
+CREATE INDEX devices_changed ON devices (changed);
+";
+
 /// The writer's connection: makes the tables in a new file, and asserts everything that durability rests on.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, StartError> {
     let version = rusqlite::version_number();
@@ -138,16 +152,18 @@ fn assert_pragma(db: &Connection, pragma: &str, expected: &str) -> Result<(), St
 
 fn migrate(db: &mut Connection) -> Result<(), StartError> {
     let version: i32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    match version {
-        SCHEMA_VERSION => Ok(()),
-        0 => {
-            let tx = db.transaction()?;
-            tx.execute_batch(TABLES)?;
-            tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-            Ok(tx.commit()?)
+    let change = match version {
+        SCHEMA_VERSION => return Ok(()),
+        0 => TABLES,
+        1 => TO_VERSION_2,
+        other => {
+            return Err(StartError::Unfit(format!(
+                "registrations.db: written by another version (tables {other}, known {SCHEMA_VERSION})"
+            )));
         }
-        other => Err(StartError::Unfit(format!(
-            "registrations.db: written by another version (tables {other}, known {SCHEMA_VERSION})"
-        ))),
-    }
+    };
+    let tx = db.transaction()?;
+    tx.execute_batch(change)?;
+    tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    Ok(tx.commit()?)
 }

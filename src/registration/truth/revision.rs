@@ -1,0 +1,77 @@
+//! How far the store has come: a count of the changes of dongles and bindings.
+//!
+//! Each change takes the next revision in its own commit and leaves it on the dongle. Whoever keeps a copy (a cache, a
+//! snapshot) notes the revision that it copied, and asks for the dongles that changed since instead of for all.
+
+use rusqlite::Connection;
+
+use super::devices::device_id;
+use crate::engine::id::DeviceId;
+
+/// 0 is the empty store's. A commit may take several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(in crate::registration) struct Revision(pub(in crate::registration) u64);
+
+/// The revision of the last change that is visible to this connection.
+pub(in crate::registration) fn revision(db: &Connection) -> rusqlite::Result<Revision> {
+    let count = db.prepare_cached("SELECT count FROM revision")?.query_row([], |row| row.get::<_, i64>(0))?;
+    Ok(Revision(count as u64))
+}
+
+/// The dongles that were changed, or whose binding was, after `since`: the earliest change first, `limit` at most.
+/// With it the revision of each dongle's last change, from which a caller that got `limit` of them goes on.
+pub(in crate::registration) fn changed_since(
+    db: &Connection,
+    since: Revision,
+    limit: usize,
+) -> rusqlite::Result<Vec<(Revision, DeviceId)>> {
+    db.prepare_cached("SELECT device_id, changed FROM devices WHERE changed > ?1 ORDER BY changed LIMIT ?2")?
+        .query_map([since.0 as i64, limit as i64], |row| {
+            Ok((Revision(row.get::<_, i64>(1)? as u64), device_id(row, 0)?))
+        })?
+        .collect()
+}
+
+/// Taken in the commit of the change itself.
+pub(super) fn next_revision(db: &Connection) -> rusqlite::Result<i64> {
+    db.prepare_cached("UPDATE revision SET count = count + 1 RETURNING count")?.query_row([], |row| row.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{devices::insert_device, schema};
+    use super::*;
+    use crate::engine::code::Secret;
+    use crate::registration::envelope::Envelope;
+
+    #[test]
+    fn each_change_of_a_dongle_is_found_by_who_asks_from_where_it_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = schema::open_writer(&folder.path().join("test.db")).unwrap();
+        let envelope = Envelope::new(&[7; 32]);
+        assert_eq!(revision(&db).unwrap(), Revision(0));
+        for device in 1..=3 {
+            let secret = Secret::from_root(&[device; 32]);
+            insert_device(&db, &envelope, DeviceId(device.into()), &secret, None, None).unwrap();
+        }
+        super::super::devices::set_activation(&db, DeviceId(1), &[9; 32]).unwrap();
+        let (first, rest) = (changed_since(&db, Revision(0), 1).unwrap(), changed_since(&db, Revision(2), 9).unwrap());
+        assert_eq!(first, [(Revision(2), DeviceId(2))]);
+        assert_eq!(rest, [(Revision(3), DeviceId(3)), (Revision(4), DeviceId(1))]);
+        assert_eq!(revision(&db).unwrap(), Revision(4));
+    }
+
+    #[test]
+    fn a_store_of_the_first_version_is_taken_over_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(
+            "CREATE TABLE devices (device_id INTEGER PRIMARY KEY) STRICT; INSERT INTO devices VALUES (5); PRAGMA user_version = 1",
+        )
+        .unwrap();
+        drop(old);
+        let db = schema::open_writer(&path).unwrap();
+        assert_eq!(changed_since(&db, Revision(0), 9).unwrap(), [(Revision(1), DeviceId(5))]);
+    }
+}
