@@ -9,5 +9,6 @@ mod commands;
 mod couplings;
 mod events;
 mod sessions;
+mod traces;
 mod vectors;
 mod wire;

@@ -179,8 +179,9 @@ fn guests_alone_make_the_rate_that_their_number_says() {
         guests_at_once: 12.0,
         strangers: 0.0,
     };
-    let (heard, _) = run(&mut fleet(config), 60);
-    let per_s = heard.len() as f64 / 60.0;
+    // How many guests there are is chance: one fleet may be a third off.
+    let heard = (1..=8).map(|seed| run(&mut fleet(FleetConfig { seed, ..config.clone() }), 60).0.len());
+    let per_s = heard.sum::<usize>() as f64 / (8.0 * 60.0);
     // 12 cars, 5 frames a second, 6 receivers, 0.7 of them heard; a little less far off.
     assert!((200.0..275.0).contains(&per_s), "{per_s}");
 }
