@@ -136,6 +136,8 @@ impl Settings {
             )
         } else if self.registration.kek_hex.as_ref().is_some_and(|kek| !kek.is_valid()) {
             "registration.kek_hex is not 64 hexadecimal digits".into()
+        } else if self.registration.redis_url.as_ref().is_some_and(|url| !url.is_valid()) {
+            "registration.redis_url is not redis://[user:password@]host:port[/database]".into()
         } else if let Err(error) = EnvFilter::try_new(&self.log.filter) {
             format!("log.filter: {error}")
         } else if let Some(knob) = self.first_zero() {

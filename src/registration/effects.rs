@@ -11,6 +11,7 @@ use super::near::Near;
 use super::roller::Roller;
 use super::stations::Directory;
 use super::tokens::{Role, TokenCache};
+use crate::engine::id::DeviceId;
 
 /// Where a committed change takes effect: all that the writer's thread needs to know.
 pub(super) struct Effects {
@@ -51,6 +52,13 @@ impl Effects {
         }
         let new = imported.iter().filter(|import| !import.was_known);
         self.roller.changed(new.map(|import| import.registration.device));
+    }
+
+    /// Another process changed a binding: it is looked up anew.
+    pub(super) fn heard_of(&self, device: DeviceId, epoch: u64) {
+        if self.near.forget_older(device, epoch) {
+            self.roller.changed([device]);
+        }
     }
 
     fn tell(&self, registration: &Registration) {

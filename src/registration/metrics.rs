@@ -54,6 +54,72 @@ impl Metrics {
     }
 }
 
+/// What an operator sees of the cache in Redis.
+pub(super) struct CacheMetrics {
+    pub(super) up: Gauge,
+    pub(super) behind: Gauge,
+    pub(super) hits: Counter,
+    pub(super) misses: Counter,
+    pub(super) stale: Counter,
+    pub(super) unreadable: Counter,
+    pub(super) timeouts: Counter,
+    pub(super) bypassed: Counter,
+    pub(super) fills: Counter,
+    pub(super) changes: Counter,
+    pub(super) resets: Counter,
+    pub(super) failures: Counter,
+    pub(super) heard: Counter,
+    pub(super) gaps: Counter,
+}
+
+impl CacheMetrics {
+    pub(super) fn new() -> CacheMetrics {
+        describe_cache();
+        let lookups =
+            |outcome: &'static str| counter!("forecourt_registration_cache_lookups_total", "outcome" => outcome);
+        CacheMetrics {
+            up: gauge!("forecourt_registration_cache_up"),
+            behind: gauge!("forecourt_registration_cache_behind_revisions"),
+            hits: lookups("hit"),
+            misses: lookups("miss"),
+            stale: lookups("stale"),
+            unreadable: lookups("unreadable"),
+            timeouts: lookups("timeout"),
+            bypassed: lookups("bypassed"),
+            fills: counter!("forecourt_registration_cache_fills_total"),
+            changes: counter!("forecourt_registration_cache_changes_total"),
+            resets: counter!("forecourt_registration_cache_resets_total"),
+            failures: counter!("forecourt_registration_cache_failures_total"),
+            heard: counter!("forecourt_registration_cache_feed_entries_total"),
+            gaps: counter!("forecourt_registration_cache_feed_gaps_total"),
+        }
+    }
+}
+
+fn describe_cache() {
+    describe_gauge!("forecourt_registration_cache_up", "1 while Redis is a copy of the registrations and is asked");
+    describe_gauge!("forecourt_registration_cache_behind_revisions", "Changes that Redis has yet to be told of");
+    describe_counter!(
+        "forecourt_registration_cache_lookups_total",
+        "Look-ups that the near cache passed on, by what Redis had to say: stale is a copy that is not the newest, bypassed a Redis that is not asked at all"
+    );
+    describe_counter!("forecourt_registration_cache_fills_total", "Registrations that Redis was given to keep");
+    describe_counter!("forecourt_registration_cache_changes_total", "Changes that Redis was told of");
+    describe_counter!(
+        "forecourt_registration_cache_resets_total",
+        "Times that Redis was emptied to begin anew: it was empty, far behind, or ahead of the store"
+    );
+    describe_counter!(
+        "forecourt_registration_cache_failures_total",
+        "Failed conversations with Redis, and tries to begin one"
+    );
+    describe_counter!("forecourt_registration_cache_feed_entries_total", "Changes read from the stream");
+    describe_counter!(
+        "forecourt_registration_cache_feed_gaps_total",
+        "Times that entries of the stream were missed, and the near cache was emptied for it"
+    );
+}
+
 /// Passes the outcome of a phone's call on, and counts a refusal by its reason. Rare enough for a look-up.
 pub(super) fn phone_call<T>(outcome: Result<T, Error>) -> Result<T, Error> {
     if let Err(refusal) = &outcome {

@@ -13,10 +13,10 @@
 //!   stranger to the stations, and coupling finds it by its activation code. A suspended one stays in, so that the
 //!   attendant sees why the car cannot be served.
 //! - Keys leave for the store sealed ([`envelope`]) and are wiped from memory; of a bearer token only the hash is kept.
-//!
-//! Redis has its place between the near cache and the truth; it comes with several nodes.
+//! - Redis, when there is one, stands between the near cache and the truth, and decides nothing ([`cache`]).
 
 mod binding;
+mod cache;
 mod coupling;
 mod effects;
 pub mod envelope;
@@ -37,6 +37,7 @@ mod truth;
 mod vehicle;
 
 pub use binding::{BindingStatus, Change, Registration};
+pub use cache::{CacheState, RedisUrl};
 pub use coupling::{Claim, Claimed, CouplingProof, claim_message};
 pub use envelope::KekHex;
 pub use error::{Error, StartError, Unavailable};
@@ -66,6 +67,11 @@ pub struct Config {
     /// The key-encryption key; without it the file `kek` of the data folder holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kek_hex: Option<KekHex>,
+    /// Redis as a cache; without it the store answers what the near cache does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis_url: Option<RedisUrl>,
+    /// Milliseconds that a look-up waits for Redis before it goes to the store.
+    pub redis_wait_ms: u32,
     /// Registrations kept in memory, about 400 bytes each.
     pub near_entries: usize,
     /// Bearer tokens kept in memory, about 120 bytes each.

@@ -75,6 +75,18 @@ impl Near {
         true
     }
 
+    /// Forgets a registration of an earlier epoch, and says whether there was one: somebody else changed it.
+    pub(super) fn forget_older(&self, device: DeviceId, epoch: u64) -> bool {
+        self.version.fetch_add(1, Ordering::SeqCst);
+        self.entries.remove_if(&device, |_, entry| entry.registration.epoch < epoch).is_some()
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&self) {
+        self.version.fetch_add(1, Ordering::SeqCst);
+        self.entries.clear();
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -8,6 +8,7 @@ use tokio::sync::{broadcast, oneshot};
 
 use super::Config;
 use super::binding::{BindingStatus, Change, Registration};
+use super::cache::{Cache, CacheState};
 use super::coupling::{Claim, Claimed, CouplingProof};
 use super::effects::Effects;
 use super::error::{Error, StartError, Unavailable};
@@ -20,7 +21,7 @@ use super::roller::{Pace, Roller};
 use super::stations::{Directory, Station};
 use super::tokens::{self, Grant, Role, Token, TokenCache};
 use super::truth::{
-    AuditRow, Truth, audit, binding_by_id, binding_of, change_status, live_binding_of_plate, proof_key, spawn,
+    AuditRow, Truth, audit, binding_by_id, binding_of, change_status, live_binding_of_plate, proof_key, revision, spawn,
 };
 use crate::engine::codebook::{Codebook, Hit};
 use crate::engine::id::{BindingId, DeviceId, StationId};
@@ -52,6 +53,7 @@ struct Inner {
     effects: Arc<Effects>,
     roller: Arc<Roller>,
     nonces: Nonces,
+    cache: Option<Cache>,
 }
 
 impl Registrations {
@@ -76,13 +78,19 @@ impl Registrations {
             roller: Arc::clone(&roller),
             metrics,
         };
+        let effects = Arc::new(effects);
         let nonces = Nonces::new(config.nonces_max, u64::from(config.nonce_seconds) * 1000);
-        let inner = Inner { config, slot, truth, effects: Arc::new(effects), roller, nonces };
+        let cache = config.redis_url.as_ref().map(|url| Cache::start(url, config.redis_wait_ms, &truth, &effects));
+        let cache = cache.transpose()?;
+        let inner = Inner { config, slot, truth, effects, roller, nonces, cache };
         Ok(Registrations { inner: Arc::new(inner) })
     }
 
     /// Saves what was learned and closes the store. Waits for the disk; the last step of a drain.
     pub fn stop(&self) {
+        if let Some(cache) = &self.inner.cache {
+            cache.stop();
+        }
         self.inner.roller.stop();
         self.inner.truth.stop();
     }
@@ -117,12 +125,34 @@ impl Registrations {
         }
         let effects = &self.inner.effects;
         let since = effects.near.version();
-        let found = self.inner.truth.read(move |db| binding_of(db, device)).await?.map(Arc::new);
+        let found = self.find_beyond(device).await?;
         if let Some(registration) = &found {
             effects.near.fill(registration, since);
             effects.metrics.near_entries.set(effects.near.len() as f64);
         }
         Ok(found)
+    }
+
+    /// From Redis, else from the truth.
+    async fn find_beyond(&self, device: DeviceId) -> Result<Option<Arc<Registration>>, Unavailable> {
+        let Some(cache) = &self.inner.cache else {
+            return Ok(self.inner.truth.read(move |db| binding_of(db, device)).await?.map(Arc::new));
+        };
+        if let Some(registration) = cache.find(device).await {
+            return Ok(Some(Arc::new(registration)));
+        }
+        // The revision first: what is read after it may be newer, and never older.
+        let (read_at, found) = self.inner.truth.read(move |db| Ok((revision(db)?, binding_of(db, device)?))).await?;
+        let found = found.map(Arc::new);
+        if let Some(registration) = &found {
+            cache.fill(registration, read_at);
+        }
+        Ok(found)
+    }
+
+    /// How the cache in Redis does; `None` of an engine that has none.
+    pub fn cache_state(&self) -> Option<CacheState> {
+        self.inner.cache.as_ref().map(Cache::state)
     }
 
     pub async fn binding(&self, binding: BindingId) -> Result<Option<Arc<Registration>>, Unavailable> {

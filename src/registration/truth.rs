@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use rusqlite::{Connection, OptionalExtension as _};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use audit::AuditRow;
 pub(super) use audit::audit;
@@ -25,7 +25,7 @@ pub(super) use devices::{
     DeviceRecord, Dongle, activation_owner, count_live, device, each_live, exponent, insert_device, live_dongle,
     mark_owner, open_proof_key, proof_key, save_offsets, scheme_name, secret_bytes, set_activation, set_proof_key,
 };
-pub(super) use revision::{Revision, changed_since, revision};
+pub(super) use revision::{Revision, changed_since, revision, store_id};
 
 use super::envelope::{Envelope, KekHex, Purpose};
 use super::error::{StartError, Unavailable};
@@ -50,6 +50,7 @@ struct Inner {
     envelope: Arc<Envelope>,
     orders: mpsc::Sender<Order>,
     lookups: mpsc::Sender<Lookup>,
+    revisions: watch::Receiver<Revision>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -63,18 +64,25 @@ impl Truth {
         let (orders, mut to_write) = mpsc::channel(queue.max(1));
         let (lookups, mut to_read) = mpsc::channel::<Lookup>(queue.max(1));
         let reader = schema::open_reader(&path)?;
-        let writer = spawn("registration-writer", move || writer::run(&db, &mut to_write))?;
+        let (committed, revisions) = watch::channel(revision(&db)?);
+        let writer = spawn("registration-writer", move || writer::run(&db, &mut to_write, &committed))?;
         spawn("registration-reader", move || {
             while let Some(lookup) = to_read.blocking_recv() {
                 lookup(&reader);
             }
         })?;
-        let inner = Inner { path, envelope: Arc::new(envelope), orders, lookups, writer: Mutex::new(Some(writer)) };
+        let writer = Mutex::new(Some(writer));
+        let inner = Inner { path, envelope: Arc::new(envelope), orders, lookups, revisions, writer };
         Ok(Truth { inner: Arc::new(inner) })
     }
 
     pub(super) fn envelope(&self) -> Arc<Envelope> {
         Arc::clone(&self.inner.envelope)
+    }
+
+    /// The revision that was committed last. It is here before the answer to whoever ordered the commit.
+    pub(super) fn revisions(&self) -> watch::Receiver<Revision> {
+        self.inner.revisions.clone()
     }
 
     /// A look-up connection of one's own, for the long scan of the codebook's secrets.

@@ -4,6 +4,7 @@
 //! snapshot) notes the revision that it copied, and asks for the dongles that changed since instead of for all.
 
 use rusqlite::Connection;
+use sha2::{Digest as _, Sha256};
 
 use super::devices::device_id;
 use crate::engine::id::DeviceId;
@@ -30,6 +31,13 @@ pub(in crate::registration) fn changed_since(
             Ok((Revision(row.get::<_, i64>(1)? as u64), device_id(row, 0)?))
         })?
         .collect()
+}
+
+/// What tells this store from others, and from itself under another KEK: nobody shares a copy across either.
+pub(in crate::registration) fn store_id(db: &Connection) -> rusqlite::Result<[u8; 8]> {
+    // Sealed with a random nonce when the store was made.
+    let sealed: Vec<u8> = db.query_row("SELECT sealed FROM kek", [], |row| row.get(0))?;
+    Ok(*Sha256::digest(sealed).first_chunk().expect("8 of 32 bytes"))
 }
 
 /// Taken in the commit of the change itself.

@@ -4,7 +4,9 @@
 //! change sets off, come after the commit and in its order.
 
 use rusqlite::Connection;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+
+use super::revision::{Revision, revision};
 
 /// What a job leaves to do once the group's fate is known: `true` when it is on the disk.
 pub(super) type Settle = Box<dyn FnOnce(bool) + Send>;
@@ -21,8 +23,8 @@ pub(super) enum Order {
 /// Bounds the time of a commit, and so the wait of the first job in it.
 const GROUP_MAX: usize = 256;
 
-/// Runs until told to stop or until nobody can order any more.
-pub(super) fn run(db: &Connection, orders: &mut mpsc::Receiver<Order>) {
+/// Runs until told to stop or until nobody can order any more. `committed` learns the revision of each commit.
+pub(super) fn run(db: &Connection, orders: &mut mpsc::Receiver<Order>, committed: &watch::Sender<Revision>) {
     while let Some(order) = orders.blocking_recv() {
         let mut group = Vec::new();
         let mut next = Some(order);
@@ -37,17 +39,17 @@ pub(super) fn run(db: &Connection, orders: &mut mpsc::Receiver<Order>) {
             }
             next = if group.len() < GROUP_MAX { orders.try_recv().ok() } else { None };
         }
-        commit(db, group);
+        commit(db, group, committed);
         if is_stopping {
             while let Some(Order::Run(job)) = orders.blocking_recv() {
-                commit(db, vec![job]);
+                commit(db, vec![job], committed);
             }
             return;
         }
     }
 }
 
-fn commit(db: &Connection, group: Vec<Job>) {
+fn commit(db: &Connection, group: Vec<Job>, revisions: &watch::Sender<Revision>) {
     if group.is_empty() {
         return;
     }
@@ -63,8 +65,17 @@ fn commit(db: &Connection, group: Vec<Job>) {
             tracing::error!(%error, "registrations.db refused a rollback");
         }
     }
+    tell(db, revisions);
     for settle in settles {
         settle(committed.is_ok());
+    }
+}
+
+/// Before anybody is answered: who hears that his change is in effect meets no copy that is believed without it.
+fn tell(db: &Connection, revisions: &watch::Sender<Revision>) {
+    match revision(db) {
+        Ok(now) => drop(revisions.send_if_modified(|known| std::mem::replace(known, now) != now)),
+        Err(error) => tracing::error!(%error, "the revision of registrations.db cannot be read"),
     }
 }
 

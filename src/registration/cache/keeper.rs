@@ -1,0 +1,241 @@
+//! Keeps Redis a copy of the truth, and asks it for those who look something up.
+
+use std::{sync::Arc, time::Duration};
+
+use rusqlite::Connection;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+
+use super::{
+    Order,
+    link::{Bound, Changed, Link},
+    lookups::{Fill, Find, Together},
+    names::Names,
+    record,
+    state::{CacheState, State},
+};
+use crate::{
+    engine::id::DeviceId,
+    registration::{
+        binding::Registration,
+        envelope::Envelope,
+        error::StartError,
+        metrics::CacheMetrics,
+        truth::{Revision, Truth, binding_of, changed_since, revision},
+    },
+};
+
+/// Changes in one step: at some 60 us to read each, look-ups wait 8 ms behind them.
+const STEP: usize = 128;
+
+/// Further behind than this it is cheaper to forget everything: a step takes 10 ms, so this is 4 s of them.
+const BEHIND_MAX: u64 = 50_000;
+
+/// Redis is looked at this often when nothing happens: one that was set back is found out within it, though no look-up
+/// believes it before.
+const LOOK_EACH: Duration = Duration::from_secs(1);
+
+/// Pauses between two tries to reach Redis.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+enum KeeperError {
+    #[error(transparent)]
+    Redis(#[from] redis::RedisError),
+    #[error("registrations.db: {0}")]
+    Truth(#[from] rusqlite::Error),
+    #[error("no answer within {0:?}")]
+    Slow(Duration),
+}
+
+pub(super) struct Keeper {
+    client: redis::Client,
+    wait: Duration,
+    names: Names,
+    db: Connection,
+    envelope: Arc<Envelope>,
+    revisions: watch::Receiver<Revision>,
+    /// What Redis is a copy of, as far as is known.
+    at: Revision,
+    state: Arc<State>,
+    metrics: Arc<CacheMetrics>,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        client: redis::Client,
+        wait: Duration,
+        truth: &Truth,
+        state: &Arc<State>,
+        metrics: &Arc<CacheMetrics>,
+    ) -> Result<Keeper, StartError> {
+        let db = truth.open_reader()?;
+        let names = Names::of(&db)?;
+        let (state, metrics) = (state.clone(), metrics.clone());
+        let (envelope, revisions) = (truth.envelope(), truth.revisions());
+        Ok(Keeper { client, wait, names, db, envelope, revisions, at: Revision(0), state, metrics })
+    }
+
+    pub(super) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Comes back to Redis for ever.
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Order>) {
+        let mut pause = PAUSE_MIN;
+        loop {
+            let Err(error) = self.converse(&mut inbox).await else { return };
+            pause = if self.was_current() { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
+            self.give_up(&error);
+            sleep(pause).await;
+            // Those who waited have gone to the truth.
+            while inbox.try_recv().is_ok() {}
+        }
+    }
+
+    fn was_current(&self) -> bool {
+        self.state.get().is_current()
+    }
+
+    fn give_up(&self, error: &KeeperError) {
+        // Once: it is tried again many times.
+        if !matches!(self.state.get(), CacheState::Down(_)) {
+            tracing::warn!(%error, "Redis is not asked any more; look-ups go to the store until it is back");
+        }
+        self.metrics.up.set(0.0);
+        self.metrics.failures.increment(1);
+        self.state.set(CacheState::Down(error.to_string()));
+    }
+
+    /// Ends in `Ok` when nobody can ask any more.
+    async fn converse(&mut self, inbox: &mut mpsc::Receiver<Order>) -> Result<(), KeeperError> {
+        let mut link = Link::open(&self.client, &self.names).await?;
+        self.catch_up(&mut link).await?;
+        tracing::info!(revision = self.at.0, "Redis is a copy of the registrations");
+        let mut look = interval(LOOK_EACH);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                order = inbox.recv() => match order {
+                    Some(order) => self.serve(&mut link, Together::gather(order, inbox)).await?,
+                    None => return Ok(()),
+                },
+                changed = self.revisions.changed() => match changed {
+                    Ok(()) => self.catch_up(&mut link).await?,
+                    Err(_) => return Ok(()),
+                },
+                _ = look.tick() => self.catch_up(&mut link).await?,
+            }
+        }
+    }
+
+    async fn serve(&mut self, link: &mut Link, together: Together) -> Result<(), KeeperError> {
+        if !together.finds.is_empty() {
+            self.find(link, together.finds).await?;
+        }
+        self.fill(link, &together.fills).await
+    }
+
+    async fn find(&mut self, link: &mut Link, finds: Vec<Find>) -> Result<(), KeeperError> {
+        let asked = link.records(finds.iter().map(|(device, _)| *device));
+        let (held, records) = timeout(self.wait, asked).await.map_err(|_| KeeperError::Slow(self.wait))??;
+        // Compared after the answer: what was changed meanwhile must not be answered with what it was before.
+        if held != Some(*self.revisions.borrow()) {
+            self.metrics.stale.increment(finds.len() as u64);
+            return if held == Some(self.at) { Ok(()) } else { self.catch_up(link).await };
+        }
+        for ((device, answer), bytes) in finds.into_iter().zip(records) {
+            if let Some(registration) = self.read(device, bytes) {
+                // Who has stopped waiting went to the truth.
+                let _ = answer.send(registration);
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, device: DeviceId, bytes: Option<Vec<u8>>) -> Option<Registration> {
+        let Some(bytes) = bytes else {
+            self.metrics.misses.increment(1);
+            return None;
+        };
+        match record::read(&self.envelope, device, &bytes) {
+            Ok(registration) => {
+                self.metrics.hits.increment(1);
+                Some(registration)
+            }
+            Err(error) => {
+                self.metrics.unreadable.increment(1);
+                tracing::warn!(%device, %error, "the store is asked instead");
+                None
+            }
+        }
+    }
+
+    async fn fill(&mut self, link: &mut Link, fills: &[Fill]) -> Result<(), KeeperError> {
+        let fresh = fills.iter().filter(|(_, read_at)| *read_at == self.at);
+        let records: Vec<_> = fresh.map(|(bound, _)| (bound.device, record::write(&self.envelope, bound))).collect();
+        if !records.is_empty() && link.fill(self.at, &records).await? {
+            self.metrics.fills.increment(records.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Brings Redis to the revision of the truth, from wherever it is.
+    async fn catch_up(&mut self, link: &mut Link) -> Result<(), KeeperError> {
+        loop {
+            let goal = *self.revisions.borrow_and_update();
+            let held = link.revision().await?;
+            self.metrics.behind.set(goal.0.saturating_sub(held.unwrap_or_default().0) as f64);
+            match held {
+                Some(held) if held == goal => {
+                    self.at = held;
+                    self.metrics.up.set(1.0);
+                    self.state.set(CacheState::Current);
+                    return Ok(());
+                }
+                Some(held) if held < goal && goal.0 - held.0 <= BEHIND_MAX => {
+                    if held != self.at {
+                        self.state.set(CacheState::Behind);
+                    }
+                    self.step(link, held).await?;
+                }
+                _ => self.begin_anew(link, held, goal).await?,
+            }
+        }
+    }
+
+    async fn step(&mut self, link: &mut Link, held: Revision) -> Result<(), KeeperError> {
+        // Read before the changes: they may be newer than it, and never older.
+        let newest = revision(&self.db)?;
+        let changed = changed_since(&self.db, held, STEP)?;
+        let last = changed.last().map_or(held, |(revision, _)| *revision);
+        let to = if changed.len() < STEP { newest.max(last) } else { last };
+        let changes: Vec<Changed> =
+            changed.into_iter().map(|(_, device)| self.changed(device)).collect::<rusqlite::Result<_>>()?;
+        if link.advance(held, to, &changes).await? {
+            self.at = to;
+            self.metrics.changes.increment(changes.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn changed(&self, device: DeviceId) -> rusqlite::Result<Changed> {
+        let bound = binding_of(&self.db, device)?.map(|registration| Bound {
+            record: record::write(&self.envelope, &registration),
+            epoch: registration.epoch,
+            status: registration.status,
+        });
+        Ok(Changed { device, bound })
+    }
+
+    /// Redis is empty, far behind, or of a truth that this one was set back from.
+    async fn begin_anew(&mut self, link: &mut Link, held: Option<Revision>, goal: Revision) -> Result<(), KeeperError> {
+        self.state.set(CacheState::Behind);
+        self.metrics.resets.increment(1);
+        tracing::info!(held = held.map(|held| held.0), goal = goal.0, "Redis begins anew");
+        Ok(link.begin(goal).await?)
+    }
+}
