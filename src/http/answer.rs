@@ -20,7 +20,7 @@ use super::{
     problem::{self, Code, Problem},
 };
 use crate::{
-    engine::id::{SessionId, StationId},
+    engine::id::{BindingId, SessionId, StationId},
     session::{By, Command, Order, SessionView, StateName},
 };
 
@@ -83,6 +83,12 @@ parameters! {
     OfStationWrite = station(), key();
     /// Of a read of one station.
     OfStation = station();
+    /// Of a read of one binding, and of a write that needs no key.
+    OfBinding = binding();
+    /// Of a change of one binding.
+    OfBindingWrite = binding(), key();
+    /// Of a phone's change of its own binding.
+    OfPhoneWrite = key();
 }
 
 fn session() -> Parameter {
@@ -95,6 +101,12 @@ fn station() -> Parameter {
     let schema = StationId::schema();
     let parameter = ParameterBuilder::new().name("station").parameter_in(ParameterIn::Path).required(Required::True);
     parameter.description(Some("The station's number.")).schema(Some(schema)).build()
+}
+
+fn binding() -> Parameter {
+    let schema = BindingId::schema();
+    let parameter = ParameterBuilder::new().name("binding").parameter_in(ParameterIn::Path).required(Required::True);
+    parameter.description(Some("The binding: 32 hexadecimal digits.")).schema(Some(schema)).build()
 }
 
 fn key() -> Parameter {
@@ -159,7 +171,9 @@ const SIGNED: [Code; 8] = [
     Code::BindingSuspended,
     Code::BindingRevoked,
 ];
-const BOUND: [Code; 3] = [Code::AlreadyBound, Code::PlateTaken, Code::CardNumberRefused];
+const BOUND: [Code; 4] = [Code::AlreadyBound, Code::DeviceLost, Code::PlateTaken, Code::CardNumberRefused];
+const REASON: [Code; 2] = [Code::ReasonRequired, Code::CardNumberRefused];
+const STANDING: [Code; 2] = [Code::BindingSuspended, Code::BindingRevoked];
 
 problems! {
     /// Of a read that needs a token.
@@ -180,8 +194,18 @@ problems! {
     LoginProblems = ANY, BODY, [Code::Unauthorised, Code::RequestExpired, Code::BindingSuspended, Code::BindingRevoked];
     /// Of a signed word of a phone.
     SignedProblems = ANY, TOKEN, FOUND, BODY, SIGNED, [Code::ClockTooFar];
-    /// Of a change of a binding.
-    BindingProblems = ANY, TOKEN, FOUND, [Code::BindingRevoked];
+    /// Of an operator's change of a binding.
+    BindingProblems = ANY, TOKEN, FOUND, BODY, KEYED, REASON, [Code::BindingRevoked, Code::PlateTaken];
+    /// Of an operator's change that is repeatable by nature.
+    ReasonProblems = ANY, TOKEN, FOUND, BODY, REASON;
+    /// Of letting another phone come.
+    PermitProblems = ANY, TOKEN, FOUND, BODY, REASON, STANDING;
+    /// Of a new phone's claim of a binding.
+    PhoneClaimProblems = ANY, FOUND, BODY, STANDING, [Code::SignatureWrong, Code::NotProvable];
+    /// Of a driver's change of his own binding.
+    DriverProblems = ANY, TOKEN, FOUND, BODY, KEYED, STANDING,
+        [Code::SignatureWrong, Code::NonceInvalid, Code::EpochChanged, Code::NoPhone],
+        [Code::PlateTaken, Code::CardNumberRefused];
 }
 
 /// One response for each status, naming the codes that it comes with.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     engine::id::{BindingId, StationId},
-    registration::{Registrations, Role},
+    registration::{OperatorName, Registrations, Role},
     session::By,
 };
 
@@ -37,9 +37,19 @@ impl Terminal {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Phone(pub(super) BindingId);
 
-/// An operator of the chain.
+/// An operator of the chain, by the name of the token.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Operator;
+pub(super) struct Operator(pub(super) OperatorName);
+
+impl Operator {
+    /// The bearer of the data folder's own token, who says who the operators are.
+    pub(super) fn of_folder(self) -> Result<OperatorName, Problem> {
+        if self.0.is_folder() {
+            return Ok(self.0);
+        }
+        Err(Problem::new(Code::Forbidden, "this call is for the bearer of the data folder's own token"))
+    }
+}
 
 /// Anybody with a token.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +61,7 @@ impl FromRequestParts<Shared> for Terminal {
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Terminal, Problem> {
         match role(&parts.headers, &shared.surface.registrations).await? {
             Role::Terminal(station) => Ok(Terminal(station)),
-            Role::Phone(_) | Role::Operator => Err(not_for("terminals")),
+            Role::Phone(_) | Role::Operator(_) => Err(not_for("terminals")),
         }
     }
 }
@@ -62,7 +72,7 @@ impl FromRequestParts<Shared> for Phone {
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Phone, Problem> {
         match role(&parts.headers, &shared.surface.registrations).await? {
             Role::Phone(binding) => Ok(Phone(binding)),
-            Role::Terminal(_) | Role::Operator => Err(not_for("phones")),
+            Role::Terminal(_) | Role::Operator(_) => Err(not_for("phones")),
         }
     }
 }
@@ -72,7 +82,7 @@ impl FromRequestParts<Shared> for Operator {
 
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Operator, Problem> {
         match role(&parts.headers, &shared.surface.registrations).await? {
-            Role::Operator => Ok(Operator),
+            Role::Operator(name) => Ok(Operator(name)),
             Role::Terminal(_) | Role::Phone(_) => Err(not_for("operators")),
         }
     }
@@ -85,7 +95,7 @@ impl FromRequestParts<Shared> for Caller {
         let by = match role(&parts.headers, &shared.surface.registrations).await? {
             Role::Terminal(station) => By::Station(station),
             Role::Phone(binding) => By::Phone(binding),
-            Role::Operator => By::Operator,
+            Role::Operator(_) => By::Operator,
         };
         Ok(Caller(by))
     }
@@ -133,6 +143,13 @@ mod tests {
         for refused in [HeaderMap::new(), headers("Basic Zm9v"), headers("fct_1")] {
             assert_eq!(bearer(&refused).unwrap_err().code(), Code::Unauthorised);
         }
+    }
+
+    #[test]
+    fn only_the_folders_own_operator_says_who_the_operators_are() {
+        assert!(Operator(OperatorName::FOLDER).of_folder().is_ok());
+        let kim = Operator(OperatorName::parse("kim").unwrap());
+        assert_eq!(kim.of_folder().unwrap_err().code(), Code::Forbidden);
     }
 
     #[test]

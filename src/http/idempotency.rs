@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     engine::id::{SessionId, StationId},
+    registration::OperatorName,
     session::{self, By},
 };
 
@@ -53,6 +54,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Write<T> {
 }
 
 impl<T> Write<T> {
+    /// In the scope of the operator with this name. A name holds no zero byte, so it does not run into the key.
+    pub(super) fn of_operator(self, name: OperatorName) -> Write<T> {
+        Write { key: format!("{name}\0{}", self.key), ..self }
+    }
+
     /// The digests by which the write is known when it comes again.
     fn request(&self, by: By) -> session::Request {
         let mut key = Sha256::new();
@@ -159,6 +165,7 @@ mod tests {
             write("/a", "k", "{}").request(By::Station(StationId(8))),
             write("/a", "k", "{}").request(By::Phone(BindingId([0; 16]))),
             write("/a", "k", "{}").request(By::Operator),
+            write("/a", "k", "{}").of_operator(OperatorName::parse("kim").unwrap()).request(By::Operator),
         ] {
             assert_ne!(first.key, other.key);
         }

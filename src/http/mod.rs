@@ -15,6 +15,8 @@
 
 mod answer;
 mod auth;
+mod bindings;
+mod driver;
 mod events;
 mod extract;
 mod idempotency;

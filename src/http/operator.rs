@@ -1,4 +1,4 @@
-//! The operator's calls: stations and terminals, bindings, refunds, imports, and who changed what.
+//! The operator's calls beside those on bindings: stations and terminals, refunds, imports, and who changed what.
 
 use std::{io::Cursor, sync::Arc};
 
@@ -12,7 +12,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Shared,
-    answer::{BindingProblems, OfOrder, OrderProblems, ReadProblems, SessionAnswer, WriteProblems, order},
+    answer::{OfOrder, OrderProblems, ReadProblems, SessionAnswer, WriteProblems, order},
     auth::Operator,
     extract::{self, Asked, Body, Named},
     idempotency::Write,
@@ -20,15 +20,12 @@ use super::{
 };
 use crate::{
     engine::{
-        id::{BindingId, DeviceId, SessionId, StationId},
+        id::{SessionId, StationId},
         money::Money,
     },
-    registration::{AuditRow, BindingStatus, ImportReport, Registration, Role, Station},
+    registration::{AuditRow, ImportReport, Role, Station, Who},
     session::{By, Command, SessionView},
 };
-
-/// How the audit names an operator.
-const WHO: &str = "operator";
 
 /// Rows of the audit in one answer.
 const AUDIT_ROWS_MAX: u32 = 1_000;
@@ -37,9 +34,6 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(stations))
         .routes(routes!(issue_terminal))
-        .routes(routes!(suspend))
-        .routes(routes!(restore))
-        .routes(routes!(revoke))
         .routes(routes!(refund))
         .routes(routes!(audit))
 }
@@ -77,76 +71,16 @@ struct TerminalToken {
     responses((status = 201, body = TerminalToken), WriteProblems))]
 async fn issue_terminal(
     State(shared): State<Shared>,
-    _: Operator,
+    Operator(name): Operator,
     Body(NewTerminal { station, valid_ms }): Body<NewTerminal>,
 ) -> Result<(StatusCode, Json<TerminalToken>), Problem> {
     let registrations = &shared.surface.registrations;
     if !registrations.station_known(station) {
         return Err(Problem::new(Code::NotFound, format!("there is no station {station}")));
     }
-    let token = registrations.issue(Role::Terminal(station), valid_ms).await?;
+    let token = registrations.issue(Role::Terminal(station), valid_ms, Who::Operator(name)).await?;
     let token = TerminalToken { station, token: token.reveal().to_owned() };
     Ok((StatusCode::CREATED, Json(token)))
-}
-
-/// A binding as an operator sees it; its means of payment and keys stay where they are.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct RegistrationView {
-    binding: BindingId,
-    device: DeviceId,
-    epoch: u64,
-    plate: String,
-    fuel: Option<String>,
-    status: BindingStatus,
-}
-
-impl From<Arc<Registration>> for RegistrationView {
-    fn from(registration: Arc<Registration>) -> RegistrationView {
-        RegistrationView {
-            binding: registration.binding,
-            device: registration.device,
-            epoch: registration.epoch,
-            plate: registration.plate.as_str().to_owned(),
-            fuel: registration.fuel.clone(),
-            status: registration.status,
-        }
-    }
-}
-
-/// Suspends a binding: its vehicle is seen, and not served.
-#[utoipa::path(post, path = "/v1/bindings/{binding}/suspension", tag = "operator", security(("operator" = [])),
-    params(("binding" = BindingId, Path, description = "32 hexadecimal digits.")),
-    responses((status = 200, body = RegistrationView), BindingProblems))]
-async fn suspend(
-    State(shared): State<Shared>,
-    _: Operator,
-    Named(binding): Named<BindingId>,
-) -> Result<Json<RegistrationView>, Problem> {
-    Ok(Json(shared.surface.registrations.suspend(binding, WHO).await?.into()))
-}
-
-/// Ends a suspension.
-#[utoipa::path(post, path = "/v1/bindings/{binding}/restoration", tag = "operator", security(("operator" = [])),
-    params(("binding" = BindingId, Path, description = "32 hexadecimal digits.")),
-    responses((status = 200, body = RegistrationView), BindingProblems))]
-async fn restore(
-    State(shared): State<Shared>,
-    _: Operator,
-    Named(binding): Named<BindingId>,
-) -> Result<Json<RegistrationView>, Problem> {
-    Ok(Json(shared.surface.registrations.restore(binding, WHO).await?.into()))
-}
-
-/// Ends a binding for good; the dongle can be coupled anew.
-#[utoipa::path(post, path = "/v1/bindings/{binding}/revocation", tag = "operator", security(("operator" = [])),
-    params(("binding" = BindingId, Path, description = "32 hexadecimal digits.")),
-    responses((status = 200, body = RegistrationView), BindingProblems))]
-async fn revoke(
-    State(shared): State<Shared>,
-    _: Operator,
-    Named(binding): Named<BindingId>,
-) -> Result<Json<RegistrationView>, Problem> {
-    Ok(Json(shared.surface.registrations.revoke(binding, WHO).await?.into()))
 }
 
 #[derive(Debug, Deserialize, utoipa::ToSchema)]

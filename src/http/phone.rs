@@ -64,13 +64,24 @@ struct Claiming {
 
 /// What the dongle has to answer over its two-way link.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct Claimed {
+pub(super) struct Claimed {
     /// Names the coupling in the path of its proof.
     coupling: CouplingId,
     device: DeviceId,
     #[schema(value_type = String)]
     nonce: Hex<32>,
     expires_at: UnixMs,
+}
+
+impl From<registration::Claimed> for Claimed {
+    fn from(claimed: registration::Claimed) -> Claimed {
+        Claimed {
+            coupling: claimed.coupling,
+            device: claimed.device,
+            nonce: Hex(claimed.nonce),
+            expires_at: claimed.expires,
+        }
+    }
 }
 
 /// Starts a coupling.
@@ -89,13 +100,7 @@ async fn claim(
         signature: claiming.signature.0,
     };
     let claimed = shared.surface.registrations.claim(claim).await?;
-    let claimed = Claimed {
-        coupling: claimed.coupling,
-        device: claimed.device,
-        nonce: Hex(claimed.nonce),
-        expires_at: claimed.expires,
-    };
-    Ok((StatusCode::CREATED, Json(claimed)))
+    Ok((StatusCode::CREATED, Json(claimed.into())))
 }
 
 /// The dongle's MAC over a nonce's terms, and the phone's signature over both.
@@ -121,7 +126,7 @@ struct Coupled {
     token: String,
 }
 
-/// Proves that the phone has the dongle at hand, and so binds them.
+/// Proves that the phone has the dongle at hand, and so binds them, or takes the place of a phone that was lost.
 #[utoipa::path(post, path = "/v1/couplings/{coupling}/proof", tag = "phone", request_body = Proof,
     params(("coupling" = CouplingId, Path, description = "32 hexadecimal digits, from the claim.")),
     responses((status = 201, body = Coupled), CouplingProblems))]
@@ -229,6 +234,8 @@ impl Source for PhoneSessions {
 enum NoncePurpose {
     Presence,
     Clock,
+    /// Of a change of the phone's own binding.
+    Change,
 }
 
 impl From<NoncePurpose> for Purpose {
@@ -236,6 +243,7 @@ impl From<NoncePurpose> for Purpose {
         match purpose {
             NoncePurpose::Presence => Purpose::Presence,
             NoncePurpose::Clock => Purpose::Clock,
+            NoncePurpose::Change => Purpose::Change,
         }
     }
 }
@@ -254,7 +262,7 @@ struct Nonce {
     expires_at: UnixMs,
 }
 
-/// Gives a nonce for a proof of presence or of the dongle's clock.
+/// Gives a nonce for a proof of presence or of the dongle's clock, or for a change of the binding.
 #[utoipa::path(post, path = "/v1/phone/nonces", tag = "phone", security(("phone" = [])), request_body = AskingNonce,
     responses((status = 201, body = Nonce), WriteProblems))]
 async fn issue_nonce(

@@ -52,6 +52,7 @@ macro_rules! codes {
 codes! {
     BadRequest = "BAD_REQUEST", BAD_REQUEST, "The request is not usable";
     IdempotencyKeyMissing = "IDEMPOTENCY_KEY_MISSING", BAD_REQUEST, "The call needs an Idempotency-Key";
+    ReasonRequired = "REASON_REQUIRED", BAD_REQUEST, "The change needs a reason";
     Unauthorised = "UNAUTHORISED", UNAUTHORIZED, "A valid bearer token is needed";
     Declined = "DECLINED", PAYMENT_REQUIRED, "The payment was declined";
     Forbidden = "FORBIDDEN", FORBIDDEN, "Not the caller's to do";
@@ -74,6 +75,8 @@ codes! {
     IdempotencyKeyInUse = "IDEMPOTENCY_KEY_IN_USE", CONFLICT, "The same request is still running";
     AlreadyBound = "ALREADY_BOUND", CONFLICT, "The dongle is bound";
     PlateTaken = "PLATE_TAKEN", CONFLICT, "The plate is bound to another dongle";
+    DeviceLost = "DEVICE_LOST", CONFLICT, "The dongle was reported lost";
+    EpochChanged = "EPOCH_CHANGED", CONFLICT, "The binding was changed since it was read";
     NotProvable = "NOT_PROVABLE", CONFLICT, "The dongle cannot prove anything";
     NoPhone = "NO_PHONE", CONFLICT, "The binding has no phone";
     NonceInvalid = "NONCE_INVALID", CONFLICT, "The nonce is unknown, used or expired";
@@ -185,12 +188,18 @@ impl From<registration::Error> for Problem {
     fn from(error: registration::Error) -> Problem {
         use registration::Error;
         let code = match error {
-            Error::UnknownActivation | Error::UnknownCoupling | Error::UnknownDevice | Error::UnknownBinding => {
-                Code::NotFound
-            }
+            Error::UnknownActivation
+            | Error::UnknownCoupling
+            | Error::UnknownDevice
+            | Error::UnknownBinding
+            | Error::UnknownPermit => Code::NotFound,
             Error::AlreadyBound => Code::AlreadyBound,
             Error::PlateTaken => Code::PlateTaken,
-            Error::Plate(_) | Error::Means(_) | Error::Fuel => Code::BadRequest,
+            Error::DeviceLost => Code::DeviceLost,
+            Error::EpochChanged => Code::EpochChanged,
+            Error::Reason => Code::ReasonRequired,
+            Error::KeyReused => Code::IdempotencyKeyReused,
+            Error::Plate(_) | Error::Means(_) | Error::Fuel | Error::OperatorName => Code::BadRequest,
             Error::CardNumber => Code::CardNumberRefused,
             Error::NotProvable => Code::NotProvable,
             Error::NoPhone => Code::NoPhone,

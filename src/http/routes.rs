@@ -19,7 +19,7 @@ use utoipa::{
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{
-    Config, Shared,
+    Config, Shared, bindings, driver,
     metrics::{Group, Requests, count},
     open, operator, phone,
     problem::{Code, Problem},
@@ -54,8 +54,8 @@ pub(super) fn router(config: &Config, shared: Shared) -> Router {
     let imports = operator::import_routes().layer(DefaultBodyLimit::max(config.import_body_bytes_max));
     let api = OpenApiRouter::new()
         .merge(counted(Group::Terminal, bounded(terminal::routes())))
-        .merge(counted(Group::Phone, bounded(phone::routes())))
-        .merge(counted(Group::Operator, bounded(operator::routes()).merge(imports)))
+        .merge(counted(Group::Phone, bounded(phone::routes().merge(driver::routes()))))
+        .merge(counted(Group::Operator, bounded(operator::routes().merge(bindings::routes())).merge(imports)))
         .merge(counted(Group::Open, open::routes()));
     let (api, _) = api.split_for_parts();
     let unknown = Router::new().fallback(no_such_path).layer(from_fn_with_state(Requests::new(Group::Unknown), count));
@@ -70,7 +70,9 @@ pub(super) fn document() -> Document {
     let mut api = OpenApiRouter::with_openapi(Described::openapi())
         .merge(terminal::routes())
         .merge(phone::routes())
+        .merge(driver::routes())
         .merge(operator::routes())
+        .merge(bindings::routes())
         .merge(operator::import_routes())
         .merge(open::routes())
         .into_openapi();
@@ -127,22 +129,34 @@ mod tests {
         get /health/ready
         get /openapi.json
         get /v1/audit
+        get /v1/bindings
+        get /v1/bindings/{binding}
+        get /v1/bindings/{binding}/history
+        get /v1/devices/{device}
+        get /v1/phone/binding
         get /v1/phone/events
         get /v1/sessions/{id}
         get /v1/sessions/{id}/receipt
         get /v1/stations
         get /v1/stations/{station}/events
         get /v1/stations/{station}/vehicles
+        post /v1/bindings/{binding}/phone-replacement
         post /v1/bindings/{binding}/restoration
         post /v1/bindings/{binding}/revocation
         post /v1/bindings/{binding}/suspension
         post /v1/couplings
+        post /v1/couplings/replacements
         post /v1/couplings/{coupling}/proof
+        post /v1/devices/{device}/release
         post /v1/imports/devices
         post /v1/imports/stations
+        post /v1/operators
+        post /v1/operators/{name}/revocation
         post /v1/phone/clock
         post /v1/phone/nonces
         post /v1/phone/presence
+        post /v1/phone/replacement
+        post /v1/phone/revocation
         post /v1/phone/tokens
         post /v1/sessions/{id}/cleared
         post /v1/sessions/{id}/completion
@@ -157,6 +171,9 @@ mod tests {
         post /v1/sessions/{id}/reservation
         post /v1/stations/{station}/sessions
         post /v1/terminals
+        put /v1/bindings/{binding}/plate
+        put /v1/phone/means
+        put /v1/phone/plate
         put /v1/stations/{station}/prices
     ";
 

@@ -35,6 +35,36 @@ impl Registration {
     }
 }
 
+/// A binding as those see it who may; the means of payment and the phone's key stay where they are.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct Summary {
+    pub binding: BindingId,
+    pub device: DeviceId,
+    pub epoch: u64,
+    pub plate: String,
+    pub fuel: Option<String>,
+    pub status: BindingStatus,
+    /// Whether a phone is bound.
+    pub has_phone: bool,
+    /// How many means of payment there are.
+    pub means_count: usize,
+}
+
+impl From<&Registration> for Summary {
+    fn from(registration: &Registration) -> Summary {
+        Summary {
+            binding: registration.binding,
+            device: registration.device,
+            epoch: registration.epoch,
+            plate: registration.plate.as_str().to_owned(),
+            fuel: registration.fuel.clone(),
+            status: registration.status,
+            has_phone: registration.phone.is_some(),
+            means_count: registration.means.len(),
+        }
+    }
+}
+
 /// ```text
 /// Active <-> Suspended
 ///    \          /
@@ -72,7 +102,7 @@ impl BindingStatus {
     }
 }
 
-/// A binding changed: coupled, suspended, restored, revoked, or updated by an import.
+/// A binding changed: coupled, amended, or updated by an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
     pub device: DeviceId,

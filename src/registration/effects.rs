@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
+use super::amendment::Amended;
 use super::binding::{Change, Registration};
 use super::import::Imported;
 use super::metrics::Metrics;
@@ -24,15 +25,28 @@ pub(super) struct Effects {
 }
 
 impl Effects {
-    pub(super) fn changed(&self, registration: &Arc<Registration>) {
+    fn changed(&self, registration: &Arc<Registration>) {
         self.near.replace(registration);
         self.tell(registration);
     }
 
-    pub(super) fn status_changed(&self, registration: &Arc<Registration>) {
+    /// By a phone that proved it: `is_new` unless it took the place of another one.
+    pub(super) fn coupled(&self, registration: &Arc<Registration>, is_new: bool) {
         self.changed(registration);
-        if !registration.status.is_live() {
+        if is_new {
+            self.metrics.couplings.increment(1);
+            self.roller.changed([registration.device]);
+        }
+    }
+
+    pub(super) fn amended(&self, amended: &Amended) {
+        let Some(registration) = &amended.changed else { return };
+        let registration = Arc::new(registration.clone());
+        self.changed(&registration);
+        if amended.tokens_void {
             self.tokens.forget_role(Role::Phone(registration.binding));
+        }
+        if !registration.status.is_live() {
             self.roller.changed([registration.device]);
         }
     }

@@ -1,8 +1,11 @@
 //! Keys at rest: AES-256-GCM under one key-encryption key (KEK), bound to the dongle and the purpose.
 //!
-//! A sealed key is `version 1 | nonce 12 | ciphertext | tag 16`; the dongle's id and the purpose are authenticated with
-//! it, so that a row copied onto another dongle, or a code key passed off as a proof key, does not open. Nonces are
-//! random: at two keys for each of 100 million dongles the chance of a repeated one is 2e-12, far below GCM's 2^32 bound.
+//! A sealed key is `KEK 1 | nonce 12 | ciphertext | tag 16`; the dongle's id and the purpose are authenticated with it, so
+//! that a row copied onto another dongle, or a code key passed off as a proof key, does not open. Nonces are random: at two
+//! keys for each of 100 million dongles the chance of a repeated one is 2e-12, far below GCM's 2^32 bound. The first byte
+//! is the number that the store gave to the KEK, 1 to 255 and around; a rotation tells by it what is under which.
+//!
+//! Marks are keyed with a key of their own, which is sealed like the others: they stay when the KEK goes.
 //!
 //! Who wants a hardware module puts it behind [`Envelope`]: nothing else sees the KEK.
 
@@ -21,11 +24,13 @@ use zeroize::{ZeroizeOnDrop, Zeroizing};
 use super::error::StartError;
 use crate::engine::id::DeviceId;
 
-const VERSION: u8 = 1;
 const NONCE_BYTES: usize = 12;
 
 /// The file of the KEK in the data folder: 64 hexadecimal digits, readable by its owner only.
 pub const KEK_FILE: &str = "kek";
+
+/// A key-encryption key in clear. Wiped when dropped.
+pub(super) type Kek = Zeroizing<[u8; 32]>;
 
 /// The key-encryption key as settings carry it: 64 hexadecimal digits, never shown.
 #[derive(Clone, PartialEq, Eq, serde::Deserialize, ZeroizeOnDrop)]
@@ -62,6 +67,10 @@ pub enum Purpose {
     Proof,
     /// The known text that tells a wrong KEK at start.
     Check,
+    /// What marks are keyed with.
+    Mark,
+    /// The private key that beacons agree their identity keys with.
+    Resolver,
 }
 
 /// A sealed key that does not open: another KEK, another dongle, or a damaged row.
@@ -70,26 +79,32 @@ pub enum Purpose {
 pub struct Unsealable;
 
 pub struct Envelope {
+    kek_id: u8,
     cipher: Aes256Gcm,
     mark_key: Zeroizing<[u8; 32]>,
 }
 
 impl Envelope {
-    pub fn new(kek: &[u8; 32]) -> Envelope {
+    /// With the KEK that the store knows by this number, and the mark key that follows from it.
+    pub fn new(kek_id: u8, kek: &[u8; 32]) -> Envelope {
         let mut mark_key = Zeroizing::new([0; 32]);
         Hkdf::<Sha256>::new(None, kek)
             .expand(b"forecourt key mark v1", mark_key.as_mut())
             .expect("32 bytes are within HKDF's output");
-        Envelope { cipher: Aes256Gcm::new(kek.into()), mark_key }
+        Envelope { kek_id, cipher: Aes256Gcm::new(kek.into()), mark_key }
     }
 
-    /// With the KEK of the settings, else of the data folder's file, which is made at the first start.
-    pub fn load(folder: &Path, kek_hex: Option<&KekHex>) -> Result<Envelope, StartError> {
-        let kek = match kek_hex {
-            Some(hex) => parse_kek(&hex.0)?,
-            None => kek_of_file(&folder.join(KEK_FILE))?,
-        };
-        Ok(Envelope::new(&kek))
+    pub(super) fn with_mark_key(self, mark_key: Zeroizing<[u8; 32]>) -> Envelope {
+        Envelope { mark_key, ..self }
+    }
+
+    pub(super) fn kek_id(&self) -> u8 {
+        self.kek_id
+    }
+
+    /// The mark key, sealed.
+    pub(super) fn sealed_mark_key(&self) -> Vec<u8> {
+        self.seal(DeviceId(0), Purpose::Mark, self.mark_key.as_ref())
     }
 
     pub fn seal(&self, device: DeviceId, purpose: Purpose, key: &[u8]) -> Vec<u8> {
@@ -97,13 +112,13 @@ impl Envelope {
         getrandom::fill(&mut nonce).expect("the system's randomness was there at start");
         let payload = Payload { msg: key, aad: &authenticated(device, purpose) };
         let sealed = self.cipher.encrypt(&Nonce::from(nonce), payload).expect("a key is far below GCM's length bound");
-        [&[VERSION], nonce.as_slice(), &sealed].concat()
+        [&[self.kek_id], nonce.as_slice(), &sealed].concat()
     }
 
     pub fn open(&self, device: DeviceId, purpose: Purpose, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unsealable> {
-        let (&version, rest) = sealed.split_first().ok_or(Unsealable)?;
+        let (&kek_id, rest) = sealed.split_first().ok_or(Unsealable)?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(Unsealable)?;
-        if version != VERSION {
+        if kek_id != self.kek_id {
             return Err(Unsealable);
         }
         let payload = Payload { msg: sealed, aad: &authenticated(device, purpose) };
@@ -126,27 +141,49 @@ fn authenticated(device: DeviceId, purpose: Purpose) -> [u8; 9] {
         Purpose::Code => 1,
         Purpose::Proof => 2,
         Purpose::Check => 3,
+        Purpose::Mark => 4,
+        Purpose::Resolver => 5,
     };
     bytes
 }
 
-fn parse_kek(text: &str) -> Result<Zeroizing<[u8; 32]>, StartError> {
+/// The KEK of the settings, else of the data folder's file, which is made at the first start.
+pub(super) fn load_kek(folder: &Path, kek_hex: Option<&KekHex>) -> Result<Kek, StartError> {
+    if let Some(hex) = kek_hex {
+        return parse_kek(&hex.0);
+    }
+    let path = folder.join(KEK_FILE);
+    match read_kek(&path)? {
+        Some(kek) => Ok(kek),
+        None => make_kek(&path),
+    }
+}
+
+/// `None` when there is no such file.
+pub(super) fn read_kek(path: &Path) -> Result<Option<Kek>, StartError> {
+    match std::fs::read_to_string(path).map(Zeroizing::new) {
+        Ok(text) => parse_kek(&text).map(Some),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StartError::File { path: path.into(), source }),
+    }
+}
+
+/// A random one, in a new file.
+pub(super) fn make_kek(path: &Path) -> Result<Kek, StartError> {
     let mut kek = Zeroizing::new([0; 32]);
-    hex::decode_to_slice(text.trim(), kek.as_mut()).map_err(|_| StartError::KekForm)?;
+    getrandom::fill(kek.as_mut()).map_err(StartError::Randomness)?;
+    write_kek(path, &kek)?;
     Ok(kek)
 }
 
-fn kek_of_file(path: &Path) -> Result<Zeroizing<[u8; 32]>, StartError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => parse_kek(&Zeroizing::new(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let mut kek = Zeroizing::new([0; 32]);
-            getrandom::fill(kek.as_mut()).map_err(StartError::Randomness)?;
-            write_secret_file(path, &Zeroizing::new(hex::encode(kek.as_ref())))?;
-            Ok(kek)
-        }
-        Err(source) => Err(StartError::File { path: path.into(), source }),
-    }
+pub(super) fn write_kek(path: &Path, kek: &Kek) -> Result<(), StartError> {
+    write_secret_file(path, &Zeroizing::new(hex::encode(kek.as_ref())))
+}
+
+fn parse_kek(text: &str) -> Result<Kek, StartError> {
+    let mut kek = Zeroizing::new([0; 32]);
+    hex::decode_to_slice(text.trim(), kek.as_mut()).map_err(|_| StartError::KekForm)?;
+    Ok(kek)
 }
 
 /// A new file that only its owner can read, on the disk before this returns: a KEK that is lost with the power after
@@ -167,18 +204,19 @@ mod tests {
 
     #[test]
     fn a_sealed_key_opens_for_its_dongle_and_purpose_only() {
-        let envelope = Envelope::new(&[7; 32]);
+        let envelope = Envelope::new(1, &[7; 32]);
         let sealed = envelope.seal(DeviceId(1), Purpose::Code, &[0x42; 32]);
         assert_eq!(envelope.open(DeviceId(1), Purpose::Code, &sealed).unwrap().as_slice(), &[0x42; 32]);
         assert_eq!(envelope.open(DeviceId(2), Purpose::Code, &sealed), Err(Unsealable));
         assert_eq!(envelope.open(DeviceId(1), Purpose::Proof, &sealed), Err(Unsealable));
-        assert_eq!(Envelope::new(&[8; 32]).open(DeviceId(1), Purpose::Code, &sealed), Err(Unsealable));
+        assert_eq!(Envelope::new(1, &[8; 32]).open(DeviceId(1), Purpose::Code, &sealed), Err(Unsealable));
+        assert_eq!(Envelope::new(2, &[7; 32]).open(DeviceId(1), Purpose::Code, &sealed), Err(Unsealable));
         assert!(!sealed.windows(8).any(|bytes| bytes == [0x42; 8]));
     }
 
     #[test]
     fn what_is_cut_short_does_not_open() {
-        let envelope = Envelope::new(&[7; 32]);
+        let envelope = Envelope::new(1, &[7; 32]);
         let sealed = envelope.seal(DeviceId(1), Purpose::Code, &[1; 16]);
         for length in 0..sealed.len() {
             assert_eq!(envelope.open(DeviceId(1), Purpose::Code, &sealed[..length]), Err(Unsealable));
@@ -189,17 +227,16 @@ mod tests {
     fn the_key_of_the_folder_is_made_once_and_kept_from_others() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
-        let sealed = Envelope::load(folder.path(), None).unwrap().seal(DeviceId(1), Purpose::Code, b"key");
+        let kek = load_kek(folder.path(), None).unwrap();
         let mode = folder.path().join(KEK_FILE).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let again = Envelope::load(folder.path(), None).unwrap();
-        assert_eq!(again.open(DeviceId(1), Purpose::Code, &sealed).unwrap().as_slice(), b"key");
+        assert_eq!(load_kek(folder.path(), None).unwrap(), kek);
     }
 
     #[test]
     fn a_key_of_the_wrong_form_is_refused_and_never_shown() {
         let kek = KekHex::new("not hexadecimal");
-        assert!(matches!(Envelope::load(Path::new("/"), Some(&kek)), Err(StartError::KekForm)));
+        assert!(matches!(load_kek(Path::new("/"), Some(&kek)), Err(StartError::KekForm)));
         assert!(!kek.is_valid());
         assert!(!format!("{kek:?}").contains("hexadecimal"));
     }

@@ -46,6 +46,18 @@ pub enum Error {
     Suspended,
     #[error("the binding was revoked")]
     Revoked,
+    #[error("the dongle was reported lost; an operator frees it when it is found")]
+    DeviceLost,
+    #[error("no phone may take the place of this binding's, or the code is wrong or its time is up")]
+    UnknownPermit,
+    #[error("the binding is not what the phone signed any more; read it again")]
+    EpochChanged,
+    #[error("say why, in 1 to {} bytes of plain text", super::REASON_BYTES_MAX)]
+    Reason,
+    #[error("an operator's name is 1 to {} letters, digits, dots and dashes", super::OPERATOR_NAME_BYTES_MAX)]
+    OperatorName,
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
     #[error("too many open claims; try again later")]
     TooManyClaims,
     #[error(transparent)]
@@ -71,6 +83,11 @@ pub enum StartError {
     KekForm,
     #[error("the key-encryption key is not the one that registrations.db was written with")]
     WrongKek,
+    #[error(
+        "a rotation of the key-encryption key was cut off; end it with `forecourt keys rotate`, with the old key where \
+         it is and the same new one"
+    )]
+    Rotating,
     #[error("the system has no randomness: {0}")]
     Randomness(getrandom::Error),
     #[error("a thread could not be started: {0}")]

@@ -134,8 +134,14 @@ fn reason(refusal: &Error) -> &'static str {
         Error::UnknownActivation => "unknown_activation",
         Error::UnknownCoupling => "unknown_coupling",
         Error::UnknownDevice | Error::UnknownBinding => "unknown_binding",
+        Error::UnknownPermit => "unknown_permit",
         Error::AlreadyBound | Error::PlateTaken => "taken",
-        Error::Plate(_) | Error::CardNumber | Error::Means(_) | Error::Fuel => "form",
+        Error::DeviceLost => "lost",
+        Error::EpochChanged => "epoch",
+        Error::KeyReused => "key_reused",
+        Error::Plate(_) | Error::CardNumber | Error::Means(_) | Error::Fuel | Error::Reason | Error::OperatorName => {
+            "form"
+        }
         Error::NotProvable | Error::NoPhone => "not_provable",
         Error::BadSignature => "signature",
         Error::BadProof => "proof",

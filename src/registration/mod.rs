@@ -12,23 +12,30 @@
 //! - The codebook holds the dongles of live bindings (active or suspended) and no others: an unbound dongle is a
 //!   stranger to the stations, and coupling finds it by its activation code. A suspended one stays in, so that the
 //!   attendant sees why the car cannot be served.
+//! - A binding is changed in one place ([`amendment`]), whoever asks: with the dongle's next epoch, a line in the journal
+//!   that names who and why, and one commit. What a phone signs stands in one table ([`signed`]).
 //! - Keys leave for the store sealed ([`envelope`]) and are wiped from memory; of a bearer token only the hash is kept.
 //! - Redis, when there is one, stands between the near cache and the truth, and decides nothing ([`cache`]).
 
+mod amendment;
 mod binding;
 mod cache;
 mod coupling;
+mod driver;
 mod effects;
 pub mod envelope;
 mod error;
 mod fleet;
 mod import;
+mod mandate;
 mod metrics;
 mod near;
 mod nonces;
+mod permits;
 mod phone;
 mod registrations;
 mod roller;
+mod signed;
 mod stations;
 #[cfg(test)]
 mod tests;
@@ -36,20 +43,25 @@ mod tokens;
 mod truth;
 mod vehicle;
 
-pub use binding::{BindingStatus, Change, Registration};
+pub use amendment::{Amendment, Cause};
+pub use binding::{BindingStatus, Change, Registration, Summary};
 pub use cache::{CacheState, RedisUrl};
-pub use coupling::{Claim, Claimed, CouplingProof, claim_message};
+pub use coupling::{Claim, Claimed, CouplingProof};
+pub use driver::{DriverChange, Wish};
 pub use envelope::KekHex;
 pub use error::{Error, StartError, Unavailable};
 pub use import::{ImportError, ImportReport, Progress, REFUSALS_MAX, Refusal, import_devices, import_stations};
+pub use mandate::{Mandate, Who};
 pub use nonces::{IssuedNonce, Purpose};
-pub use phone::{ClockProof, PhoneTokenRequest, PresenceProof, phone_token_message};
-pub use registrations::{Coupled, Registrations};
+pub use permits::{Permit, PhoneClaim};
+pub use phone::{ClockProof, PhoneTokenRequest, PresenceProof};
+pub use registrations::{Coupled, Device, Registrations};
+pub use signed::{ChangeTerms, claim_message, phone_claim_message, phone_token_message};
 pub use stations::Station;
-pub use tokens::{OPERATOR_TOKEN_FILE, Role, Token};
+pub use tokens::{OPERATOR_TOKEN_FILE, OperatorName, Role, Token};
 // A claim is named in the stage that opens it, whoever asks.
 pub use crate::engine::id::CouplingId;
-pub use truth::{AuditRow, STORE_FILE, Truth};
+pub use truth::{AuditRow, JournalRow, Request, STORE_FILE, Truth};
 
 /// The longest name of a fuel, in bytes.
 pub const FUEL_BYTES_MAX: usize = 32;
@@ -59,6 +71,12 @@ pub const MEANS_MAX: usize = 8;
 
 /// The longest token of a payment means, in bytes.
 pub const MEANS_BYTES_MAX: usize = 128;
+
+/// The longest reason for a change, in bytes: two sentences and a case number.
+pub const REASON_BYTES_MAX: usize = 500;
+
+/// The longest name of an operator, in bytes.
+pub const OPERATOR_NAME_BYTES_MAX: usize = 32;
 
 /// Settings of registrations; `default.toml` holds the defaults.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]

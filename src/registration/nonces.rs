@@ -17,6 +17,8 @@ pub enum Purpose {
     Presence,
     /// What the dongle's clock shows.
     Clock,
+    /// That the phone changes its binding.
+    Change,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

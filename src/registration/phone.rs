@@ -2,9 +2,12 @@
 
 use rusqlite::{Connection, params};
 
-use super::binding::{BindingStatus, Registration};
+use super::binding::Registration;
 use super::envelope::Envelope;
 use super::error::Error;
+use super::mandate::Author;
+use super::permits::check_active;
+use super::signed::phone_token_message;
 use super::tokens::{self, Grant, Role, Token};
 use super::truth::{audit, binding_by_id, binding_of, device, proof_key};
 use crate::engine::clock::ClockOffset;
@@ -12,8 +15,6 @@ use crate::engine::codebook::Hit;
 use crate::engine::id::{BindingId, DeviceId, StationId};
 use crate::engine::proof::{ClockTerms, Nonce, PresenceTerms, ProofKey, Terms, verify_signature};
 use crate::engine::time::{Slot, SlotLength, UnixMs};
-
-const PHONE_TOKEN_TAG: &[u8] = b"forecourt phone token v1";
 
 /// How far the phone's clock may be off, either way, when it asks for a token.
 const PHONE_CLOCK_MS_MAX: u64 = 60_000;
@@ -24,13 +25,8 @@ pub struct PhoneTokenRequest {
     pub device: DeviceId,
     /// The phone's time: within 60 s of ours, and later than that of the last token.
     pub at: UnixMs,
-    /// Over [`phone_token_message`].
+    /// Over [`phone_token_message`](super::phone_token_message).
     pub signature: [u8; 64],
-}
-
-/// What the phone signs: `forecourt phone token v1 || device u64 || at u64`, big-endian, the time in milliseconds.
-pub fn phone_token_message(device: DeviceId, at: UnixMs) -> Vec<u8> {
-    [PHONE_TOKEN_TAG, &device.0.to_be_bytes(), &at.0.to_be_bytes()].concat()
 }
 
 /// That dongle and phone are at the station, over [`PresenceTerms`].
@@ -84,7 +80,7 @@ impl PhoneTokenRequest {
         let token = Token::random(role);
         tokens::delete_of(db, role)?;
         tokens::insert(db, &token, Grant { role, expires }, now)?;
-        audit(db, now, "phone", "phone token issued", &binding.to_string())?;
+        audit(db, now, Author { who: "phone", why: "", what: "phone token issued" }, &binding.to_string())?;
         Ok((binding, token))
     }
 }
@@ -106,11 +102,7 @@ impl Prover {
         binding: BindingId,
     ) -> Result<Prover, Error> {
         let registration = binding_by_id(db, binding)?.ok_or(Error::UnknownBinding)?;
-        match registration.status {
-            BindingStatus::Active => {}
-            BindingStatus::Suspended => return Err(Error::Suspended),
-            BindingStatus::Revoked => return Err(Error::Revoked),
-        }
+        check_active(registration.status)?;
         let phone = registration.phone.ok_or(Error::NoPhone)?;
         let key = proof_key(db, envelope, registration.device)?.ok_or(Error::NotProvable)?;
         let record = device(db, registration.device)?.ok_or(Error::UnknownDevice)?;

@@ -1,28 +1,31 @@
 //! The handle to registrations that the other stages hold.
 
+mod bindings;
+
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{broadcast, oneshot};
 
+pub use bindings::Device;
+
 use super::Config;
-use super::binding::{BindingStatus, Change, Registration};
+use super::binding::{Change, Registration};
 use super::cache::{Cache, CacheState};
-use super::coupling::{Claim, Claimed, CouplingProof};
+use super::coupling::{Bound, Claim, Claimed, CouplingProof};
 use super::effects::Effects;
 use super::error::{Error, StartError, Unavailable};
 use super::import::{ImportError, ImportReport, Progress, import_devices_then, import_stations_then};
+use super::mandate::{Author, Mandate, Who};
 use super::metrics::{self, Metrics};
 use super::near::Near;
 use super::nonces::{IssuedNonce, Nonces, Purpose};
 use super::phone::{ClockProof, PhoneTokenRequest, PresenceProof, Prover};
 use super::roller::{Pace, Roller};
 use super::stations::{Directory, Station};
-use super::tokens::{self, Grant, Role, Token, TokenCache};
-use super::truth::{
-    AuditRow, Truth, audit, binding_by_id, binding_of, change_status, live_binding_of_plate, proof_key, revision, spawn,
-};
+use super::tokens::{self, Grant, OperatorName, Role, Token, TokenCache};
+use super::truth::{Truth, audit, binding_by_id, binding_of, live_binding_of_plate, proof_key, revision, spawn};
 use crate::engine::codebook::{Codebook, Hit};
 use crate::engine::id::{BindingId, DeviceId, StationId};
 use crate::engine::plate::Plate;
@@ -38,7 +41,7 @@ pub struct Registrations {
     inner: Arc<Inner>,
 }
 
-/// A binding that a phone has just made.
+/// A binding that a phone has just made, or taken over from one that was lost.
 #[derive(Debug, Clone)]
 pub struct Coupled {
     pub registration: Arc<Registration>,
@@ -52,7 +55,7 @@ struct Inner {
     truth: Truth,
     effects: Arc<Effects>,
     roller: Arc<Roller>,
-    nonces: Nonces,
+    nonces: Arc<Nonces>,
     cache: Option<Cache>,
 }
 
@@ -79,7 +82,7 @@ impl Registrations {
             metrics,
         };
         let effects = Arc::new(effects);
-        let nonces = Nonces::new(config.nonces_max, u64::from(config.nonce_seconds) * 1000);
+        let nonces = Arc::new(Nonces::new(config.nonces_max, u64::from(config.nonce_seconds) * 1000));
         let cache = config.redis_url.as_ref().map(|url| Cache::start(url, config.redis_wait_ms, &truth, &effects));
         let cache = cache.transpose()?;
         let inner = Inner { config, slot, truth, effects, roller, nonces, cache };
@@ -256,16 +259,16 @@ impl Registrations {
         let effects = Arc::clone(&self.inner.effects);
         let bind = move |db: &rusqlite::Connection| {
             let bound = proof.bind(db, &envelope, expires, now)?;
-            Ok(bound.map(|(registration, token)| Coupled { registration: Arc::new(registration), token }))
+            Ok(bound.map(|Bound { registration, token, is_new }| {
+                (Coupled { registration: Arc::new(registration), token }, is_new)
+            }))
         };
-        let coupled = self.inner.truth.write(bind, move |coupled: &Result<Coupled, Error>| {
-            if let Ok(coupled) = coupled {
-                effects.metrics.couplings.increment(1);
-                effects.changed(&coupled.registration);
-                effects.roller.changed([coupled.registration.device]);
+        let coupled = self.inner.truth.write(bind, move |coupled: &Result<(Coupled, bool), Error>| {
+            if let Ok((coupled, is_new)) = coupled {
+                effects.coupled(&coupled.registration, *is_new);
             }
         });
-        let outcome = coupled.await.and_then(|coupled| coupled);
+        let outcome = coupled.await.and_then(|coupled| coupled.map(|(coupled, _)| coupled));
         metrics::phone_call(outcome)
     }
 
@@ -332,13 +335,14 @@ impl Registrations {
     }
 
     /// A new token, for `ttl_ms` or for ever.
-    pub async fn issue(&self, role: Role, ttl_ms: Option<u64>) -> Result<Token, Unavailable> {
+    pub async fn issue(&self, role: Role, ttl_ms: Option<u64>, who: Who) -> Result<Token, Unavailable> {
         let now = telemetry::now();
         let grant = Grant { role, expires: ttl_ms.map(|ms| now.plus(ms)) };
         let insert = move |db: &rusqlite::Connection| {
             let token = Token::random(role);
             tokens::insert(db, &token, grant, now)?;
-            audit(db, now, "operator", "token issued", &format!("{role:?}"))?;
+            let author = Author { who: &who.to_string(), why: "", what: "token issued" };
+            audit(db, now, author, &format!("{role:?}"))?;
             Ok(token)
         };
         self.inner.truth.write(insert, |_| {}).await
@@ -359,72 +363,18 @@ impl Registrations {
         Ok(grant.filter(|grant| grant.is_valid(telemetry::now())).map(|grant| grant.role))
     }
 
-    /// Takes a token back, at once. `false` when there was none.
-    pub async fn revoke_token(&self, token: &str) -> Result<bool, Unavailable> {
-        let Some(hash) = tokens::hash(token) else { return Ok(false) };
+    /// Takes back every token of an operator, at once. `false` when there was none.
+    pub async fn revoke_operator(&self, name: OperatorName, mandate: Mandate) -> Result<bool, Unavailable> {
+        let (role, now) = (Role::Operator(name), telemetry::now());
         let effects = Arc::clone(&self.inner.effects);
         let delete = move |db: &rusqlite::Connection| {
-            let was_there = tokens::delete(db, &hash)?;
-            if was_there {
-                audit(db, telemetry::now(), "operator", "token revoked", "")?;
+            let count = tokens::delete_of(db, role)?;
+            if count > 0 {
+                let author = Author { who: &mandate.who.to_string(), why: &mandate.why, what: "tokens revoked" };
+                audit(db, now, author, &format!("{role:?}"))?;
             }
-            Ok(was_there)
+            Ok(count > 0)
         };
-        self.inner.truth.write(delete, move |_| effects.tokens.forget(&hash)).await
-    }
-}
-
-/// What an operator does to a binding; `who` goes into the audit. Doing it twice is doing it once.
-impl Registrations {
-    /// Stops payments until it is restored. The car is still seen.
-    pub async fn suspend(&self, binding: BindingId, who: &str) -> Result<Arc<Registration>, Error> {
-        self.set_status(binding, BindingStatus::Suspended, who).await
-    }
-
-    pub async fn restore(&self, binding: BindingId, who: &str) -> Result<Arc<Registration>, Error> {
-        self.set_status(binding, BindingStatus::Active, who).await
-    }
-
-    /// Ends the binding for ever: its phone's tokens are void, its dongle leaves the codebook and may be coupled anew.
-    pub async fn revoke(&self, binding: BindingId, who: &str) -> Result<Arc<Registration>, Error> {
-        self.set_status(binding, BindingStatus::Revoked, who).await
-    }
-
-    /// The newest `limit` lines of the audit, the newest first.
-    pub async fn audit(&self, limit: u32) -> Result<Vec<AuditRow>, Unavailable> {
-        self.inner.truth.read(move |db| AuditRow::newest(db, limit)).await
-    }
-
-    async fn set_status(
-        &self,
-        binding: BindingId,
-        status: BindingStatus,
-        who: &str,
-    ) -> Result<Arc<Registration>, Error> {
-        let who = who.to_owned();
-        let now = telemetry::now();
-        let effects = Arc::clone(&self.inner.effects);
-        let change = move |db: &rusqlite::Connection| {
-            let known = binding_by_id(db, binding)?.ok_or(Error::UnknownBinding)?;
-            if known.status == status {
-                return Ok((Arc::new(known), false));
-            }
-            if known.status == BindingStatus::Revoked {
-                return Err(Error::Revoked);
-            }
-            change_status(db, binding, known.device, status, now)?;
-            if status == BindingStatus::Revoked {
-                tokens::delete_of(db, Role::Phone(binding))?;
-            }
-            audit(db, now, &who, &format!("binding {}", status.name()), &binding.to_string())?;
-            let changed = binding_by_id(db, binding)?.ok_or(Error::UnknownBinding)?;
-            Ok((Arc::new(changed), true))
-        };
-        let changed = self.inner.truth.write(change, move |(registration, has_changed): &(Arc<Registration>, bool)| {
-            if *has_changed {
-                effects.status_changed(registration);
-            }
-        });
-        changed.await.map(|(registration, _)| registration)
+        self.inner.truth.write(delete, move |_| effects.tokens.forget_role(role)).await
     }
 }

@@ -13,6 +13,10 @@ use crate::engine::proof::{ClockTerms, CoupleTerms, PresenceTerms, ProofKey, Ter
 use crate::engine::time::{Slot, SlotLength};
 use crate::telemetry;
 
+mod changes;
+
+const FOLDER: Role = Role::Operator(OperatorName::FOLDER);
+const OWNER: Who = Who::Operator(OperatorName::FOLDER);
 const DEVICE: DeviceId = DeviceId(7);
 const ROOT: [u8; 32] = [0x5a; 32];
 const SLOT: SlotLength = SlotLength::DEFAULT;
@@ -89,6 +93,14 @@ fn dongle() -> ProofKey {
     ProofKey::from_root(&ROOT)
 }
 
+fn kim(reason: &str) -> Mandate {
+    Mandate::operator(OperatorName::parse("kim").unwrap(), reason).unwrap()
+}
+
+async fn amend(registrations: &Registrations, binding: BindingId, amendment: Amendment) -> Result<Summary, Error> {
+    registrations.amend(binding, amendment, kim("a test"), None).await
+}
+
 async fn couple(registrations: &Registrations) -> Coupled {
     import(registrations, unbound_row()).await;
     let phone = Phone::new();
@@ -134,7 +146,7 @@ async fn a_restart_keeps_everything() {
     let stations = "station_id,name,brand,lat,lon,pumps\n5,North,Brand,37.5,127.0,8\n";
     registrations.import_stations(stations.as_bytes(), |_| {}).await.unwrap();
     let coupled = couple(&registrations).await;
-    let terminal = registrations.issue(Role::Terminal(StationId(5)), None).await.unwrap();
+    let terminal = registrations.issue(Role::Terminal(StationId(5)), None, OWNER).await.unwrap();
     registrations.stop();
     drop(registrations);
 
@@ -157,7 +169,7 @@ async fn a_proof_is_taken_once() {
     let proof = phone.answer(&claimed, &dongle());
     let coupled = registrations.prove(proof.clone()).await.unwrap();
     assert_eq!(registrations.prove(proof.clone()).await.unwrap_err(), Error::UnknownCoupling);
-    registrations.revoke(coupled.registration.binding, "operator").await.unwrap();
+    amend(&registrations, coupled.registration.binding, Amendment::revoke(Cause::Ended)).await.unwrap();
     assert_eq!(
         registrations.prove(proof).await.unwrap_err(),
         Error::UnknownCoupling,
@@ -220,7 +232,7 @@ async fn a_plate_has_one_live_binding() {
     let phone = Phone::new();
     assert_eq!(registrations.claim(phone.claim("label", PLATE)).await.unwrap_err(), Error::PlateTaken);
     let holder = registrations.find(DeviceId(8)).await.unwrap().unwrap();
-    registrations.revoke(holder.binding, "operator").await.unwrap();
+    amend(&registrations, holder.binding, Amendment::revoke(Cause::Sold)).await.unwrap();
     assert!(registrations.claim(phone.claim("label", PLATE)).await.is_ok());
 }
 
@@ -234,15 +246,17 @@ async fn a_revocation_is_effective_at_once_and_leaves_the_codebook() {
     assert!(registrations.resolve(coupled.token.reveal()).await.unwrap().is_some());
 
     let binding = coupled.registration.binding;
-    let revoked = registrations.revoke(binding, "operator kim").await.unwrap();
+    let revoked = amend(&registrations, binding, Amendment::revoke(Cause::Ended)).await.unwrap();
     assert_eq!((revoked.status, revoked.epoch), (BindingStatus::Revoked, 2));
-    assert_eq!(registrations.cached(DEVICE), Some(revoked.clone()));
-    assert_eq!(changes.try_recv().unwrap(), revoked.change());
+    let cached = registrations.cached(DEVICE).unwrap();
+    assert_eq!(Summary::from(&*cached), revoked);
+    assert_eq!(changes.try_recv().unwrap(), cached.change());
     assert_eq!(registrations.resolve(coupled.token.reveal()).await, Ok(None));
     assert!(book_of(&registrations, 0).await.generation() > generation);
-    assert_eq!(registrations.restore(binding, "operator").await.unwrap_err(), Error::Revoked);
+    assert_eq!(amend(&registrations, binding, Amendment::restore()).await.unwrap_err(), Error::Revoked);
     let audit = registrations.audit(1).await.unwrap();
     assert_eq!((audit[0].who.as_str(), audit[0].what.as_str()), ("operator kim", "binding revoked"));
+    assert_eq!(audit[0].why, "a test");
 }
 
 #[tokio::test]
@@ -251,11 +265,12 @@ async fn a_suspension_raises_the_epoch_once_and_is_taken_back() {
     let registrations = start(folder.path());
     let binding = couple(&registrations).await.registration.binding;
     for _ in 0..2 {
-        let suspended = registrations.suspend(binding, "operator").await.unwrap();
+        let suspended = amend(&registrations, binding, Amendment::suspend()).await.unwrap();
         assert_eq!((suspended.status, suspended.epoch), (BindingStatus::Suspended, 2));
     }
-    assert_eq!(registrations.restore(binding, "operator").await.unwrap().epoch, 3);
-    assert_eq!(registrations.suspend(BindingId([0; 16]), "operator").await.unwrap_err(), Error::UnknownBinding);
+    assert_eq!(amend(&registrations, binding, Amendment::restore()).await.unwrap().epoch, 3);
+    let unknown = amend(&registrations, BindingId([0; 16]), Amendment::suspend()).await;
+    assert_eq!(unknown.unwrap_err(), Error::UnknownBinding);
 }
 
 #[tokio::test]
@@ -357,7 +372,7 @@ async fn the_operator_token_of_the_folder_stays_until_it_is_taken_back() {
     for _ in 0..2 {
         let registrations = start(folder.path());
         let token = registrations.ensure_operator_token(folder.path()).unwrap();
-        assert_eq!(registrations.resolve(token.reveal()).await, Ok(Some(Role::Operator)));
+        assert_eq!(registrations.resolve(token.reveal()).await, Ok(Some(FOLDER)));
         registrations.stop();
         tokens.push(token);
     }
@@ -367,7 +382,7 @@ async fn the_operator_token_of_the_folder_stays_until_it_is_taken_back() {
     let registrations = start(folder.path());
     let renewed = registrations.ensure_operator_token(folder.path()).unwrap();
     assert_eq!(registrations.resolve(tokens[0].reveal()).await, Ok(None), "the removed one is void");
-    assert_eq!(registrations.revoke_token(renewed.reveal()).await, Ok(true));
+    assert_eq!(registrations.revoke_operator(OperatorName::FOLDER, kim("left")).await, Ok(true));
     assert_eq!(registrations.resolve(renewed.reveal()).await, Ok(None));
 }
 
@@ -375,7 +390,7 @@ async fn the_operator_token_of_the_folder_stays_until_it_is_taken_back() {
 async fn a_token_whose_time_is_up_is_nobodys() {
     let folder = TempDir::new().unwrap();
     let registrations = start(folder.path());
-    let token = registrations.issue(Role::Terminal(StationId(1)), Some(0)).await.unwrap();
+    let token = registrations.issue(Role::Terminal(StationId(1)), Some(0), OWNER).await.unwrap();
     assert_eq!(registrations.resolve(token.reveal()).await, Ok(None));
     assert_eq!(registrations.resolve(&format!("fct_{}", "0".repeat(64))).await, Ok(None));
 }
@@ -411,5 +426,5 @@ async fn a_stopped_store_says_that_it_is_not_available() {
     let folder = TempDir::new().unwrap();
     let registrations = start(folder.path());
     registrations.stop();
-    assert_eq!(registrations.issue(Role::Operator, None).await, Err(Unavailable));
+    assert_eq!(registrations.issue(FOLDER, None, OWNER).await, Err(Unavailable));
 }

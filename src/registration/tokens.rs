@@ -12,8 +12,10 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use sha2::{Digest as _, Sha256};
 use zeroize::ZeroizeOnDrop;
 
+use super::OPERATOR_NAME_BYTES_MAX;
 use super::envelope::write_secret_file;
-use super::error::StartError;
+use super::error::{Error, StartError};
+use super::mandate::Author;
 use super::truth::audit;
 use crate::engine::id::{BindingId, StationId};
 use crate::engine::time::UnixMs;
@@ -29,7 +31,47 @@ const TOKEN_BYTES: usize = 32;
 pub enum Role {
     Terminal(StationId),
     Phone(BindingId),
-    Operator,
+    Operator(OperatorName),
+}
+
+/// Who an operator is, as the journal names him. The bearer of the data folder's own token has no name: whoever can read
+/// the folder. The others get theirs with their tokens.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OperatorName([u8; OPERATOR_NAME_BYTES_MAX]);
+
+impl OperatorName {
+    pub const FOLDER: OperatorName = OperatorName([0; OPERATOR_NAME_BYTES_MAX]);
+
+    pub fn parse(text: &str) -> Result<OperatorName, Error> {
+        let is_named = |byte: u8| byte.is_ascii_alphanumeric() || b".-_@".contains(&byte);
+        if text.is_empty() || text.len() > OPERATOR_NAME_BYTES_MAX || !text.bytes().all(is_named) {
+            return Err(Error::OperatorName);
+        }
+        let mut name = OperatorName::FOLDER;
+        name.0[..text.len()].copy_from_slice(text.as_bytes());
+        Ok(name)
+    }
+
+    pub fn is_folder(&self) -> bool {
+        *self == OperatorName::FOLDER
+    }
+
+    pub fn as_str(&self) -> &str {
+        let length = self.0.iter().position(|byte| *byte == 0).unwrap_or(self.0.len());
+        str::from_utf8(&self.0[..length]).expect("a name is ASCII")
+    }
+}
+
+impl fmt::Display for OperatorName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for OperatorName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
 }
 
 impl Role {
@@ -37,7 +79,7 @@ impl Role {
         match self {
             Role::Terminal(_) => "fct_",
             Role::Phone(_) => "fcp_",
-            Role::Operator => "fco_",
+            Role::Operator(_) => "fco_",
         }
     }
 
@@ -45,7 +87,7 @@ impl Role {
         match self {
             Role::Terminal(_) => "terminal",
             Role::Phone(_) => "phone",
-            Role::Operator => "operator",
+            Role::Operator(_) => "operator",
         }
     }
 
@@ -53,7 +95,7 @@ impl Role {
         match self {
             Role::Terminal(station) => station.0.to_be_bytes().to_vec(),
             Role::Phone(binding) => binding.0.to_vec(),
-            Role::Operator => Vec::new(),
+            Role::Operator(name) => name.as_str().as_bytes().to_vec(),
         }
     }
 
@@ -61,7 +103,8 @@ impl Role {
         match name {
             "terminal" => Some(Role::Terminal(StationId(u32::from_be_bytes(subject.try_into().ok()?)))),
             "phone" => Some(Role::Phone(BindingId(subject.try_into().ok()?))),
-            "operator" => Some(Role::Operator),
+            "operator" if subject.is_empty() => Some(Role::Operator(OperatorName::FOLDER)),
+            "operator" => OperatorName::parse(str::from_utf8(subject).ok()?).ok().map(Role::Operator),
             _ => None,
         }
     }
@@ -136,10 +179,6 @@ pub(super) fn select(db: &Connection, hash: &TokenHash) -> rusqlite::Result<Opti
     Ok(found.flatten())
 }
 
-pub(super) fn delete(db: &Connection, hash: &TokenHash) -> rusqlite::Result<bool> {
-    Ok(db.prepare_cached("DELETE FROM tokens WHERE hash = ?1")?.execute([hash])? == 1)
-}
-
 /// Takes back every token of a role and subject: of a phone whose binding was revoked, say.
 pub(super) fn delete_of(db: &Connection, role: Role) -> rusqlite::Result<usize> {
     db.prepare_cached("DELETE FROM tokens WHERE role = ?1 AND subject = ?2")?
@@ -151,17 +190,18 @@ pub(super) fn delete_expired(db: &Connection, now: UnixMs) -> rusqlite::Result<u
 }
 
 /// The operator's token of the data folder: made with its file at the first start. Whoever removes the file gets a new
-/// one, and the operator tokens from before are void.
+/// one, and every operator token from before is void: those with a name were given by the bearer of the one that is gone.
 pub(super) fn ensure_operator_token(db: &Connection, folder: &Path) -> Result<Token, StartError> {
     let path = folder.join(OPERATOR_TOKEN_FILE);
     let now = telemetry::now();
     let token = match std::fs::read_to_string(&path) {
         Ok(text) => Token(text.trim().to_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let token = Token::random(Role::Operator);
+            let token = Token::random(Role::Operator(OperatorName::FOLDER));
             write_secret_file(&path, token.reveal())?;
-            delete_of(db, Role::Operator)?;
-            audit(db, now, "system", "operator token issued", OPERATOR_TOKEN_FILE)?;
+            db.execute("DELETE FROM tokens WHERE role = 'operator'", [])?;
+            let author = Author { who: "system", why: "the folder had none", what: "operator token issued" };
+            audit(db, now, author, OPERATOR_TOKEN_FILE)?;
             token
         }
         Err(source) => return Err(StartError::File { path, source }),
@@ -169,7 +209,7 @@ pub(super) fn ensure_operator_token(db: &Connection, folder: &Path) -> Result<To
     let hash =
         hash(token.reveal()).ok_or_else(|| StartError::Unfit(format!("{} holds no operator token", path.display())))?;
     if select(db, &hash)?.is_none() {
-        insert(db, &token, Grant { role: Role::Operator, expires: None }, now)?;
+        insert(db, &token, Grant { role: Role::Operator(OperatorName::FOLDER), expires: None }, now)?;
     }
     delete_expired(db, now)?;
     Ok(token)
@@ -210,11 +250,6 @@ impl TokenCache {
         }
     }
 
-    pub(super) fn forget(&self, hash: &TokenHash) {
-        self.version.fetch_add(1, Ordering::SeqCst);
-        self.grants.remove(hash);
-    }
-
     pub(super) fn forget_role(&self, role: Role) {
         self.version.fetch_add(1, Ordering::SeqCst);
         self.grants.retain(|_, grant| grant.role != role);
@@ -234,6 +269,14 @@ mod tests {
     }
 
     #[test]
+    fn an_operators_name_is_short_and_plain() {
+        assert_eq!(OperatorName::parse("kim").unwrap().to_string(), "kim");
+        for refused in ["", "kim lee", "\u{ac00}", &"k".repeat(OPERATOR_NAME_BYTES_MAX + 1), "kim\0"] {
+            assert_eq!(OperatorName::parse(refused), Err(Error::OperatorName), "{refused:?}");
+        }
+    }
+
+    #[test]
     fn text_that_no_token_looks_like_has_no_hash() {
         for text in ["", "fct", "fct_", "Bearer", &"x".repeat(68), "\u{ac00}\u{ac00}"] {
             assert_eq!(hash(text), None);
@@ -242,7 +285,9 @@ mod tests {
 
     #[test]
     fn a_role_reads_back_from_its_row() {
-        for role in [Role::Terminal(StationId(7)), Role::Phone(BindingId([9; 16])), Role::Operator] {
+        let folder = Role::Operator(OperatorName::FOLDER);
+        let kim = Role::Operator(OperatorName::parse("kim@chain.example").unwrap());
+        for role in [Role::Terminal(StationId(7)), Role::Phone(BindingId([9; 16])), folder, kim] {
             assert_eq!(Role::of(role.name(), &role.subject()), Some(role));
         }
         assert_eq!(Role::of("terminal", &[1]), None);

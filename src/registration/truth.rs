@@ -7,6 +7,9 @@
 mod audit;
 mod bindings;
 mod devices;
+mod journal;
+mod keks;
+mod requests;
 mod revision;
 mod schema;
 mod writer;
@@ -15,27 +18,28 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use audit::AuditRow;
 pub(super) use audit::audit;
-pub(super) use bindings::{bind, binding_by_id, binding_of, change_status, live_binding_of_plate, update_vehicle};
+pub(super) use bindings::{bind, binding_by_id, binding_of, live_binding_of_plate, update};
 pub(super) use devices::{
     DeviceRecord, Dongle, activation_owner, count_live, device, each_live, exponent, insert_device, live_dongle,
-    mark_owner, open_proof_key, proof_key, save_offsets, scheme_name, secret_bytes, set_activation, set_proof_key,
+    lost_since, mark_owner, open_proof_key, proof_key, save_offsets, scheme_name, secret_bytes, set_activation,
+    set_lost, set_proof_key,
 };
+pub use journal::JournalRow;
+pub use requests::Request;
+pub(super) use requests::{answered, remember};
 pub(super) use revision::{Revision, changed_since, revision, store_id};
 
-use super::envelope::{Envelope, KekHex, Purpose};
+use super::envelope::{Envelope, KekHex, load_kek};
 use super::error::{StartError, Unavailable};
-use crate::engine::id::DeviceId;
 use writer::{Order, Settle};
 
 /// The file of the store in the data folder.
 pub const STORE_FILE: &str = "registrations.db";
-
-const CHECK_TEXT: &[u8] = b"forecourt registrations v1";
 
 type Lookup = Box<dyn FnOnce(&Connection) + Send>;
 
@@ -59,8 +63,7 @@ impl Truth {
     pub fn open(folder: &Path, kek_hex: Option<&KekHex>, queue: usize) -> Result<Truth, StartError> {
         let path = folder.join(STORE_FILE);
         let db = schema::open_writer(&path)?;
-        let envelope = Envelope::load(folder, kek_hex)?;
-        check_kek(&db, &envelope)?;
+        let envelope = keks::open_envelope(&db, &load_kek(folder, kek_hex)?)?;
         let (orders, mut to_write) = mpsc::channel(queue.max(1));
         let (lookups, mut to_read) = mpsc::channel::<Lookup>(queue.max(1));
         let reader = schema::open_reader(&path)?;
@@ -198,16 +201,4 @@ where
         });
         (keeps, settle)
     }))
-}
-
-/// A store that was written under another KEK would open none of its keys: better told at start than at the pump.
-fn check_kek(db: &Connection, envelope: &Envelope) -> Result<(), StartError> {
-    let sealed: Option<Vec<u8>> = db.query_row("SELECT sealed FROM kek", [], |row| row.get(0)).optional()?;
-    if let Some(sealed) = sealed {
-        let opened = envelope.open(DeviceId(0), Purpose::Check, &sealed).map_err(|_| StartError::WrongKek)?;
-        return if opened.as_slice() == CHECK_TEXT { Ok(()) } else { Err(StartError::WrongKek) };
-    }
-    let sealed = envelope.seal(DeviceId(0), Purpose::Check, CHECK_TEXT);
-    db.execute("INSERT INTO kek (only, sealed) VALUES (1, ?1)", [sealed])?;
-    Ok(())
 }

@@ -18,6 +18,7 @@ use crate::{
     },
     ledger::{self, Entry},
     payment::{self, Simulator},
+    registration::{Amendment, Mandate, OperatorName},
 };
 
 const STATION: StationId = StationId(11);
@@ -445,7 +446,8 @@ async fn a_binding_that_is_suspended_while_the_proof_is_out_ends_at_the_counter(
     let phone = By::Phone(vehicle.binding);
     stage.sessions.open(Open { vehicle: vehicle.clone(), ..open(ID, "") }).await.unwrap();
     let view = stage.order(By::Station(STATION), Command::Complete(sale("T1")), 10).await.unwrap();
-    stage.registrations.suspend(vehicle.binding, "test").await.unwrap();
+    let mandate = Mandate::operator(OperatorName::FOLDER, "a test").unwrap();
+    stage.registrations.amend(vehicle.binding, Amendment::suspend(), mandate, None).await.unwrap();
     let answer = stage.order(phone, prove(&view), 11).await;
     let view = stage.sessions.view(ID, phone).await.unwrap();
     assert_eq!((view.state, view.reason), (StateName::CollectAtSite, Some(Why::Suspended)), "{answer:?}");

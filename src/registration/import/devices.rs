@@ -22,12 +22,13 @@ use crate::engine::time::{SlotLength, UnixMs};
 use crate::registration::binding::Registration;
 use crate::registration::envelope::Envelope;
 use crate::registration::error::Unavailable;
+use crate::registration::mandate::Author;
 use crate::registration::nonces::random_id;
 use crate::registration::tokens::{self, Role};
 use crate::registration::truth::{
     DeviceRecord, Truth, activation_owner, audit, bind, binding_of, device, exponent, insert_device,
-    live_binding_of_plate, mark_owner, open_proof_key, scheme_name, secret_bytes, set_activation, set_proof_key,
-    update_vehicle,
+    live_binding_of_plate, lost_since, mark_owner, open_proof_key, scheme_name, secret_bytes, set_activation,
+    set_proof_key, update,
 };
 use crate::registration::vehicle::{Vehicle, check_means, holds_card_number, parse_fuel, parse_plate};
 use crate::telemetry;
@@ -43,6 +44,9 @@ const COLUMNS: &[Column] = &[
     optional("payment_means"),
     optional("activation_code"),
 ];
+
+/// How journal and audit name an import.
+const IMPORT: &str = "import";
 
 const ACTIVATION_BYTES_MAX: usize = 64;
 
@@ -99,7 +103,10 @@ pub(in crate::registration) fn import_devices_then(
     };
     let report = import(csv, COLUMNS, parse, apply, progress)?;
     let what = format!("dongles imported: {} accepted, {} refused", report.accepted, report.refused);
-    truth.write_waiting(move |db| Ok::<_, Unavailable>(audit(db, telemetry::now(), "import", &what, "")?), |()| {})?;
+    let note = move |db: &Connection| {
+        Ok::<_, Unavailable>(audit(db, telemetry::now(), Author { who: IMPORT, why: "", what: &what }, "")?)
+    };
+    truth.write_waiting(note, |()| {})?;
     Ok(report)
 }
 
@@ -166,6 +173,11 @@ impl Row {
                     && binding.plate == vehicle.plate
                     && replaces(vehicle.phone, binding.phone).is_none()
             });
+            if current.as_ref().is_none_or(|binding| !binding.status.is_live())
+                && lost_since(db, self.device)?.is_some()
+            {
+                return refused("the dongle was reported lost, and an operator frees it when it is found");
+            }
             if is_revoked {
                 return refused("the binding was revoked, and an import does not undo that");
             }
@@ -191,9 +203,10 @@ impl Row {
         let was_known = live.is_some();
         let old_phone = live.as_ref().map(|binding| binding.phone);
         let binding_changed = match (&live, &self.vehicle) {
-            (Some(binding), vehicle) => self.change(db, binding, vehicle.as_ref(), became_provable, now)?,
+            (Some(binding), vehicle) => change(db, binding, vehicle.as_ref(), became_provable, now)?,
             (None, Some(vehicle)) => {
-                bind(db, BindingId(random_id()), self.device, vehicle, now)?;
+                let author = Author { who: IMPORT, why: "", what: "binding imported" };
+                bind(db, BindingId(random_id()), self.device, vehicle, author, now)?;
                 true
             }
             (None, None) => false,
@@ -230,32 +243,34 @@ impl Row {
         }
         Ok((new_proof_key.is_some() || new_activation.is_some(), new_proof_key.is_some()))
     }
+}
 
-    fn change(
-        &self,
-        db: &Connection,
-        binding: &Registration,
-        vehicle: Option<&Vehicle>,
-        became_provable: bool,
-        now: UnixMs,
-    ) -> rusqlite::Result<bool> {
-        let old = Vehicle {
-            plate: binding.plate.clone(),
-            fuel: binding.fuel.clone(),
-            phone: binding.phone,
-            means: binding.means.clone(),
-        };
-        let new = vehicle.map_or_else(|| old.clone(), |vehicle| over(vehicle, &old));
-        if new == old && !became_provable {
-            return Ok(false);
-        }
-        if new.phone != old.phone {
-            tokens::delete_of(db, Role::Phone(binding.binding))?;
-        }
-        update_vehicle(db, binding.binding, self.device, &new)?;
-        audit(db, now, "import", "binding updated", &binding.binding.to_string())?;
-        Ok(true)
+fn change(
+    db: &Connection,
+    binding: &Registration,
+    vehicle: Option<&Vehicle>,
+    became_provable: bool,
+    now: UnixMs,
+) -> rusqlite::Result<bool> {
+    let old = Vehicle {
+        plate: binding.plate.clone(),
+        fuel: binding.fuel.clone(),
+        phone: binding.phone,
+        means: binding.means.clone(),
+    };
+    let new = vehicle.map_or_else(|| old.clone(), |vehicle| over(vehicle, &old));
+    if new == old && !became_provable {
+        return Ok(false);
     }
+    if new.phone != old.phone {
+        tokens::delete_of(db, Role::Phone(binding.binding))?;
+    }
+    let Vehicle { plate, fuel, phone, means } = new;
+    let after = Registration { plate, fuel, phone, means, ..binding.clone() };
+    let author = Author { who: IMPORT, why: "", what: "binding updated" };
+    update(db, binding, &after, author, now)?;
+    audit(db, now, author, &binding.binding.to_string())?;
+    Ok(true)
 }
 
 /// What the row says, and what was known where it says nothing.

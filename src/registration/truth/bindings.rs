@@ -3,10 +3,12 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params, types::Type};
 
 use super::devices::{device_id, next_epoch};
+use super::journal::{Side, Step, journal};
 use crate::engine::id::{BindingId, DeviceId};
 use crate::engine::plate::Plate;
 use crate::engine::time::UnixMs;
 use crate::registration::binding::{BindingStatus, Registration};
+use crate::registration::mandate::Author;
 use crate::registration::vehicle::Vehicle;
 
 const SELECT: &str =
@@ -38,8 +40,9 @@ pub(in crate::registration) fn bind(
     id: BindingId,
     device: DeviceId,
     vehicle: &Vehicle,
+    author: Author<'_>,
     now: UnixMs,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<u64> {
     let epoch = next_epoch(db, device)?;
     db.prepare_cached(
         "INSERT INTO bindings (id, device_id, plate, fuel, phone_key, epoch, status, created_ms)
@@ -54,35 +57,46 @@ pub(in crate::registration) fn bind(
         epoch as i64,
         now.0 as i64,
     ])?;
-    set_means(db, id, &vehicle.means)
+    set_means(db, id, &vehicle.means)?;
+    let after = Side {
+        plate: vehicle.plate.as_str(),
+        phone: vehicle.phone.as_ref(),
+        means: vehicle.means.len(),
+        status: BindingStatus::Active,
+    };
+    journal(db, &Step { device, binding: id, epoch, at: now }, author, None, &after)?;
+    Ok(epoch)
 }
 
-/// Replaces what is bound.
-pub(in crate::registration) fn update_vehicle(
+/// Makes `before` what `after` says, under the dongle's next epoch, which is answered.
+pub(in crate::registration) fn update(
     db: &Connection,
-    id: BindingId,
-    device: DeviceId,
-    vehicle: &Vehicle,
-) -> rusqlite::Result<()> {
-    let epoch = next_epoch(db, device)?;
-    db.prepare_cached("UPDATE bindings SET plate = ?2, fuel = ?3, phone_key = ?4, epoch = ?5 WHERE id = ?1")?
-        .execute(params![id.0, vehicle.plate.as_str(), vehicle.fuel, vehicle.phone, epoch as i64])?;
-    db.prepare_cached("DELETE FROM means WHERE binding = ?1")?.execute([id.0])?;
-    set_means(db, id, &vehicle.means)
-}
-
-pub(in crate::registration) fn change_status(
-    db: &Connection,
-    id: BindingId,
-    device: DeviceId,
-    status: BindingStatus,
+    before: &Registration,
+    after: &Registration,
+    author: Author<'_>,
     now: UnixMs,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<u64> {
+    let (id, device) = (before.binding, before.device);
     let epoch = next_epoch(db, device)?;
-    let ended = (!status.is_live()).then_some(now.0 as i64);
-    db.prepare_cached("UPDATE bindings SET status = ?2, epoch = ?3, ended_ms = ?4 WHERE id = ?1")?
-        .execute(params![id.0, status.name(), epoch as i64, ended])
-        .map(drop)
+    let ended = (!after.status.is_live()).then_some(now.0 as i64);
+    db.prepare_cached(
+        "UPDATE bindings SET plate = ?2, fuel = ?3, phone_key = ?4, epoch = ?5, status = ?6, ended_ms = ?7 WHERE id = ?1",
+    )?
+    .execute(params![
+        id.0,
+        after.plate.as_str(),
+        after.fuel,
+        after.phone,
+        epoch as i64,
+        after.status.name(),
+        ended
+    ])?;
+    if after.means != before.means {
+        db.prepare_cached("DELETE FROM means WHERE binding = ?1")?.execute([id.0])?;
+        set_means(db, id, &after.means)?;
+    }
+    journal(db, &Step { device, binding: id, epoch, at: now }, author, Some(&Side::of(before)), &Side::of(after))?;
+    Ok(epoch)
 }
 
 fn set_means(db: &Connection, id: BindingId, means: &[String]) -> rusqlite::Result<()> {

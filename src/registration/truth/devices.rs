@@ -7,6 +7,7 @@ use crate::engine::clock::ClockOffset;
 use crate::engine::code::{Code, Secret};
 use crate::engine::id::DeviceId;
 use crate::engine::proof::ProofKey;
+use crate::engine::time::UnixMs;
 use crate::registration::envelope::{Envelope, Purpose};
 
 /// What the codebook needs of a dongle: 48 bytes each, so 1.4 GB for 30 million.
@@ -105,6 +106,25 @@ pub(in crate::registration) fn set_activation(
 ) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE devices SET activation_hash = ?2, changed = ?3 WHERE device_id = ?1")?
         .execute(params![device.0 as i64, hash, next_revision(db)?])
+        .map(drop)
+}
+
+/// When the dongle was reported lost, if it is.
+pub(in crate::registration) fn lost_since(db: &Connection, device: DeviceId) -> rusqlite::Result<Option<UnixMs>> {
+    let at: Option<Option<i64>> = db
+        .prepare_cached("SELECT lost_ms FROM devices WHERE device_id = ?1")?
+        .query_row([device.0 as i64], |row| row.get(0))
+        .optional()?;
+    Ok(at.flatten().map(|at| UnixMs(at as u64)))
+}
+
+pub(in crate::registration) fn set_lost(
+    db: &Connection,
+    device: DeviceId,
+    since: Option<UnixMs>,
+) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE devices SET lost_ms = ?2, changed = ?3 WHERE device_id = ?1")?
+        .execute(params![device.0 as i64, since.map(|at| at.0 as i64), next_revision(db)?])
         .map(drop)
 }
 

@@ -36,7 +36,7 @@ pub(in crate::registration) fn changed_since(
 /// What tells this store from others, and from itself under another KEK: nobody shares a copy across either.
 pub(in crate::registration) fn store_id(db: &Connection) -> rusqlite::Result<[u8; 8]> {
     // Sealed with a random nonce when the store was made.
-    let sealed: Vec<u8> = db.query_row("SELECT sealed FROM kek", [], |row| row.get(0))?;
+    let sealed: Vec<u8> = db.query_row("SELECT sealed FROM keks WHERE is_next = 0", [], |row| row.get(0))?;
     Ok(*Sha256::digest(sealed).first_chunk().expect("8 of 32 bytes"))
 }
 
@@ -56,7 +56,7 @@ mod tests {
     fn each_change_of_a_dongle_is_found_by_who_asks_from_where_it_stopped() {
         let folder = tempfile::tempdir().unwrap();
         let db = schema::open_writer(&folder.path().join("test.db")).unwrap();
-        let envelope = Envelope::new(&[7; 32]);
+        let envelope = Envelope::new(1, &[7; 32]);
         assert_eq!(revision(&db).unwrap(), Revision(0));
         for device in 1..=3 {
             let secret = Secret::from_root(&[device; 32]);
@@ -74,10 +74,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("test.db");
         let old = Connection::open(&path).unwrap();
-        old.execute_batch(
-            "CREATE TABLE devices (device_id INTEGER PRIMARY KEY) STRICT; INSERT INTO devices VALUES (5); PRAGMA user_version = 1",
-        )
-        .unwrap();
+        old.execute_batch(schema::FIRST_VERSION).unwrap();
+        old.execute_batch("INSERT INTO devices (device_id) VALUES (5)").unwrap();
         drop(old);
         let db = schema::open_writer(&path).unwrap();
         assert_eq!(changed_since(&db, Revision(0), 9).unwrap(), [(Revision(1), DeviceId(5))]);

@@ -10,14 +10,12 @@ use rusqlite::{Connection, OpenFlags};
 use crate::registration::error::StartError;
 
 /// Raised with every change of the tables; an unknown one is refused, never guessed at.
-const SCHEMA_VERSION: i32 = 2;
+const SCHEMA_VERSION: i32 = 3;
 
 /// 3.51.3: earlier ones can lose committed writes when the WAL is reset.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 const TABLES: &str = "
-CREATE TABLE kek (only INTEGER PRIMARY KEY CHECK (only = 1), sealed BLOB NOT NULL) STRICT;
-
 -- Counts the changes of dongles and bindings.
 CREATE TABLE revision (only INTEGER PRIMARY KEY CHECK (only = 1), count INTEGER NOT NULL) STRICT;
 INSERT INTO revision (only, count) VALUES (1, 0);
@@ -32,7 +30,8 @@ CREATE TABLE stations (
 ) STRICT;
 
 -- `mark` is a keyed fingerprint of the code key: two dongles with one key would be one dongle on the air.
--- `epoch` is the last one given to any binding of the dongle, `changed` the revision of its or its binding's last change.
+-- `epoch` is the last one given to any binding of the dongle, `changed` the revision of its or its binding's last change,
+-- `lost_ms` when it was reported lost: nobody couples it until an operator frees it.
 CREATE TABLE devices (
     device_id       INTEGER PRIMARY KEY,
     scheme          TEXT NOT NULL,
@@ -43,7 +42,8 @@ CREATE TABLE devices (
     activation_hash BLOB,
     clock_offset_ms INTEGER NOT NULL DEFAULT 0,
     epoch           INTEGER NOT NULL DEFAULT 0,
-    changed         INTEGER NOT NULL
+    changed         INTEGER NOT NULL,
+    lost_ms         INTEGER
 ) STRICT;
 CREATE INDEX devices_changed ON devices (changed);
 CREATE UNIQUE INDEX devices_activation ON devices (activation_hash) WHERE activation_hash IS NOT NULL;
@@ -80,7 +80,7 @@ CREATE TABLE tokens (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tokens_subject ON tokens (role, subject);
 
--- Open claims, one for each dongle at most.
+-- Open claims, one for each dongle at most. `binding` is the one that gets another phone; without it a new one is made.
 CREATE TABLE couplings (
     id         BLOB PRIMARY KEY,
     device_id  INTEGER NOT NULL UNIQUE REFERENCES devices,
@@ -90,7 +90,8 @@ CREATE TABLE couplings (
     means      TEXT NOT NULL,
     nonce      BLOB NOT NULL,
     tries      INTEGER NOT NULL DEFAULT 0,
-    expires_ms INTEGER NOT NULL
+    expires_ms INTEGER NOT NULL,
+    binding    BLOB
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX couplings_expiry ON couplings (expires_ms);
 
@@ -99,8 +100,64 @@ CREATE TABLE audit (
     at_ms   INTEGER NOT NULL,
     who     TEXT NOT NULL,
     what    TEXT NOT NULL,
-    subject TEXT NOT NULL
+    subject TEXT NOT NULL,
+    why     TEXT NOT NULL DEFAULT ''
 ) STRICT;
+";
+
+/// Since version 3, for a new store and for one that is taken over alike.
+const SINCE_VERSION_3: &str = "
+-- The key-encryption keys that something is sealed under, by the first byte of what is: one, and a second while the keys
+-- are re-sealed under it. `sealed` is a known text, which tells a wrong one. `done_to` is the last dongle re-sealed.
+CREATE TABLE keks (
+    id       INTEGER PRIMARY KEY CHECK (id BETWEEN 1 AND 255),
+    sealed   BLOB NOT NULL,
+    mark_key BLOB,
+    is_next  INTEGER NOT NULL DEFAULT 0 UNIQUE CHECK (is_next IN (0, 1)),
+    done_to  INTEGER
+) STRICT;
+
+-- Every epoch of every dongle: who made it, why, and what it changed. In the order of the dongles, so that an import adds
+-- to its end.
+CREATE TABLE binding_journal (
+    device_id    INTEGER NOT NULL REFERENCES devices,
+    epoch        INTEGER NOT NULL,
+    binding      BLOB NOT NULL,
+    at_ms        INTEGER NOT NULL,
+    who          TEXT NOT NULL,
+    why          TEXT NOT NULL,
+    what         TEXT NOT NULL,
+    status       TEXT NOT NULL,
+    plate_before TEXT,
+    plate_after  TEXT NOT NULL,
+    phone_before BLOB,
+    phone_after  BLOB,
+    means        INTEGER NOT NULL,
+    PRIMARY KEY (device_id, epoch)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER binding_journal_stays BEFORE UPDATE ON binding_journal
+    BEGIN SELECT RAISE(ABORT, 'the journal of bindings is only added to'); END;
+CREATE TRIGGER binding_journal_keeps BEFORE DELETE ON binding_journal
+    BEGIN SELECT RAISE(ABORT, 'the journal of bindings is only added to'); END;
+
+-- Bindings whose phone an operator took away, and that wait for another one.
+CREATE TABLE phone_permits (
+    binding    BLOB PRIMARY KEY REFERENCES bindings,
+    code_hash  BLOB NOT NULL,
+    expires_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What was answered to a write under an idempotency key.
+CREATE TABLE requests (
+    key    BLOB PRIMARY KEY,
+    body   BLOB NOT NULL,
+    answer TEXT NOT NULL,
+    at_ms  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX requests_age ON requests (at_ms);
+
+-- The X25519 key that beacons agree their identity keys with.
+CREATE TABLE resolver (only INTEGER PRIMARY KEY CHECK (only = 1), public BLOB NOT NULL, sealed BLOB NOT NULL) STRICT;
 ";
 
 /// From the tables of version 1: what is there counts as changed once, so that a copy of nothing asks for all of it.
@@ -109,6 +166,19 @@ CREATE TABLE revision (only INTEGER PRIMARY KEY CHECK (only = 1), count INTEGER 
 INSERT INTO revision (only, count) VALUES (1, 1);
 ALTER TABLE devices ADD COLUMN changed INTEGER NOT NULL DEFAULT 1;
 CREATE INDEX devices_changed ON devices (changed);
+";
+
+/// From the tables of version 2: the journal begins with every binding as it stands.
+const TO_VERSION_3: &str = "
+INSERT INTO keks (id, sealed) SELECT 1, sealed FROM kek;
+DROP TABLE kek;
+ALTER TABLE devices ADD COLUMN lost_ms INTEGER;
+ALTER TABLE couplings ADD COLUMN binding BLOB;
+ALTER TABLE audit ADD COLUMN why TEXT NOT NULL DEFAULT '';
+INSERT INTO binding_journal (device_id, epoch, binding, at_ms, who, why, what, status, plate_after, phone_after, means)
+    SELECT device_id, epoch, id, coalesce(ended_ms, created_ms), 'system', '', 'taken over', status, plate, phone_key,
+        (SELECT count(*) FROM means WHERE means.binding = bindings.id)
+    FROM bindings;
 ";
 
 /// The writer's connection: makes the tables in a new file, and asserts everything that durability rests on.
@@ -152,10 +222,11 @@ fn assert_pragma(db: &Connection, pragma: &str, expected: &str) -> Result<(), St
 
 fn migrate(db: &mut Connection) -> Result<(), StartError> {
     let version: i32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let change = match version {
+    let changes: &[&str] = match version {
         SCHEMA_VERSION => return Ok(()),
-        0 => TABLES,
-        1 => TO_VERSION_2,
+        0 => &[TABLES, SINCE_VERSION_3],
+        1 => &[TO_VERSION_2, SINCE_VERSION_3, TO_VERSION_3],
+        2 => &[SINCE_VERSION_3, TO_VERSION_3],
         other => {
             return Err(StartError::Unfit(format!(
                 "registrations.db: written by another version (tables {other}, known {SCHEMA_VERSION})"
@@ -163,7 +234,26 @@ fn migrate(db: &mut Connection) -> Result<(), StartError> {
         }
     };
     let tx = db.transaction()?;
-    tx.execute_batch(change)?;
+    for change in changes {
+        tx.execute_batch(change)?;
+    }
     tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     Ok(tx.commit()?)
 }
+
+/// The tables of the first version, as far as a later one takes something over from them.
+#[cfg(test)]
+pub(super) const FIRST_VERSION: &str = "
+CREATE TABLE kek (only INTEGER PRIMARY KEY CHECK (only = 1), sealed BLOB NOT NULL) STRICT;
+CREATE TABLE devices (device_id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL DEFAULT 0) STRICT;
+CREATE TABLE bindings (
+    id BLOB PRIMARY KEY, device_id INTEGER NOT NULL REFERENCES devices, plate TEXT NOT NULL, phone_key BLOB,
+    epoch INTEGER NOT NULL, status TEXT NOT NULL, created_ms INTEGER NOT NULL, ended_ms INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE TABLE means (
+    binding BLOB NOT NULL, ordinal INTEGER NOT NULL, token TEXT NOT NULL, PRIMARY KEY (binding, ordinal)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE couplings (id BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
+CREATE TABLE audit (seq INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, who TEXT NOT NULL) STRICT;
+PRAGMA user_version = 1;
+";

@@ -1,0 +1,309 @@
+//! The operator's calls on bindings, on dongles that were lost, and on those who may make such calls.
+//!
+//! Every change names its operator by the token and takes a reason; both are in the journal.
+
+use axum::{Json, extract::State, http::StatusCode};
+use serde::{Deserialize, Serialize};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    Shared,
+    answer::{BindingProblems, OfBinding, OfBindingWrite, PermitProblems, ReadProblems, ReasonProblems},
+    auth::Operator,
+    extract::{Asked, Body, Named},
+    idempotency::Write,
+    problem::{Code, Problem},
+};
+use crate::{
+    engine::{
+        id::{BindingId, DeviceId},
+        plate::Plate,
+        time::UnixMs,
+    },
+    registration::{Amendment, Cause, Device, JournalRow, Mandate, OperatorName, Request, Role, Summary, Who},
+    session::By,
+};
+
+/// Lines of a history in one answer.
+const HISTORY_ROWS_MAX: u32 = 1_000;
+
+pub(super) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(find))
+        .routes(routes!(binding))
+        .routes(routes!(history))
+        .routes(routes!(suspend))
+        .routes(routes!(restore))
+        .routes(routes!(revoke))
+        .routes(routes!(change_plate))
+        .routes(routes!(permit_phone))
+        .routes(routes!(device))
+        .routes(routes!(free_device))
+        .routes(routes!(issue_operator))
+        .routes(routes!(revoke_operator))
+}
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct BindingQuery {
+    /// The live binding of this plate.
+    plate: Option<String>,
+    /// The live binding of this dongle, else its last one.
+    device: Option<DeviceId>,
+}
+
+/// The binding of a plate or of a dongle.
+#[utoipa::path(get, path = "/v1/bindings", operation_id = "find_binding", tag = "operator",
+    security(("operator" = [])), params(BindingQuery), responses((status = 200, body = Summary), ReadProblems))]
+async fn find(
+    State(shared): State<Shared>,
+    _: Operator,
+    Asked(query): Asked<BindingQuery>,
+) -> Result<Json<Summary>, Problem> {
+    let registrations = &shared.surface.registrations;
+    let found = match (query.plate, query.device) {
+        (Some(plate), None) => registrations.find_plate(Plate::parse(&plate)?).await?,
+        (None, Some(device)) => registrations.find(device).await?,
+        _ => return Err(Problem::new(Code::BadRequest, "name either a plate or a device")),
+    };
+    found.map(|found| Json(Summary::from(&*found))).ok_or_else(not_bound)
+}
+
+/// A binding.
+#[utoipa::path(get, path = "/v1/bindings/{binding}", tag = "operator", security(("operator" = [])),
+    params(OfBinding), responses((status = 200, body = Summary), ReadProblems))]
+async fn binding(
+    State(shared): State<Shared>,
+    _: Operator,
+    Named(binding): Named<BindingId>,
+) -> Result<Json<Summary>, Problem> {
+    let found = shared.surface.registrations.binding(binding).await?;
+    found.map(|found| Json(Summary::from(&*found))).ok_or_else(not_bound)
+}
+
+fn not_bound() -> Problem {
+    Problem::new(Code::NotFound, "there is no such binding")
+}
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct HistoryQuery {
+    /// Lines at most; 100 when absent, 1,000 at most.
+    limit: Option<u32>,
+    /// Only lines of earlier epochs: the last one of the answer before.
+    before: Option<u64>,
+}
+
+/// What was changed of a binding, by whom, why and when: the newest first.
+#[utoipa::path(get, path = "/v1/bindings/{binding}/history", operation_id = "binding_history", tag = "operator",
+    security(("operator" = [])), params(OfBinding, HistoryQuery),
+    responses((status = 200, body = Vec<JournalRow>), ReadProblems))]
+async fn history(
+    State(shared): State<Shared>,
+    _: Operator,
+    Named(binding): Named<BindingId>,
+    Asked(query): Asked<HistoryQuery>,
+) -> Result<Json<Vec<JournalRow>>, Problem> {
+    let limit = query.limit.unwrap_or(100).min(HISTORY_ROWS_MAX);
+    Ok(Json(shared.surface.registrations.history(binding, query.before, limit).await?))
+}
+
+/// Why an operator changes something.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Because {
+    /// Plain text of 1 to 500 bytes.
+    #[serde(default)]
+    #[schema(required = true)]
+    reason: String,
+}
+
+/// Suspends a binding: its vehicle is seen, and not served.
+#[utoipa::path(post, path = "/v1/bindings/{binding}/suspension", tag = "operator", security(("operator" = [])),
+    params(OfBindingWrite), request_body = Because, responses((status = 200, body = Summary), BindingProblems))]
+async fn suspend(
+    State(shared): State<Shared>,
+    Operator(name): Operator,
+    Named(binding): Named<BindingId>,
+    write: Write<Because>,
+) -> Result<Json<Summary>, Problem> {
+    let mandate = Mandate::operator(name, &write.body.reason)?;
+    amend(&shared, name, binding, write, mandate, Amendment::suspend()).await
+}
+
+/// Ends a suspension.
+#[utoipa::path(post, path = "/v1/bindings/{binding}/restoration", tag = "operator", security(("operator" = [])),
+    params(OfBindingWrite), request_body = Because, responses((status = 200, body = Summary), BindingProblems))]
+async fn restore(
+    State(shared): State<Shared>,
+    Operator(name): Operator,
+    Named(binding): Named<BindingId>,
+    write: Write<Because>,
+) -> Result<Json<Summary>, Problem> {
+    let mandate = Mandate::operator(name, &write.body.reason)?;
+    amend(&shared, name, binding, write, mandate, Amendment::restore()).await
+}
+
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Revocation {
+    /// Plain text of 1 to 500 bytes.
+    #[serde(default)]
+    #[schema(required = true)]
+    reason: String,
+    /// `lost` keeps the dongle from being coupled until it is freed.
+    #[serde(default)]
+    cause: Cause,
+}
+
+/// Ends a binding for good; its plate is free for the next claim, and so is its dongle unless it was lost.
+#[utoipa::path(post, path = "/v1/bindings/{binding}/revocation", tag = "operator", security(("operator" = [])),
+    params(OfBindingWrite), request_body = Revocation, responses((status = 200, body = Summary), BindingProblems))]
+async fn revoke(
+    State(shared): State<Shared>,
+    Operator(name): Operator,
+    Named(binding): Named<BindingId>,
+    write: Write<Revocation>,
+) -> Result<Json<Summary>, Problem> {
+    let mandate = Mandate::operator(name, &write.body.reason)?;
+    let amendment = Amendment::revoke(write.body.cause);
+    amend(&shared, name, binding, write, mandate, amendment).await
+}
+
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewPlate {
+    plate: String,
+    /// Plain text of 1 to 500 bytes.
+    #[serde(default)]
+    #[schema(required = true)]
+    reason: String,
+}
+
+/// Gives a binding's vehicle another plate.
+#[utoipa::path(put, path = "/v1/bindings/{binding}/plate", operation_id = "change_plate_by_operator", tag = "operator",
+    security(("operator" = [])), params(OfBindingWrite), request_body = NewPlate,
+    responses((status = 200, body = Summary), BindingProblems))]
+async fn change_plate(
+    State(shared): State<Shared>,
+    Operator(name): Operator,
+    Named(binding): Named<BindingId>,
+    write: Write<NewPlate>,
+) -> Result<Json<Summary>, Problem> {
+    let mandate = Mandate::operator(name, &write.body.reason)?;
+    let amendment = Amendment::plate(&write.body.plate)?;
+    amend(&shared, name, binding, write, mandate, amendment).await
+}
+
+async fn amend<T>(
+    shared: &Shared,
+    name: OperatorName,
+    binding: BindingId,
+    write: Write<T>,
+    mandate: Mandate,
+    amendment: Amendment,
+) -> Result<Json<Summary>, Problem> {
+    let running = shared.in_flight.begin(By::Operator, &write.of_operator(name))?;
+    let request = Request { key: running.request.key, body: running.request.body };
+    Ok(Json(shared.surface.registrations.amend(binding, amendment, mandate, Some(request)).await?))
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct PhonePermit {
+    binding: Summary,
+    /// For the driver, who gives it to the new phone; it is shown this once.
+    code: String,
+    expires_at: UnixMs,
+}
+
+/// Takes the phone of a binding away, which was lost, and lets another one come that has the code and the dongle. Asked
+/// again it gives another code, and the one before is void: so it needs no key.
+#[utoipa::path(post, path = "/v1/bindings/{binding}/phone-replacement", tag = "operator", security(("operator" = [])),
+    params(OfBinding), request_body = Because, responses((status = 201, body = PhonePermit), PermitProblems))]
+async fn permit_phone(
+    State(shared): State<Shared>,
+    Operator(name): Operator,
+    Named(binding): Named<BindingId>,
+    Body(because): Body<Because>,
+) -> Result<(StatusCode, Json<PhonePermit>), Problem> {
+    let mandate = Mandate::operator(name, &because.reason)?;
+    let permit = shared.surface.registrations.permit_phone(binding, mandate).await?;
+    let permit = PhonePermit { binding: permit.summary, code: permit.code, expires_at: permit.expires };
+    Ok((StatusCode::CREATED, Json(permit)))
+}
+
+/// A dongle: whether it can prove, was reported lost, and is bound.
+#[utoipa::path(get, path = "/v1/devices/{device}", tag = "operator", security(("operator" = [])),
+    params(("device" = DeviceId, Path, description = "The dongle's number.")),
+    responses((status = 200, body = Device), ReadProblems))]
+async fn device(
+    State(shared): State<Shared>,
+    _: Operator,
+    Named(device): Named<DeviceId>,
+) -> Result<Json<Device>, Problem> {
+    Ok(Json(shared.surface.registrations.device(device).await?))
+}
+
+/// Lets a dongle that was reported lost be coupled again. Saying it twice changes nothing, so it needs no key.
+#[utoipa::path(post, path = "/v1/devices/{device}/release", tag = "operator", security(("operator" = [])),
+    params(("device" = DeviceId, Path, description = "The dongle's number.")), request_body = Because,
+    responses((status = 200, body = Device), ReasonProblems))]
+async fn free_device(
+    State(shared): State<Shared>,
+    Operator(name): Operator,
+    Named(device): Named<DeviceId>,
+    Body(because): Body<Because>,
+) -> Result<Json<Device>, Problem> {
+    let mandate = Mandate::operator(name, &because.reason)?;
+    Ok(Json(shared.surface.registrations.free_device(device, mandate).await?))
+}
+
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewOperator {
+    /// As the journal is to name him: 1 to 32 letters, digits and `.-_@`.
+    name: String,
+    /// Milliseconds until the token expires; without it, never.
+    valid_ms: Option<u64>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct OperatorToken {
+    name: String,
+    /// The operator's bearer token; it is shown this once.
+    token: String,
+}
+
+/// Gives an operator a token with his name. Only the bearer of the data folder's own token may: whoever could give
+/// himself another name would leave a journal that says nothing.
+#[utoipa::path(post, path = "/v1/operators", tag = "operator", security(("operator" = [])), request_body = NewOperator,
+    responses((status = 201, body = OperatorToken), ReasonProblems))]
+async fn issue_operator(
+    State(shared): State<Shared>,
+    operator: Operator,
+    Body(NewOperator { name, valid_ms }): Body<NewOperator>,
+) -> Result<(StatusCode, Json<OperatorToken>), Problem> {
+    let who = Who::Operator(operator.of_folder()?);
+    let role = Role::Operator(OperatorName::parse(&name)?);
+    let token = shared.surface.registrations.issue(role, valid_ms, who).await?;
+    Ok((StatusCode::CREATED, Json(OperatorToken { name, token: token.reveal().to_owned() })))
+}
+
+/// Takes back every token of an operator.
+#[utoipa::path(post, path = "/v1/operators/{name}/revocation", tag = "operator", security(("operator" = [])),
+    params(("name" = String, Path, description = "As the token was given.")), request_body = Because,
+    responses((status = 204), ReasonProblems))]
+async fn revoke_operator(
+    State(shared): State<Shared>,
+    operator: Operator,
+    Named(name): Named<String>,
+    Body(because): Body<Because>,
+) -> Result<StatusCode, Problem> {
+    let mandate = Mandate::operator(operator.of_folder()?, &because.reason)?;
+    if shared.surface.registrations.revoke_operator(OperatorName::parse(&name)?, mandate).await? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(Problem::new(Code::NotFound, "no operator of this name has a token"))
+}
