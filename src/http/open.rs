@@ -39,7 +39,8 @@ async fn ready(State(shared): State<Shared>) -> (StatusCode, Json<Report>) {
         Ok(Err(error)) => readiness.set_unready(Part::Sessions, error.to_string()),
         Err(_) => readiness.set_unready(Part::Sessions, "no answer in time"),
     }
-    let report = readiness.report();
+    let cache = shared.surface.registrations.cache_state().map(Into::into);
+    let report = Report { cache, ..readiness.report() };
     let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(report))
 }

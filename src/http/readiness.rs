@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
+use crate::registration::CacheState;
+
 /// What a probe is told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -51,7 +53,7 @@ impl Readiness {
         let parts =
             Part::ALL.into_iter().zip(lacks).map(|(part, reason)| PartReport { part, ready: reason.is_none(), reason });
         let parts: Vec<PartReport> = parts.collect();
-        Report { ready: parts.iter().all(|part| part.ready), parts }
+        Report { ready: parts.iter().all(|part| part.ready), parts, cache: None }
     }
 
     fn set(&self, part: Part, lack: Option<String>) {
@@ -64,6 +66,31 @@ impl Readiness {
 pub struct Report {
     pub ready: bool,
     pub parts: Vec<PartReport>,
+    /// Absent of an engine without Redis.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheReport>,
+}
+
+/// The cache in Redis. The engine is ready without it, and slower at cars that it has not met.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct CacheReport {
+    /// `current`, `behind`, `connecting` or `down`.
+    pub state: &'static str,
+    /// Why it is down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl From<CacheState> for CacheReport {
+    fn from(state: CacheState) -> CacheReport {
+        let (state, reason) = match state {
+            CacheState::Current => ("current", None),
+            CacheState::Behind => ("behind", None),
+            CacheState::Connecting => ("connecting", None),
+            CacheState::Down(reason) => ("down", Some(reason)),
+        };
+        CacheReport { state, reason }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]

@@ -18,6 +18,7 @@ pub(crate) const FORECOURT: &str = env!("CARGO_BIN_EXE_forecourt");
 
 pub(crate) struct Engine {
     folder: TempDir,
+    settings: Vec<(&'static str, String)>,
     child: Child,
     /// `None` until it says where it is reached.
     addresses: Option<Addresses>,
@@ -58,10 +59,16 @@ impl Answer {
 
 impl Engine {
     pub(crate) async fn start() -> Engine {
+        Engine::start_with(&[]).await
+    }
+
+    /// With settings of its own, as `<SECTION>_<KEY>` and the value.
+    pub(crate) async fn start_with(settings: &[(&'static str, String)]) -> Engine {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let child = spawn(folder.path(), None);
-        let mut engine =
-            Engine { folder, child, addresses: None, operator: String::new(), client: reqwest::Client::new() };
+        let settings = settings.to_vec();
+        let child = spawn(folder.path(), None, &settings);
+        let (operator, client) = (String::new(), reqwest::Client::new());
+        let mut engine = Engine { folder, settings, child, addresses: None, operator, client };
         engine.addresses = Some(addresses(engine.folder()).await);
         let operator = std::fs::read_to_string(engine.folder().join("operator.token")).expect("made at the start");
         operator.trim().clone_into(&mut engine.operator);
@@ -74,13 +81,13 @@ impl Engine {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it was ours");
         std::fs::remove_file(self.folder.path().join("engine.json")).expect("written at the start");
-        self.child = spawn(self.folder.path(), self.addresses);
+        self.child = spawn(self.folder.path(), self.addresses, &self.settings);
         let folder = self.folder.path();
-        let (child, ports) = (&mut self.child, self.addresses);
+        let (child, ports, settings) = (&mut self.child, self.addresses, &self.settings);
         eventually("engine.json", async || {
             // A client of another test may hold one of the ports for a moment.
             if child.try_wait().expect("it is ours").is_some() {
-                *child = spawn(folder, ports);
+                *child = spawn(folder, ports, settings);
             }
             Addresses::of_running(folder)
         })
@@ -192,7 +199,7 @@ async fn addresses(folder: &Path) -> Addresses {
     eventually("engine.json", async || Addresses::of_running(folder)).await
 }
 
-fn spawn(folder: &Path, addresses: Option<Addresses>) -> Child {
+fn spawn(folder: &Path, addresses: Option<Addresses>, settings: &[(&str, String)]) -> Child {
     let at = |of: fn(Addresses) -> std::net::SocketAddr| {
         addresses.map_or("127.0.0.1:0".to_owned(), |addresses| of(addresses).to_string())
     };
@@ -203,6 +210,7 @@ fn spawn(folder: &Path, addresses: Option<Addresses>) -> Child {
         .env("FORECOURT_HTTP_LISTEN", at(|addresses| addresses.http))
         .env("FORECOURT_HTTP_METRICS_LISTEN", at(|addresses| addresses.metrics))
         .env("FORECOURT_LOG_FILTER", "warn")
+        .envs(settings.iter().map(|(name, value)| (format!("FORECOURT_{name}"), value)))
         .stdin(Stdio::null())
         .spawn()
         .expect("the forecourt binary is built with its tests")

@@ -2,8 +2,10 @@
 
 mod data;
 mod engine;
+mod redis_server;
 mod site;
 
+mod cache;
 mod captures;
 mod commands;
 mod couplings;

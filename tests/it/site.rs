@@ -95,7 +95,11 @@ pub(crate) struct Site {
 impl Site {
     /// The cars stand at the pump and broadcast.
     pub(crate) async fn with_cars(cars: &[&Car]) -> Site {
-        let engine = Engine::start().await;
+        Site::on(Engine::start().await, cars).await
+    }
+
+    /// The same on an engine that runs already.
+    pub(crate) async fn on(engine: Engine, cars: &[&Car]) -> Site {
         import(&engine, cars).await;
         let terminal = terminal_token(&engine, STATION).await;
         let uplink = uplink(&engine, STATION);

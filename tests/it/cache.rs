@@ -1,0 +1,235 @@
+//! Registrations with a Redis that works, dies, is emptied, held, or set back to an old dump.
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::{
+    engine::{Engine, eventually},
+    redis_server::RedisServer,
+    site::{Car, PUMP, STATION, Site},
+};
+
+const LOOKUPS: &str = "forecourt_registration_cache_lookups_total";
+
+fn car() -> Car {
+    Car::new(7, "12가3456", "tok_ok")
+}
+
+fn settings(redis: &RedisServer) -> [(&'static str, String); 1] {
+    [("REGISTRATION_REDIS_URL", redis.url())]
+}
+
+async fn site(redis: &RedisServer, cars: &[&Car]) -> Site {
+    let engine = Engine::start_with(&settings(redis)).await;
+    until_cache_is(&engine, "current").await;
+    Site::on(engine, cars).await
+}
+
+async fn until_cache_is(engine: &Engine, state: &str) -> Value {
+    eventually(&format!("a cache that is {state}"), async || {
+        let report = engine.get("/health/ready", "").await;
+        assert_eq!(report.status, StatusCode::OK, "an engine without its cache is ready");
+        (report.body["cache"]["state"] == state).then(|| report.body["cache"].clone())
+    })
+    .await
+}
+
+async fn binding_of(engine: &Engine, car: &Car) -> String {
+    engine.get(&format!("/v1/bindings?device={}", car.device), engine.operator()).await.is(200).text("binding")
+}
+
+async fn by_operator(engine: &Engine, binding: &str, what: &str) {
+    let path = format!("/v1/bindings/{binding}/{what}");
+    engine.post(&path, engine.operator(), json!({ "reason": "a test" })).await.is(200);
+}
+
+/// The record that Redis keeps of a car, when it has one.
+fn record(redis: &RedisServer, car: &Car) -> Option<(String, Vec<u8>)> {
+    let keys: Vec<String> = redis.ask(&["KEYS", &format!("*:r:{}", car.device)]).expect("it answers");
+    let key = keys.into_iter().next()?;
+    let bytes = redis.ask(&["GET", &key]).expect("it answers");
+    Some((key, bytes))
+}
+
+async fn until_recorded(redis: &RedisServer, car: &Car) -> (String, Vec<u8>) {
+    eventually("a record in Redis", async || record(redis, car)).await
+}
+
+#[tokio::test]
+async fn what_the_store_was_asked_once_is_answered_by_redis_after_a_restart() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let car = car();
+    let mut site = site(&redis, &[&car]).await;
+    until_recorded(&redis, &car).await;
+    site.engine.crash_and_restart().await;
+    until_cache_is(&site.engine, "current").await;
+    site.until_visible(1).await;
+    assert!(site.engine.metric(LOOKUPS, &["hit"]).await >= 1.0);
+    site.select("3456").await.is(201);
+}
+
+#[tokio::test]
+async fn a_suspended_car_is_refused_at_once_with_redis_alive_and_with_redis_dead() {
+    let Some(mut redis) = RedisServer::start().await else { return };
+    let car = car();
+    let site = site(&redis, &[&car]).await;
+    let binding = binding_of(&site.engine, &car).await;
+    by_operator(&site.engine, &binding, "suspension").await;
+    site.select("3456").await.refused_as(423, "BINDING_SUSPENDED");
+    by_operator(&site.engine, &binding, "restoration").await;
+    let session = site.select("3456").await.is(201).text("id");
+    site.order(&session, "release", json!({})).await.is(200);
+
+    redis.kill();
+    by_operator(&site.engine, &binding, "suspension").await;
+    site.select("3456").await.refused_as(423, "BINDING_SUSPENDED");
+    let cache = until_cache_is(&site.engine, "down").await;
+    assert!(cache["reason"].is_string(), "{cache}");
+}
+
+#[tokio::test]
+async fn the_engine_serves_new_cars_without_redis_and_takes_it_up_when_it_is_back() {
+    let Some(mut redis) = RedisServer::start().await else { return };
+    let (first, second) = (car(), Car::new(8, "34나7777", "tok_ok"));
+    let mut site = site(&redis, &[&first, &second]).await;
+    redis.kill();
+    until_cache_is(&site.engine, "down").await;
+    // With nothing in the near cache, and nothing in Redis.
+    site.engine.crash_and_restart().await;
+    site.until_visible(2).await;
+    site.select("7777").await.is(201);
+    assert_eq!(site.engine.metric(LOOKUPS, &["hit"]).await, 0.0);
+
+    redis.come_back(None).await;
+    until_cache_is(&site.engine, "current").await;
+    assert_eq!(site.engine.metric("forecourt_registration_cache_up", &[]).await, 1.0);
+}
+
+#[tokio::test]
+async fn an_old_dump_brings_no_changed_binding_back() {
+    let Some(mut redis) = RedisServer::start().await else { return };
+    let (suspended, revoked) = (car(), Car::new(8, "34나7777", "tok_ok"));
+    let mut site = site(&redis, &[&suspended, &revoked]).await;
+    let before = until_recorded(&redis, &suspended).await;
+    until_recorded(&redis, &revoked).await;
+    let dump = redis.dump();
+    by_operator(&site.engine, &binding_of(&site.engine, &suspended).await, "suspension").await;
+    by_operator(&site.engine, &binding_of(&site.engine, &revoked).await, "revocation").await;
+    redis.kill();
+    redis.come_back(Some(&dump)).await;
+    assert_eq!(record(&redis, &suspended).expect("the dump has it").1.len(), before.1.len());
+
+    // The near cache that knew better is gone.
+    site.engine.crash_and_restart().await;
+    eventually("the suspended car at the pump", async || {
+        let answer = site.select("3456").await;
+        assert_ne!(answer.status, StatusCode::CREATED);
+        (answer.code() == "BINDING_SUSPENDED").then_some(())
+    })
+    .await;
+    let revoked_one = site.select("7777").await;
+    assert_eq!(revoked_one.status, StatusCode::NOT_FOUND, "{revoked_one:?}");
+    until_cache_is(&site.engine, "current").await;
+    eventually("a repaired record", async || (record(&redis, &suspended)? != before).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_set_back_under_a_running_engine_is_not_believed() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let car = car();
+    let site = site(&redis, &[&car]).await;
+    let (key, active) = until_recorded(&redis, &car).await;
+    let revisions: Vec<String> = redis.ask(&["KEYS", "*:revision"]).expect("it answers");
+    let earlier: String = redis.ask(&["GET", &revisions[0]]).expect("it answers");
+    by_operator(&site.engine, &binding_of(&site.engine, &car).await, "suspension").await;
+    let mut connection = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
+    for _ in 0..20 {
+        redis::pipe()
+            .atomic()
+            .cmd("SET")
+            .arg(&revisions[0])
+            .arg(&earlier)
+            .cmd("SET")
+            .arg(&key)
+            .arg(&active)
+            // The near cache, which knows better, forgets the car.
+            .cmd("XADD")
+            .arg(revisions[0].replace(":revision", ":changes"))
+            .arg("*")
+            .arg("device")
+            .arg(car.device.0)
+            .arg("epoch")
+            .arg(99)
+            .query::<()>(&mut connection)
+            .unwrap();
+        site.select("3456").await.refused_as(423, "BINDING_SUSPENDED");
+    }
+}
+
+#[tokio::test]
+async fn an_emptied_redis_is_noticed_and_filled_again() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let car = car();
+    let mut site = site(&redis, &[&car]).await;
+    until_recorded(&redis, &car).await;
+    redis.ask::<()>(&["FLUSHALL"]).expect("it answers");
+    site.select("3456").await.is(201);
+    eventually("a revision in Redis", async || {
+        let keys: Vec<String> = redis.ask(&["KEYS", "*:revision"]).ok()?;
+        (!keys.is_empty()).then_some(())
+    })
+    .await;
+    site.engine.crash_and_restart().await;
+    site.until_visible(1).await;
+    until_recorded(&redis, &car).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_does_not_answer_costs_a_moment_and_no_car() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let car = car();
+    let mut site = site(&redis, &[&car]).await;
+    redis.pause();
+    site.engine.crash_and_restart().await;
+    site.until_visible(1).await;
+    site.select("3456").await.is(201);
+    redis.go_on();
+    until_cache_is(&site.engine, "current").await;
+}
+
+#[tokio::test]
+async fn what_somebody_else_wrote_into_redis_is_not_believed() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let (car, thief) = (car(), Car::new(8, "34나7777", "tok_ok"));
+    let mut site = site(&redis, &[&car, &thief]).await;
+    let (key, _) = until_recorded(&redis, &car).await;
+    let (_, record_of_thief) = until_recorded(&redis, &thief).await;
+    // Who pays for the car is whose record it is.
+    let mut connection = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
+    redis::cmd("SET").arg(key).arg(record_of_thief).query::<()>(&mut connection).unwrap();
+    site.engine.crash_and_restart().await;
+    until_cache_is(&site.engine, "current").await;
+    site.until_visible(2).await;
+    eventually("a refused record", async || (site.engine.metric(LOOKUPS, &["unreadable"]).await >= 1.0).then_some(()))
+        .await;
+    assert_eq!(site.select("3456").await.is(201).body["device"], json!(car.device));
+}
+
+#[tokio::test]
+async fn what_another_process_changed_leaves_the_near_cache() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let car = car();
+    let site = site(&redis, &[&car]).await;
+    until_recorded(&redis, &car).await;
+    let streams: Vec<String> = redis.ask(&["KEYS", "*:changes"]).expect("it answers");
+    let looked_up = async || site.engine.metric(LOOKUPS, &[]).await;
+    let before = looked_up().await;
+    redis.ask::<String>(&["XADD", &streams[0], "*", "device", "7", "epoch", "99"]).expect("it answers");
+    eventually("another look-up", async || {
+        site.engine.get(&format!("/v1/stations/{STATION}/vehicles"), &site.terminal).await.is(200);
+        (looked_up().await > before).then_some(())
+    })
+    .await;
+    let body = json!({ "plate": "3456", "pump": PUMP });
+    site.engine.post(&format!("/v1/stations/{STATION}/sessions"), &site.terminal, body).await.is(201);
+}
