@@ -132,13 +132,11 @@ impl Cache {
         }
         let (answer, answered) = oneshot::channel();
         self.orders.try_send(Order::Find { device, answer }).ok()?;
-        match tokio::time::timeout(self.wait, answered).await {
-            Ok(found) => found.ok(),
-            Err(_) => {
-                self.metrics.timeouts.increment(1);
-                None
-            }
-        }
+        let Ok(found) = tokio::time::timeout(self.wait, answered).await else {
+            self.metrics.timeouts.increment(1);
+            return None;
+        };
+        found.ok()
     }
 
     /// Has Redis keep what a look-up found in the truth, which was at `read_at` before.

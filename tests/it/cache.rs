@@ -98,11 +98,11 @@ async fn the_engine_serves_new_cars_without_redis_and_takes_it_up_when_it_is_bac
     site.engine.crash_and_restart().await;
     site.until_visible(2).await;
     site.select("7777").await.is(201);
-    assert_eq!(site.engine.metric(LOOKUPS, &["hit"]).await, 0.0);
+    assert!(site.engine.metric(LOOKUPS, &["hit"]).await < 1.0);
 
     redis.come_back(None).await;
     until_cache_is(&site.engine, "current").await;
-    assert_eq!(site.engine.metric("forecourt_registration_cache_up", &[]).await, 1.0);
+    assert!(site.engine.metric("forecourt_registration_cache_up", &[]).await > 0.0);
 }
 
 #[tokio::test]

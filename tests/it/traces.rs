@@ -28,10 +28,10 @@ fn the_fleets_noise_is_that_of_real_receivers() {
 fn traces(folder: &Path) -> Vec<Trace> {
     let mut traces: BTreeMap<(String, String), Trace> = BTreeMap::new();
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.ends_with(".mbd") {
+        if entry.path().extension().is_none_or(|extension| extension != "mbd") {
             continue;
         }
+        let name = entry.file_name().to_string_lossy().into_owned();
         for line in fs::read_to_string(entry.path()).unwrap().lines() {
             let fields: Vec<&str> = line.split(',').collect();
             let measured = (fields[0].parse().unwrap(), fields[3].parse().unwrap());

@@ -210,11 +210,11 @@ impl Keeper {
     async fn step(&mut self, link: &mut Link, held: Revision) -> Result<(), KeeperError> {
         // Read before the changes: they may be newer than it, and never older.
         let newest = revision(&self.db)?;
-        let changed = changed_since(&self.db, held, STEP)?;
-        let last = changed.last().map_or(held, |(revision, _)| *revision);
-        let to = if changed.len() < STEP { newest.max(last) } else { last };
-        let changes: Vec<Changed> =
-            changed.into_iter().map(|(_, device)| self.changed(device)).collect::<rusqlite::Result<_>>()?;
+        let devices = changed_since(&self.db, held, STEP)?;
+        let last = devices.last().map_or(held, |(revision, _)| *revision);
+        let to = if devices.len() < STEP { newest.max(last) } else { last };
+        let changes = devices.into_iter().map(|(_, device)| self.changed(device));
+        let changes: Vec<Changed> = changes.collect::<rusqlite::Result<_>>()?;
         if link.advance(held, to, &changes).await? {
             self.at = to;
             self.metrics.changes.increment(changes.len() as u64);

@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_registration_reads_back_as_it_was() {
-        let envelope = Envelope::new(1, &[7; 32].into());
+        let envelope = Envelope::new(1, &[7; 32]);
         let bare = Registration { fuel: None, phone: None, means: Vec::new(), ..registration() };
         for registration in [registration(), bare] {
             let bytes = write(&envelope, &registration);
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_was_changed_cut_copied_or_written_under_another_key_does_not_read() {
-        let envelope = Envelope::new(1, &[7; 32].into());
+        let envelope = Envelope::new(1, &[7; 32]);
         let bytes = write(&envelope, &registration());
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
@@ -131,6 +131,6 @@ mod tests {
             assert_eq!(read(&envelope, DeviceId(7), &bytes[..at]), Err(Unreadable), "cut at {at}");
         }
         assert_eq!(read(&envelope, DeviceId(8), &bytes), Err(Unreadable));
-        assert_eq!(read(&Envelope::new(1, &[8; 32].into()), DeviceId(7), &bytes), Err(Unreadable));
+        assert_eq!(read(&Envelope::new(1, &[8; 32]), DeviceId(7), &bytes), Err(Unreadable));
     }
 }
