@@ -32,7 +32,7 @@ impl Effects {
         self.changed(registration);
         if !registration.status.is_live() {
             self.tokens.forget_role(Role::Phone(registration.binding));
-            self.roller.changed([registration.device]);
+            self.roller.changed();
         }
     }
 
@@ -49,8 +49,9 @@ impl Effects {
                 self.tell(&registration);
             }
         }
-        let new = imported.iter().filter(|import| !import.was_known);
-        self.roller.changed(new.map(|import| import.registration.device));
+        if imported.iter().any(|import| !import.was_known) {
+            self.roller.changed();
+        }
     }
 
     fn tell(&self, registration: &Registration) {

@@ -22,10 +22,11 @@ pub use audit::AuditRow;
 pub(super) use audit::audit;
 pub(super) use bindings::{bind, binding_by_id, binding_of, change_status, live_binding_of_plate, update_vehicle};
 pub(super) use devices::{
-    DeviceRecord, Dongle, activation_owner, count_live, device, each_live, exponent, insert_device, live_dongle,
-    mark_owner, open_proof_key, proof_key, save_offsets, scheme_name, secret_bytes, set_activation, set_proof_key,
+    DeviceRecord, activation_owner, count_live, device, each_live, exponent, insert_device, live_dongle, mark_owner,
+    open_proof_key, proof_key, save_offsets, scheme_name, secret_bytes, set_activation, set_proof_key,
 };
-pub(super) use revision::{Revision, changed_since, revision};
+pub use revision::Revision;
+pub(super) use revision::{changed_count, changed_since, revision};
 
 use super::envelope::{Envelope, KekHex, Purpose};
 use super::error::{StartError, Unavailable};

@@ -74,7 +74,7 @@ impl Member {
 pub struct Kind(u8);
 
 impl Kind {
-    pub(super) const HMAC: Kind = Kind(0);
+    pub const HMAC: Kind = Kind(0);
     const FIXED: Kind = Kind(1);
     const EID: u8 = 16;
 

@@ -10,7 +10,7 @@ use crate::engine::id::DeviceId;
 
 /// 0 is the empty store's. A commit may take several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(in crate::registration) struct Revision(pub(in crate::registration) u64);
+pub struct Revision(pub u64);
 
 /// The revision of the last change that is visible to this connection.
 pub(in crate::registration) fn revision(db: &Connection) -> rusqlite::Result<Revision> {
@@ -30,6 +30,17 @@ pub(in crate::registration) fn changed_since(
             Ok((Revision(row.get::<_, i64>(1)? as u64), device_id(row, 0)?))
         })?
         .collect()
+}
+
+/// How many dongles were changed, or their binding was, after `since`; not counted further than `limit`.
+pub(in crate::registration) fn changed_count(
+    db: &Connection,
+    since: Revision,
+    limit: usize,
+) -> rusqlite::Result<usize> {
+    let sql = "SELECT count(*) FROM (SELECT 1 FROM devices WHERE changed > ?1 LIMIT ?2)";
+    let count = db.prepare_cached(sql)?.query_row([since.0 as i64, limit as i64], |row| row.get::<_, i64>(0))?;
+    Ok(usize::try_from(count).unwrap_or(0))
 }
 
 /// Taken in the commit of the change itself.
@@ -59,6 +70,8 @@ mod tests {
         assert_eq!(first, [(Revision(2), DeviceId(2))]);
         assert_eq!(rest, [(Revision(3), DeviceId(3)), (Revision(4), DeviceId(1))]);
         assert_eq!(revision(&db).unwrap(), Revision(4));
+        let count = |since, limit| changed_count(&db, Revision(since), limit).unwrap();
+        assert_eq!((count(0, 9), count(3, 9), count(4, 9), count(0, 2)), (3, 1, 0, 2));
     }
 
     #[test]
