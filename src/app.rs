@@ -219,25 +219,18 @@ impl App {
     }
 }
 
+/// Another thread gets three times a worker's share: where cores are short, a terminal's question and a payment's commit
+/// wait behind no frames. Frames wait in the socket's buffer.
+const WORKER_NICENESS: i32 = 5;
+
 /// The threads of uplinks and stations. Uplinks and HTTP apart, no terminal waits behind a flood of frames.
 fn start_workers(count: usize) -> Vec<ArbiterHandle> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = if count == 0 { cores.saturating_sub(1).max(1) } else { count };
     let worker = |_| {
         let worker = Arbiter::new().handle();
-        worker.spawn(async { yield_to_others() });
+        worker.spawn(async { telemetry::yield_to_others(WORKER_NICENESS) });
         worker
     };
     (0..count).map(worker).collect()
-}
-
-/// A step of niceness is a tenth of the CPU: at 5, another thread gets three times a worker's share.
-const WORKER_NICENESS: i32 = 5;
-
-/// Has the kernel prefer the other threads of the process to this one: where cores are short, a terminal's question
-/// and a payment's commit wait behind no frames. Frames wait in the socket's buffer.
-fn yield_to_others() {
-    if let Err(error) = rustix::process::nice(WORKER_NICENESS) {
-        tracing::debug!(%error, "workers run at the priority of all other threads");
-    }
 }

@@ -35,7 +35,7 @@ impl Effects {
         self.changed(registration);
         if is_new {
             self.metrics.couplings.increment(1);
-            self.roller.changed([registration.device]);
+            self.roller.changed();
         }
     }
 
@@ -47,7 +47,7 @@ impl Effects {
             self.tokens.forget_role(Role::Phone(registration.binding));
         }
         if !registration.status.is_live() {
-            self.roller.changed([registration.device]);
+            self.roller.changed();
         }
     }
 
@@ -64,14 +64,15 @@ impl Effects {
                 self.tell(&registration);
             }
         }
-        let new = imported.iter().filter(|import| !import.was_known);
-        self.roller.changed(new.map(|import| import.registration.device));
+        if imported.iter().any(|import| !import.was_known) {
+            self.roller.changed();
+        }
     }
 
     /// Another process changed a binding: it is looked up anew.
     pub(super) fn heard_of(&self, device: DeviceId, epoch: u64) {
         if self.near.forget_older(device, epoch) {
-            self.roller.changed([device]);
+            self.roller.changed();
         }
     }
 

@@ -14,7 +14,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
+use aes_gcm::aead::{Aead as _, AeadInOut as _, KeyInit as _, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac as _};
@@ -24,7 +24,7 @@ use zeroize::{ZeroizeOnDrop, Zeroizing};
 use super::error::StartError;
 use crate::engine::id::DeviceId;
 
-const NONCE_BYTES: usize = 12;
+pub(super) const NONCE_BYTES: usize = 12;
 
 /// The file of the KEK in the data folder: 64 hexadecimal digits, readable by its owner only.
 pub const KEK_FILE: &str = "kek";
@@ -81,17 +81,21 @@ pub struct Unsealable;
 pub struct Envelope {
     kek_id: u8,
     cipher: Aes256Gcm,
+    /// Of its own key, so that no segment passes for a sealed key.
+    segments: Aes256Gcm,
     mark_key: Zeroizing<[u8; 32]>,
 }
 
 impl Envelope {
     /// With the KEK that the store knows by this number, and the mark key that follows from it.
     pub fn new(kek_id: u8, kek: &[u8; 32]) -> Envelope {
-        let mut mark_key = Zeroizing::new([0; 32]);
-        Hkdf::<Sha256>::new(None, kek)
-            .expand(b"forecourt key mark v1", mark_key.as_mut())
-            .expect("32 bytes are within HKDF's output");
-        Envelope { kek_id, cipher: Aes256Gcm::new(kek.into()), mark_key }
+        let derived = |info: &[u8]| {
+            let mut key = Zeroizing::new([0; 32]);
+            Hkdf::<Sha256>::new(None, kek).expand(info, key.as_mut()).expect("32 bytes are within HKDF's output");
+            key
+        };
+        let segments = Aes256Gcm::new((&*derived(b"forecourt segment v1")).into());
+        Envelope { kek_id, cipher: Aes256Gcm::new(kek.into()), segments, mark_key: derived(b"forecourt key mark v1") }
     }
 
     pub(super) fn with_mark_key(self, mark_key: Zeroizing<[u8; 32]>) -> Envelope {
@@ -108,8 +112,7 @@ impl Envelope {
     }
 
     pub fn seal(&self, device: DeviceId, purpose: Purpose, key: &[u8]) -> Vec<u8> {
-        let mut nonce = [0; NONCE_BYTES];
-        getrandom::fill(&mut nonce).expect("the system's randomness was there at start");
+        let nonce = fresh_nonce();
         let payload = Payload { msg: key, aad: &authenticated(device, purpose) };
         let sealed = self.cipher.encrypt(&Nonce::from(nonce), payload).expect("a key is far below GCM's length bound");
         [&[self.kek_id], nonce.as_slice(), &sealed].concat()
@@ -125,6 +128,23 @@ impl Envelope {
         self.cipher.decrypt(&Nonce::from(*nonce), payload).map(Zeroizing::new).map_err(|_| Unsealable)
     }
 
+    /// Seals a segment where it is, and answers the tag.
+    pub(super) fn seal_segment(&self, nonce: &[u8; NONCE_BYTES], clear: &[u8], archive: &mut [u8]) -> [u8; 16] {
+        let sealed = self.segments.encrypt_inout_detached(&Nonce::from(*nonce), clear, archive.into());
+        sealed.expect("a segment is far below GCM's length bound").into()
+    }
+
+    pub(super) fn open_segment(
+        &self,
+        nonce: &[u8; NONCE_BYTES],
+        clear: &[u8],
+        archive: &mut [u8],
+        tag: &[u8; 16],
+    ) -> Result<(), Unsealable> {
+        let opened = self.segments.decrypt_inout_detached(&Nonce::from(*nonce), clear, archive.into(), &(*tag).into());
+        opened.map_err(|_| Unsealable)
+    }
+
     /// A keyed fingerprint of a key: tells two dongles with one key, and a changed key, without opening a row.
     pub fn mark(&self, key: &[u8]) -> [u8; 16] {
         let mut mac = Hmac::<Sha256>::new_from_slice(self.mark_key.as_ref()).expect("HMAC takes keys of any length");
@@ -132,6 +152,13 @@ impl Envelope {
         let full: [u8; 32] = mac.finalize().into_bytes().into();
         full[..16].try_into().expect("16 of 32 bytes")
     }
+}
+
+/// For one message.
+pub(super) fn fresh_nonce() -> [u8; NONCE_BYTES] {
+    let mut nonce = [0; NONCE_BYTES];
+    getrandom::fill(&mut nonce).expect("the system's randomness was there at start");
+    nonce
 }
 
 fn authenticated(device: DeviceId, purpose: Purpose) -> [u8; 9] {

@@ -1,157 +1,93 @@
-//! The dongles that the codebook is built from, in memory: one compact list in the order of the store.
+//! The dongles of the codebook, and how far the truth was when they were read.
 //!
-//! A list and not a map: it is walked as a whole once a slot, and a dongle whose clock was heard is found in it by 25
-//! comparisons at 30 million. It is never grown in place, because what a vector leaves behind when it moves is not
-//! wiped: a change writes a new list and drops the old one, key by key.
-
-use std::collections::BTreeMap;
+//! Whoever fills it from anything but the truth (a snapshot, a cache) says which revision that is of, and the fleet
+//! asks the truth for all that changed since: so nothing that was revoked comes back, however old the copy is.
 
 use rusqlite::Connection;
 
 use super::envelope::Envelope;
-use super::truth::{Dongle, count_live, each_live};
-use crate::engine::clock::ClockOffset;
-use crate::engine::code::Secret;
-use crate::engine::codebook::{AddError, Builder, Codebook, Hit};
-use crate::engine::id::DeviceId;
+use super::truth::{Revision, changed_count, changed_since, count_live, each_live, live_dongle, revision};
+use crate::engine::codebook::{Keeper, Roster, RosterBuilder};
 use crate::engine::time::{SlotLength, UnixMs};
 
-/// The store's order: that of the ids as signed numbers.
-type Place = i64;
+/// Changed dongles that are asked for at a time.
+const CHANGED_EACH: usize = 1000;
 
-/// What became of some dongles: their present rows, or `None` when no live binding holds them any more.
-pub(super) type Changes = BTreeMap<Place, Option<Dongle>>;
+/// One changed dongle in so many, and reading them all in order is cheaper than looking up each.
+const READ_ALL_FROM: usize = 4;
 
-#[derive(Default)]
+/// Fewer changed dongles than this are always looked up one by one: some tenths of a second.
+const LOOK_UP_MIN: usize = 50_000;
+
 pub(super) struct Fleet {
-    dongles: Vec<Dongle>,
-}
-
-/// A built book, and the dongles that it had to leave out.
-pub(super) struct Built {
-    pub(super) book: Codebook,
-    pub(super) duplicates: u64,
-}
-
-pub(super) fn place(device: DeviceId) -> Place {
-    device.0 as i64
+    pub(super) keeper: Keeper,
+    /// Every change of the truth up to this one is in the keeper.
+    pub(super) revision: Revision,
 }
 
 impl Fleet {
-    pub(super) fn load(db: &Connection, envelope: &Envelope) -> rusqlite::Result<Fleet> {
-        // One snapshot for the count and the rows: the list has its full size from the start and never moves.
-        db.execute_batch("BEGIN")?;
-        let loaded = count_live(db).and_then(|count| {
-            let mut dongles = Vec::with_capacity(count);
-            each_live(db, envelope, |dongle| dongles.push(dongle))?;
-            Ok(Fleet { dongles })
-        });
-        db.execute_batch("COMMIT")?;
-        loaded
+    /// The dongles as they were at that revision, and no codes of them yet.
+    pub(super) fn of(slot: SlotLength, roster: Roster, revision: Revision) -> Fleet {
+        Fleet { keeper: Keeper::new(slot, roster), revision }
     }
 
-    /// The list with the changes in it.
-    pub(super) fn merged(self, changes: Changes) -> Fleet {
-        let mut dongles = Vec::with_capacity(self.dongles.len() + changes.len());
-        let mut changes = changes.into_iter().peekable();
-        for dongle in &self.dongles {
-            let here = place(dongle.device);
-            while let Some((_, change)) = changes.next_if(|(place, _)| *place < here) {
-                dongles.extend(change);
+    pub(super) fn read(slot: SlotLength, db: &Connection, envelope: &Envelope) -> rusqlite::Result<Fleet> {
+        let (roster, revision) = at_one_moment(db, || read_all(db, envelope))?;
+        Ok(Fleet::of(slot, roster, revision))
+    }
+
+    /// Takes over what changed in the truth since it was last asked. `false` when nothing did that the codebook shows.
+    pub(super) fn catch_up(&mut self, db: &Connection, envelope: &Envelope) -> rusqlite::Result<bool> {
+        at_one_moment(db, || {
+            let limit = LOOK_UP_MIN.max(self.keeper.len() / READ_ALL_FROM);
+            if changed_count(db, self.revision, limit + 1)? > limit {
+                let (roster, revision) = read_all(db, envelope)?;
+                self.keeper.replace(roster);
+                self.revision = revision;
+                return Ok(true);
             }
-            match changes.next_if(|(place, _)| *place == here) {
-                Some((_, change)) => dongles.extend(change),
-                None => dongles.push(dongle.clone()),
+            self.look_up_changed(db, envelope)
+        })
+    }
+
+    fn look_up_changed(&mut self, db: &Connection, envelope: &Envelope) -> rusqlite::Result<bool> {
+        let latest = revision(db)?;
+        let mut has_changed = false;
+        loop {
+            let changed = changed_since(db, self.revision, CHANGED_EACH)?;
+            for (revision, device) in &changed {
+                has_changed |= self.keeper.change(*device, live_dongle(db, envelope, *device)?);
+                self.revision = *revision;
             }
-        }
-        dongles.extend(changes.filter_map(|(_, change)| change));
-        Fleet { dongles }
-    }
-
-    /// Learns from a verified hearing. Answers the new offset when it changed. A fixed code says nothing of a clock.
-    pub(super) fn learn(&mut self, slot: SlotLength, hit: Hit, at: UnixMs) -> Option<ClockOffset> {
-        let dongle = self.find(hit.device)?;
-        if matches!(dongle.secret, Secret::Fixed { .. }) {
-            return None;
-        }
-        let learned = dongle.offset.learned(dongle.secret.slot_ms(slot), hit.slot, at)?;
-        let has_moved = learned != dongle.offset;
-        dongle.offset = learned;
-        has_moved.then_some(learned)
-    }
-
-    /// Every dongle's codes around `now`.
-    pub(super) fn book(&self, slot: SlotLength, now: UnixMs, generation: u64) -> Built {
-        let mut builder = Builder::new(slot, now, self.dongles.len());
-        let mut duplicates = 0;
-        for dongle in &self.dongles {
-            match builder.add(dongle.device, &dongle.secret, dongle.offset) {
-                Ok(()) => {}
-                Err(AddError::Duplicate) => {
-                    duplicates += 1;
-                    tracing::warn!(device = %dongle.device, "another dongle has the same code; this one stays unseen");
-                }
-                Err(AddError::Full) => unreachable!("the builder was made for this many dongles"),
+            if changed.len() < CHANGED_EACH {
+                self.revision = latest;
+                return Ok(has_changed);
             }
         }
-        Built { book: builder.finish(generation), duplicates }
-    }
-
-    fn find(&mut self, device: DeviceId) -> Option<&mut Dongle> {
-        let at = self.dongles.binary_search_by_key(&place(device), |dongle| place(dongle.device)).ok()?;
-        Some(&mut self.dongles[at])
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::time::Slot;
+/// Rolls at once, the codes on that many threads: a start, when nobody waits for anything else.
+pub fn roll_at_once(keeper: &mut Keeper, now: UnixMs, threads: usize) {
+    keeper.begin_roll(now);
+    std::thread::scope(|scope| {
+        for share in keeper.shares(threads) {
+            scope.spawn(|| share.compute());
+        }
+    });
+    while keeper.step() {}
+}
 
-    fn dongle(device: u64) -> Dongle {
-        let secret = Secret::from_root(&[device as u8; 32]);
-        Dongle { device: DeviceId(device), secret, offset: ClockOffset::default() }
-    }
+fn read_all(db: &Connection, envelope: &Envelope) -> rusqlite::Result<(Roster, Revision)> {
+    let mut roster = RosterBuilder::new(count_live(db)?);
+    each_live(db, envelope, |dongle| roster.push(&dongle))?;
+    Ok((roster.finish(), revision(db)?))
+}
 
-    fn fleet(devices: &[u64]) -> Fleet {
-        Fleet { dongles: devices.iter().map(|&device| dongle(device)).collect() }
-    }
-
-    fn changes(changes: &[(u64, bool)]) -> Changes {
-        changes.iter().map(|&(device, stays)| (place(DeviceId(device)), stays.then(|| dongle(device)))).collect()
-    }
-
-    #[test]
-    fn changes_keep_the_order_of_the_list() {
-        let merged = fleet(&[2, 4, 6]).merged(changes(&[(1, true), (3, true), (4, false), (6, true), (9, true)]));
-        let devices: Vec<u64> = merged.dongles.iter().map(|dongle| dongle.device.0).collect();
-        assert_eq!(devices, [1, 2, 3, 6, 9]);
-    }
-
-    #[test]
-    fn an_id_beyond_the_signed_numbers_is_found_again() {
-        let mut fleet = fleet(&[]).merged(changes(&[(u64::MAX, true), (1, true), (u64::MAX - 5, true)]));
-        assert!([1, u64::MAX, u64::MAX - 5].iter().all(|&device| fleet.find(DeviceId(device)).is_some()));
-    }
-
-    #[test]
-    fn a_hearing_out_of_step_moves_the_learned_clock() {
-        let slot = SlotLength::DEFAULT;
-        let mut fleet = fleet(&[1]);
-        let at = UnixMs(1_000_000_000);
-        let on_time = Hit { device: DeviceId(1), slot: slot.slot_at(at) };
-        assert_eq!(fleet.learn(slot, on_time, at), None);
-        let ahead = Hit { device: DeviceId(1), slot: Slot(on_time.slot.0 + 1) };
-        let learned = fleet.learn(slot, ahead, at).unwrap();
-        assert_eq!(slot.slot_at(learned.dongle_time(at)), ahead.slot);
-        assert_eq!(fleet.learn(slot, Hit { device: DeviceId(2), slot: ahead.slot }, at), None, "a stranger");
-    }
-
-    #[test]
-    fn of_two_dongles_with_one_code_the_second_is_left_out() {
-        let mut fleet = fleet(&[1, 2]);
-        fleet.dongles[1].secret = fleet.dongles[0].secret.clone();
-        let built = fleet.book(SlotLength::DEFAULT, UnixMs(1_000_000_000), 3);
-        assert_eq!((built.book.len(), built.duplicates, built.book.generation()), (1, 1, 3));
-    }
+/// What is read within belongs together.
+fn at_one_moment<T>(db: &Connection, read: impl FnOnce() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    db.execute_batch("BEGIN")?;
+    let read = read();
+    db.execute_batch("COMMIT")?;
+    read
 }

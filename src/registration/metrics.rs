@@ -5,7 +5,7 @@ use metrics::{
 };
 
 use super::error::Error;
-use super::fleet::Built;
+use crate::engine::codebook::Codebook;
 
 pub(super) struct Metrics {
     pub(super) near_hits: Counter,
@@ -17,11 +17,18 @@ pub(super) struct Metrics {
     pub(super) couplings: Counter,
     pub(super) rows_accepted: Counter,
     pub(super) rows_refused: Counter,
+    pub(super) starts_from_snapshot: Counter,
+    pub(super) starts_from_truth: Counter,
+    pub(super) snapshots_failed: Counter,
     codebook_builds: Counter,
-    codebook_duplicates: Counter,
+    codebook_duplicates: Gauge,
     codebook_dongles: Gauge,
     codebook_bytes: Gauge,
-    codebook_build: Histogram,
+    codebook_kept_bytes: Gauge,
+    codebook_roll: Histogram,
+    snapshots_written: Counter,
+    snapshot_bytes: Gauge,
+    snapshot_write: Histogram,
 }
 
 impl Metrics {
@@ -37,20 +44,38 @@ impl Metrics {
             couplings: counter!("forecourt_registration_couplings_total"),
             rows_accepted: counter!("forecourt_registration_import_rows_total", "outcome" => "accepted"),
             rows_refused: counter!("forecourt_registration_import_rows_total", "outcome" => "refused"),
+            starts_from_snapshot: counter!("forecourt_registration_codebook_starts_total", "from" => "snapshot"),
+            starts_from_truth: counter!("forecourt_registration_codebook_starts_total", "from" => "truth"),
+            snapshots_failed: counter!("forecourt_registration_snapshots_total", "outcome" => "failed"),
             codebook_builds: counter!("forecourt_registration_codebook_builds_total"),
-            codebook_duplicates: counter!("forecourt_registration_codebook_duplicates_total"),
+            codebook_duplicates: gauge!("forecourt_registration_codebook_duplicates"),
             codebook_dongles: gauge!("forecourt_registration_codebook_dongles"),
             codebook_bytes: gauge!("forecourt_registration_codebook_bytes"),
-            codebook_build: histogram!("forecourt_registration_codebook_build_seconds"),
+            codebook_kept_bytes: gauge!("forecourt_registration_codebook_kept_bytes"),
+            codebook_roll: histogram!("forecourt_registration_codebook_roll_seconds"),
+            snapshots_written: counter!("forecourt_registration_snapshots_total", "outcome" => "written"),
+            snapshot_bytes: gauge!("forecourt_registration_snapshot_bytes"),
+            snapshot_write: histogram!("forecourt_registration_snapshot_write_seconds"),
         }
     }
 
-    pub(super) fn built(&self, built: &Built, took_ms: u64) {
+    /// `kept`: the bytes of the dongles' keys, ids and clocks and of all codes, those in the making too.
+    pub(super) fn published(&self, book: &Codebook, kept: usize) {
         self.codebook_builds.increment(1);
-        self.codebook_duplicates.increment(built.duplicates);
-        self.codebook_dongles.set(built.book.len() as f64);
-        self.codebook_bytes.set(built.book.bytes() as f64);
-        self.codebook_build.record(took_ms as f64 / 1000.0);
+        self.codebook_duplicates.set(book.left_out() as f64);
+        self.codebook_dongles.set(book.len() as f64);
+        self.codebook_bytes.set(book.bytes() as f64);
+        self.codebook_kept_bytes.set(kept as f64);
+    }
+
+    pub(super) fn rolled(&self, took_ms: u64) {
+        self.codebook_roll.record(took_ms as f64 / 1000.0);
+    }
+
+    pub(super) fn snapshot_written(&self, bytes: u64, took_ms: u64) {
+        self.snapshots_written.increment(1);
+        self.snapshot_bytes.set(bytes as f64);
+        self.snapshot_write.record(took_ms as f64 / 1000.0);
     }
 }
 
@@ -172,12 +197,36 @@ fn describe() {
     describe_counter!("forecourt_registration_couplings_total", "Bindings made by coupling");
     describe_counter!("forecourt_registration_phone_refusals_total", "Calls of phones refused, by reason");
     describe_counter!("forecourt_registration_import_rows_total", "Imported rows, by outcome");
-    describe_counter!("forecourt_registration_codebook_builds_total", "Codebooks built");
-    describe_counter!(
-        "forecourt_registration_codebook_duplicates_total",
-        "Dongles left out of a codebook because another one has their code"
+    describe_codebook();
+}
+
+fn describe_codebook() {
+    describe_counter!("forecourt_registration_codebook_builds_total", "Codebooks published");
+    describe_gauge!(
+        "forecourt_registration_codebook_duplicates",
+        "Dongles left out of the codebook because another one has their code"
     );
     describe_gauge!("forecourt_registration_codebook_dongles", "Dongles in the codebook");
-    describe_gauge!("forecourt_registration_codebook_bytes", Unit::Bytes, "Memory of the codebook");
-    describe_histogram!("forecourt_registration_codebook_build_seconds", Unit::Seconds, "Time to build a codebook");
+    describe_gauge!("forecourt_registration_codebook_bytes", Unit::Bytes, "Memory of the published codebook");
+    describe_gauge!(
+        "forecourt_registration_codebook_kept_bytes",
+        Unit::Bytes,
+        "Memory of all dongles: keys, ids, clocks, and codes, with those of a roll that is under way"
+    );
+    describe_histogram!(
+        "forecourt_registration_codebook_roll_seconds",
+        Unit::Seconds,
+        "Time from the start of a roll to its codebook"
+    );
+    describe_counter!(
+        "forecourt_registration_codebook_starts_total",
+        "Starts with a store in use, by where the dongles came from"
+    );
+    describe_counter!("forecourt_registration_snapshots_total", "Snapshots of the codebook, by outcome");
+    describe_gauge!("forecourt_registration_snapshot_bytes", Unit::Bytes, "Size of the last snapshot of the codebook");
+    describe_histogram!(
+        "forecourt_registration_snapshot_write_seconds",
+        Unit::Seconds,
+        "Time from the start of a snapshot of the codebook to its place on the disk"
+    );
 }

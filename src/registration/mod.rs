@@ -27,6 +27,7 @@ pub mod envelope;
 mod error;
 mod fleet;
 mod import;
+mod keeping;
 mod mandate;
 mod metrics;
 mod near;
@@ -35,7 +36,9 @@ mod permits;
 mod phone;
 mod registrations;
 mod roller;
+pub mod segment;
 mod signed;
+pub mod snapshot;
 mod stations;
 #[cfg(test)]
 mod tests;
@@ -50,6 +53,7 @@ pub use coupling::{Claim, Claimed, CouplingProof};
 pub use driver::{DriverChange, Wish};
 pub use envelope::KekHex;
 pub use error::{Error, StartError, Unavailable};
+pub use fleet::roll_at_once;
 pub use import::{ImportError, ImportReport, Progress, REFUSALS_MAX, Refusal, import_devices, import_stations};
 pub use mandate::{Mandate, Who};
 pub use nonces::{IssuedNonce, Purpose};
@@ -61,7 +65,7 @@ pub use stations::Station;
 pub use tokens::{OPERATOR_TOKEN_FILE, OperatorName, Role, Token};
 // A claim is named in the stage that opens it, whoever asks.
 pub use crate::engine::id::CouplingId;
-pub use truth::{AuditRow, JournalRow, Request, STORE_FILE, Truth};
+pub use truth::{AuditRow, JournalRow, Request, Revision, STORE_FILE, Truth};
 
 /// The longest name of a fuel, in bytes.
 pub const FUEL_BYTES_MAX: usize = 32;
@@ -100,8 +104,10 @@ pub struct Config {
     pub clock_queue: usize,
     /// Seconds after which learned clocks are saved; a crash loses as much.
     pub clock_save_seconds: u32,
-    /// Milliseconds in which changes of bindings gather before they set off a codebook.
+    /// Milliseconds in which changes of bindings gather before they go into the codebook.
     pub rebuild_delay_ms: u32,
+    /// Seconds between two snapshots of the codebook's dongles; 0 is only at the end.
+    pub snapshot_seconds: u32,
     /// Changes that a subscriber may lag behind before it has to start anew, 48 bytes each.
     pub changes_queue: usize,
     /// Open claims at a time.

@@ -17,6 +17,7 @@ use super::coupling::{Bound, Claim, Claimed, CouplingProof};
 use super::effects::Effects;
 use super::error::{Error, StartError, Unavailable};
 use super::import::{ImportError, ImportReport, Progress, import_devices_then, import_stations_then};
+use super::keeping::Keeping;
 use super::mandate::{Author, Mandate, Who};
 use super::metrics::{self, Metrics};
 use super::near::Near;
@@ -68,9 +69,11 @@ impl Registrations {
             slot,
             rebuild_delay_ms: config.rebuild_delay_ms.into(),
             clock_save_ms: u64::from(config.clock_save_seconds.max(1)) * 1000,
+            snapshot_ms: u64::from(config.snapshot_seconds) * 1000,
             queue: config.clock_queue,
         };
-        let roller = Arc::new(Roller::start(truth.clone(), pace, Arc::clone(&metrics))?);
+        let keeping = Keeping::new(folder, truth.envelope());
+        let roller = Arc::new(Roller::start(truth.clone(), pace, keeping, Arc::clone(&metrics))?);
         let stations = Directory::default();
         stations.load(&truth.open_reader()?)?;
         let effects = Effects {

@@ -1,14 +1,14 @@
-//! Keeps the codebook: builds it off the hot path, swaps it in, and frees the old one.
+//! Keeps the codebook: rolls it off the hot path, swaps it in, and frees the old one.
 //!
-//! One thread owns the secrets. It builds a book at the start of each slot, and earlier when bindings came or went:
-//! such changes are gathered for a moment, and builds take at most a fifth of the thread's time, so that an import of
-//! millions does not keep it building. The book of a slot also knows the next slot's codes, so a build that takes a
-//! while costs nobody a hearing.
+//! One thread owns the secrets. It rolls at the start of each slot; bindings that come or go in between go into the next
+//! book at once, with no more built than they are. All that takes long (a roll, a snapshot) is done in turns of some
+//! ten milliseconds, so that a revocation waits for neither. The book of a slot also knows the next slot's codes, so a
+//! roll that takes a while costs nobody a hearing. The thread runs at low priority, behind the stations.
 //!
 //! The thread is also the only writer of clock offsets: hearings and clock proofs reach it by bounded queues, and
 //! what it learned goes to the store in batches. What a crash loses is learned anew from the next hearing.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -18,27 +18,31 @@ use arc_swap::ArcSwap;
 use rusqlite::Connection;
 
 use super::error::{StartError, Unavailable};
-use super::fleet::{Changes, Fleet, place};
+use super::fleet::{Fleet, roll_at_once};
+use super::keeping::Keeping;
 use super::metrics::Metrics;
-use super::truth::{Truth, live_dongle, save_offsets, spawn};
+use super::truth::{Truth, save_offsets, spawn};
 use crate::engine::clock::ClockOffset;
 use crate::engine::codebook::{Codebook, Hit};
 use crate::engine::id::DeviceId;
 use crate::engine::time::{Slot, SlotLength, UnixMs};
 use crate::telemetry;
 
-/// More changed dongles than this, and reading them all is cheaper than reading each: 0.8 MB of ids.
-const CHANGED_MAX: usize = 50_000;
-
 /// Learned clocks that wait for the store: 16 bytes each, and a commit of some 100 ms.
 const LEARNED_MAX: usize = 20_000;
 
-/// After a build that took a second, four seconds belong to others.
+/// After a book that took a second, four seconds belong to others.
 const REST_PER_BUILD: u64 = 4;
 
 /// What was heard is looked at this often. Waking the thread for each hearing would cost the one who heard it far more
 /// than noting it down: a switch of threads, some microseconds, when thousands of stations hear newcomers.
 const HEARD_EACH: Duration = Duration::from_millis(200);
+
+/// A turn of a roll or of a snapshot, after which orders are looked at: a revocation waits for no longer.
+const TURN_MS: u64 = 50;
+
+/// Below the stations, which run at 5: a roll of 30 million takes three seconds of CPU and has a slot's time for it.
+const NICENESS: i32 = 10;
 
 /// What wakes the thread.
 #[derive(Clone, Copy)]
@@ -48,18 +52,13 @@ enum Order {
     Stop,
 }
 
-/// The dongles whose bindings changed since the last build.
-enum Changed {
-    These(BTreeSet<DeviceId>),
-    Many,
-}
-
 /// How the thread is to work.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
     pub(super) slot: SlotLength,
     pub(super) rebuild_delay_ms: u64,
     pub(super) clock_save_ms: u64,
+    pub(super) snapshot_ms: u64,
     pub(super) queue: usize,
 }
 
@@ -73,38 +72,44 @@ pub(super) struct Roller {
 
 struct Shared {
     codebook: ArcSwap<Codebook>,
-    /// Verified hearings that have not taught anything yet, `Pace::queue` of them at most.
+    /// Verified hearings that nothing was learned from yet, `queue` of them at most.
     heard: Mutex<Vec<(Hit, UnixMs)>>,
-    changed: Mutex<Changed>,
 }
 
 impl Roller {
-    /// Loads the dongles and builds the first book before it answers.
-    pub(super) fn start(truth: Truth, pace: Pace, metrics: Arc<Metrics>) -> Result<Roller, StartError> {
+    /// Loads the dongles, from `keeping` if it has them, and builds the first book before it answers.
+    pub(super) fn start(
+        truth: Truth,
+        pace: Pace,
+        keeping: Keeping,
+        metrics: Arc<Metrics>,
+    ) -> Result<Roller, StartError> {
         let (orders, inbox) = sync_channel(pace.queue.max(1));
-        let shared = Arc::new(Shared {
-            codebook: ArcSwap::from_pointee(Codebook::empty()),
-            heard: Mutex::default(),
-            changed: Mutex::new(Changed::These(BTreeSet::new())),
-        });
+        let codebook = ArcSwap::from_pointee(Codebook::empty());
+        let shared = Arc::new(Shared { codebook, heard: Mutex::default() });
         let db = truth.open_reader()?;
-        let fleet = Fleet::load(&db, &truth.envelope())?;
+        let began = telemetry::now();
+        let mut fleet = keeping.fleet(pace.slot, &db, &metrics)?;
         let now = telemetry::now();
+        roll_at_once(&mut fleet.keeper, now, std::thread::available_parallelism().map_or(1, usize::from));
+        tracing::info!(dongles = fleet.keeper.len(), took_ms = telemetry::now().since(began), "codebook ready");
         let mut worker = Worker {
             shared: Arc::clone(&shared),
             truth,
             db,
             pace,
+            keeping,
             metrics,
             fleet,
             learned: HashMap::new(),
             retired: Vec::new(),
-            built_slot: pace.slot.slot_at(now),
-            rebuild_at: None,
+            rolled: Rolled { slot: pace.slot.slot_at(now), began: now },
+            publish_at: None,
             rest_until: now,
             save_at: now.plus(pace.clock_save_ms),
         };
-        worker.build(now);
+        worker.publish(now);
+        worker.metrics.rolled(telemetry::now().since(now));
         let thread = spawn("registration-roller", move || worker.run(&inbox))?;
         Ok(Roller { shared, orders, queue: pace.queue, thread: Mutex::new(Some(thread)) })
     }
@@ -128,20 +133,8 @@ impl Roller {
         self.orders.try_send(Order::Proven(hit, at)).map_err(|_| Unavailable)
     }
 
-    /// Has the dongles' bindings looked up before the next build, which comes early.
-    pub(super) fn changed(&self, devices: impl IntoIterator<Item = DeviceId>) {
-        let mut devices = devices.into_iter().peekable();
-        if devices.peek().is_none() {
-            return;
-        }
-        let mut changed = self.shared.changed.lock().expect("no holder panics");
-        if let Changed::These(known) = &mut *changed {
-            known.extend(devices);
-            if known.len() > CHANGED_MAX {
-                *changed = Changed::Many;
-            }
-        }
-        drop(changed);
+    /// Bindings came or went: the truth is asked which, and the next book comes early.
+    pub(super) fn changed(&self) {
         match self.orders.try_send(Order::Wake) {
             // A full queue wakes the thread as well.
             Ok(()) | Err(TrySendError::Full(_)) => {}
@@ -160,27 +153,34 @@ impl Roller {
     }
 }
 
+/// The last roll: the slot that it was for, and when it began.
+struct Rolled {
+    slot: Slot,
+    began: UnixMs,
+}
+
 struct Worker {
     shared: Arc<Shared>,
     truth: Truth,
     db: Connection,
     pace: Pace,
+    keeping: Keeping,
     metrics: Arc<Metrics>,
     fleet: Fleet,
     learned: HashMap<DeviceId, ClockOffset>,
     /// Books that a reader may still hold: the last reference is dropped here, not on a reader's thread.
     retired: Vec<Arc<Codebook>>,
-    built_slot: Slot,
-    rebuild_at: Option<UnixMs>,
+    rolled: Rolled,
+    publish_at: Option<UnixMs>,
     rest_until: UnixMs,
     save_at: UnixMs,
 }
 
 impl Worker {
     fn run(&mut self, inbox: &Receiver<Order>) {
+        telemetry::yield_to_others(NICENESS);
         loop {
-            let wait = Duration::from_millis(self.next_due().since(telemetry::now()));
-            match inbox.recv_timeout(wait.min(HEARD_EACH)) {
+            match inbox.recv_timeout(self.wait()) {
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(order) => self.take(order),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -190,6 +190,14 @@ impl Worker {
         }
         self.learn_heard();
         self.save();
+        self.keep_all();
+    }
+
+    fn wait(&self) -> Duration {
+        if self.fleet.keeper.is_rolling() || self.keeping.is_writing() {
+            return Duration::ZERO;
+        }
+        Duration::from_millis(self.next_due().since(telemetry::now())).min(HEARD_EACH)
     }
 
     fn learn_heard(&mut self) {
@@ -201,30 +209,29 @@ impl Worker {
 
     fn take(&mut self, order: Order) {
         match order {
-            Order::Proven(hit, at) => {
-                self.learn(hit, at);
-                self.rebuild_soon(telemetry::now());
-            }
-            Order::Wake => self.rebuild_soon(telemetry::now()),
+            Order::Proven(hit, at) => self.learn(hit, at),
+            Order::Wake => self.publish_soon(telemetry::now()),
             Order::Stop => unreachable!("the loop takes it"),
         }
     }
 
     fn learn(&mut self, hit: Hit, at: UnixMs) {
-        if let Some(offset) = self.fleet.learn(self.pace.slot, hit, at) {
-            self.learned.insert(hit.device, offset);
-            self.metrics.clocks_learned.increment(1);
+        let Some(learned) = self.fleet.keeper.learn(hit, at) else { return };
+        self.learned.insert(hit.device, learned.offset);
+        self.metrics.clocks_learned.increment(1);
+        if learned.is_far {
+            self.publish_soon(telemetry::now());
         }
     }
 
     fn next_due(&self) -> UnixMs {
-        let next_slot = self.pace.slot.start_of(Slot(self.built_slot.0 + 1));
+        let next_slot = self.pace.slot.start_of(Slot(self.rolled.slot.0 + 1));
         let due = next_slot.min(self.save_at);
-        self.rebuild_at.map_or(due, |at| due.min(at))
+        self.publish_at.map_or(due, |at| due.min(at))
     }
 
-    fn rebuild_soon(&mut self, now: UnixMs) {
-        self.rebuild_at.get_or_insert(now.plus(self.pace.rebuild_delay_ms).max(self.rest_until));
+    fn publish_soon(&mut self, now: UnixMs) {
+        self.publish_at.get_or_insert(now.plus(self.pace.rebuild_delay_ms).max(self.rest_until));
     }
 
     fn advance(&mut self, now: UnixMs) {
@@ -232,60 +239,67 @@ impl Worker {
             self.save();
             self.save_at = now.plus(self.pace.clock_save_ms);
         }
-        // A clock that was set back is a new slot as well.
-        let is_new_slot = self.pace.slot.slot_at(now) != self.built_slot;
-        if is_new_slot || self.rebuild_at.is_some_and(|at| now >= at) {
-            self.rebuild_at = None;
-            self.build_changed(now);
+        if self.publish_at.is_some_and(|at| now >= at) {
+            self.publish_at = None;
+            self.catch_up(now);
+            self.publish(now);
         }
+        // A clock that was set back is a new slot as well.
+        let is_new_slot = self.pace.slot.slot_at(now) != self.rolled.slot;
+        if !self.fleet.keeper.is_rolling() && (is_new_slot || self.fleet.keeper.is_crowded()) {
+            self.begin_roll(now);
+        }
+        self.go_on(now);
         self.retired.retain(|book| Arc::strong_count(book) > 1);
     }
 
-    fn build_changed(&mut self, now: UnixMs) {
-        if let Err(error) = self.load_changed() {
-            tracing::error!(%error, "changed dongles cannot be read; the next codebook tries again");
-            self.rebuild_at = Some(now.plus(self.pace.clock_save_ms));
-        }
-        self.build(now);
+    fn begin_roll(&mut self, now: UnixMs) {
+        self.catch_up(now);
+        self.rolled = Rolled { slot: self.pace.slot.slot_at(now), began: now };
+        self.fleet.keeper.begin_roll(now);
     }
 
-    fn build(&mut self, now: UnixMs) {
-        let generation = self.shared.codebook.load().generation() + 1;
-        let built = self.fleet.book(self.pace.slot, now, generation);
-        let took = telemetry::now().since(now);
-        tracing::debug!(dongles = built.book.len(), generation, took_ms = took, "codebook built");
-        self.metrics.built(&built, took);
-        self.retired.push(self.shared.codebook.swap(Arc::new(built.book)));
-        self.built_slot = self.pace.slot.slot_at(now);
-        self.rest_until = telemetry::now().plus(took * REST_PER_BUILD);
-    }
-
-    /// Brings the list up to date. What was learned is saved first, or the rows would take it back.
-    fn load_changed(&mut self) -> rusqlite::Result<()> {
-        let none = Changed::These(BTreeSet::new());
-        let changed = std::mem::replace(&mut *self.shared.changed.lock().expect("no holder panics"), none);
-        if matches!(&changed, Changed::These(devices) if devices.is_empty()) {
-            return Ok(());
+    /// A turn of the roll, else of a snapshot.
+    fn go_on(&mut self, now: UnixMs) {
+        if !self.fleet.keeper.is_rolling() {
+            if self.keeping.is_due(now, self.pace.snapshot_ms) {
+                self.save();
+                self.catch_up(now);
+                self.keeping.begin(&self.fleet, now);
+            }
+            let until = now.plus(TURN_MS);
+            while self.keeping.step(&self.fleet, &self.metrics) && telemetry::now() < until {}
+            return;
         }
-        self.save();
-        let loaded = self.load(&changed);
-        if loaded.is_err() {
-            *self.shared.changed.lock().expect("no holder panics") = Changed::Many;
-        }
-        loaded
-    }
-
-    fn load(&mut self, changed: &Changed) -> rusqlite::Result<()> {
-        let envelope = self.truth.envelope();
-        match changed {
-            Changed::Many => self.fleet = Fleet::load(&self.db, &envelope)?,
-            Changed::These(devices) => {
-                let rows = devices.iter().map(|&device| Ok((place(device), live_dongle(&self.db, &envelope, device)?)));
-                let present = rows.collect::<rusqlite::Result<Changes>>()?;
-                self.fleet = std::mem::take(&mut self.fleet).merged(present);
+        let until = now.plus(TURN_MS);
+        while telemetry::now() < until {
+            if !self.fleet.keeper.step() {
+                self.publish(telemetry::now());
+                self.metrics.rolled(telemetry::now().since(self.rolled.began));
+                return;
             }
         }
-        Ok(())
+    }
+
+    /// Reads what changed. What was learned is saved first, or the rows would take it back.
+    fn catch_up(&mut self, now: UnixMs) {
+        self.save();
+        if let Err(error) = self.fleet.catch_up(&self.db, &self.truth.envelope()) {
+            tracing::error!(%error, "changed dongles cannot be read; the next codebook tries again");
+            self.publish_at = Some(now.plus(self.pace.clock_save_ms));
+        }
+    }
+
+    fn publish(&mut self, began: UnixMs) {
+        let book = self.fleet.keeper.book();
+        let took = telemetry::now().since(began);
+        tracing::debug!(dongles = book.len(), generation = book.generation(), took_ms = took, "codebook published");
+        if book.left_out() > 0 {
+            tracing::warn!(dongles = book.left_out(), "other dongles have their codes; these stay unseen");
+        }
+        self.metrics.published(&book, self.fleet.keeper.bytes());
+        self.retired.push(self.shared.codebook.swap(Arc::new(book)));
+        self.rest_until = telemetry::now().plus(took * REST_PER_BUILD);
     }
 
     fn save(&mut self) {
@@ -297,5 +311,13 @@ impl Worker {
         if let Err(Unavailable) = saved {
             tracing::warn!("learned clocks were not saved; they are learned anew");
         }
+    }
+
+    /// The last snapshot, when something changed since the one before.
+    fn keep_all(&mut self) {
+        let now = telemetry::now();
+        self.catch_up(now);
+        self.keeping.begin(&self.fleet, now);
+        while self.keeping.step(&self.fleet, &self.metrics) {}
     }
 }

@@ -25,14 +25,15 @@ pub use audit::AuditRow;
 pub(super) use audit::audit;
 pub(super) use bindings::{bind, binding_by_id, binding_of, live_binding_of_plate, update};
 pub(super) use devices::{
-    DeviceRecord, Dongle, activation_owner, count_live, device, each_live, exponent, insert_device, live_dongle,
-    lost_since, mark_owner, open_proof_key, proof_key, save_offsets, scheme_name, secret_bytes, set_activation,
-    set_lost, set_proof_key,
+    DeviceRecord, activation_owner, count_live, device, each_live, exponent, insert_device, live_dongle, lost_since,
+    mark_owner, open_proof_key, proof_key, save_offsets, scheme_name, secret_bytes, set_activation, set_lost,
+    set_proof_key,
 };
 pub use journal::JournalRow;
 pub use requests::Request;
 pub(super) use requests::{answered, remember};
-pub(super) use revision::{Revision, changed_since, revision, store_id};
+pub use revision::Revision;
+pub(super) use revision::{changed_count, changed_since, revision, store_id};
 
 use super::envelope::{Envelope, KekHex, load_kek};
 use super::error::{StartError, Unavailable};

@@ -36,8 +36,9 @@ const FAULTS: [&str; 20] = [
 ];
 /// Words of a key that are costs wherever they stand.
 const COSTS: [&str; 2] = ["cpu", "memory"];
-/// Ends of keys that are costs: time, and bytes on the wire.
-const COST_ENDS: [&str; 6] = ["_ns", "_us", "_ms", "_s", "bytes_per_frame", "resident_bytes"];
+/// Ends of keys that are costs: time, memory, and bytes on the wire.
+const COST_ENDS: [&str; 8] =
+    ["_ns", "_us", "_ms", "_s", "_per_device", "_per_device_in_roll", "bytes_per_frame", "resident_bytes"];
 /// Ends of keys that are rates.
 const GAINS: [&str; 2] = ["_per_second", "_per_cpu_second"];
 /// What a bare sink does is the yardstick, and what the generator does is the load.

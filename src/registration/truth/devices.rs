@@ -5,20 +5,11 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::revision::next_revision;
 use crate::engine::clock::ClockOffset;
 use crate::engine::code::{Code, Secret};
+use crate::engine::codebook::Dongle;
 use crate::engine::id::DeviceId;
 use crate::engine::proof::ProofKey;
 use crate::engine::time::UnixMs;
 use crate::registration::envelope::{Envelope, Purpose};
-
-/// What the codebook needs of a dongle: 48 bytes each, so 1.4 GB for 30 million.
-#[derive(Clone)]
-pub(in crate::registration) struct Dongle {
-    pub(in crate::registration) device: DeviceId,
-    pub(in crate::registration) secret: Secret,
-    pub(in crate::registration) offset: ClockOffset,
-}
-
-const _: () = assert!(size_of::<Dongle>() <= 48, "the codebook's builder keeps one for each dongle");
 
 /// What an import compares a row with.
 pub(in crate::registration) struct DeviceRecord {

@@ -11,7 +11,7 @@ use crate::engine::id::DeviceId;
 
 /// 0 is the empty store's. A commit may take several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(in crate::registration) struct Revision(pub(in crate::registration) u64);
+pub struct Revision(pub u64);
 
 /// The revision of the last change that is visible to this connection.
 pub(in crate::registration) fn revision(db: &Connection) -> rusqlite::Result<Revision> {
@@ -38,6 +38,17 @@ pub(in crate::registration) fn store_id(db: &Connection) -> rusqlite::Result<[u8
     // Sealed with a random nonce when the store was made.
     let sealed: Vec<u8> = db.query_row("SELECT sealed FROM keks WHERE is_next = 0", [], |row| row.get(0))?;
     Ok(*Sha256::digest(sealed).first_chunk().expect("8 of 32 bytes"))
+}
+
+/// How many dongles were changed, or their binding was, after `since`; not counted further than `limit`.
+pub(in crate::registration) fn changed_count(
+    db: &Connection,
+    since: Revision,
+    limit: usize,
+) -> rusqlite::Result<usize> {
+    let sql = "SELECT count(*) FROM (SELECT 1 FROM devices WHERE changed > ?1 LIMIT ?2)";
+    let count = db.prepare_cached(sql)?.query_row([since.0 as i64, limit as i64], |row| row.get::<_, i64>(0))?;
+    Ok(usize::try_from(count).unwrap_or(0))
 }
 
 /// Taken in the commit of the change itself.
@@ -67,6 +78,8 @@ mod tests {
         assert_eq!(first, [(Revision(2), DeviceId(2))]);
         assert_eq!(rest, [(Revision(3), DeviceId(3)), (Revision(4), DeviceId(1))]);
         assert_eq!(revision(&db).unwrap(), Revision(4));
+        let count = |since, limit| changed_count(&db, Revision(since), limit).unwrap();
+        assert_eq!((count(0, 9), count(3, 9), count(4, 9), count(0, 2)), (3, 1, 0, 2));
     }
 
     #[test]

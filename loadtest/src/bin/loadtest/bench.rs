@@ -33,6 +33,13 @@ pub(crate) struct BenchArguments {
     /// A setting of the engine, as FORECOURT_<SECTION>_<KEY>=VALUE; may be given again.
     #[arg(long = "setting", value_name = "NAME=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
+    #[command(flatten)]
+    tell: TellArguments,
+}
+
+/// How the results are told.
+#[derive(Debug, Args)]
+pub(crate) struct TellArguments {
     /// Print one JSON object on standard output.
     #[arg(long)]
     json: bool,
@@ -82,6 +89,12 @@ impl BenchArguments {
         Ok(placement::current()?.len().min(self.sender_threads))
     }
 
+    pub(crate) fn tell(&self, run: Run) -> Result<(), Box<dyn Error>> {
+        self.tell.tell(run)
+    }
+}
+
+impl TellArguments {
     /// Tells what came of the run, to whoever is to know.
     pub(crate) fn tell(&self, mut run: Run) -> Result<(), Box<dyn Error>> {
         run.host = serde_json::to_value(Facts::read())?;

@@ -1,6 +1,7 @@
 //! `cargo loadtest`: the load generator. One command a file; each reads its arguments, calls the library and prints.
 
 mod bench;
+mod codebook;
 mod compare;
 mod fleet;
 mod flood;
@@ -47,6 +48,7 @@ enum Command {
     Uplinks(uplinks::UplinksArguments),
     /// Offer twice what the engine takes, and see memory, loss and the way back to normal.
     Overload(overload::OverloadArguments),
+    Codebook(codebook::Arguments),
     Fleet(fleet::Arguments),
     #[command(hide = true)]
     Sink(sink::SinkArguments),
@@ -86,6 +88,7 @@ fn run(command: &Command) -> Ran {
         Command::Growth(arguments) => growth::run(arguments),
         Command::Uplinks(arguments) => uplinks::run(arguments),
         Command::Overload(arguments) => overload::run(arguments),
+        Command::Codebook(arguments) => codebook::run(arguments),
         Command::Fleet(arguments) => fleet::run(arguments),
         Command::Sink(arguments) => sink::run(arguments),
         Command::Host => print_host(),

@@ -1,0 +1,221 @@
+//! What a codebook of a whole country takes: memory, look-ups, rolls, and a start from its snapshot.
+//!
+//! In this process and through the engine's own types, with synthetic dongles and no station. Memory is what the
+//! kernel says the process holds more than before, not what the book says of itself, which stands beside it. Each
+//! figure is measured at 100 thousand dongles as well: what a look-up or a roll costs must not grow with the chain.
+//!
+//! The roll that is measured has changes to take in, as every roll of a running chain has: dongles that came and went
+//! all over the book since the one before, and clocks that were learned.
+
+mod cost;
+mod dongles;
+mod lookups;
+mod snapshot;
+
+use std::{io, num::NonZero, time::Instant};
+
+use forecourt::{
+    engine::{
+        codebook::{Codebook, Hit, Keeper},
+        time::{SlotLength, UnixMs},
+    },
+    registration::roll_at_once,
+};
+use serde::Serialize;
+
+use crate::process::usage;
+use dongles::Synthetic;
+use lookups::Lookups;
+use snapshot::Snapshot;
+
+pub const SMALL: usize = 100_000;
+
+const NOW: UnixMs = UnixMs(1_800_000_000_000);
+const SLOT: SlotLength = SlotLength::DEFAULT;
+
+/// Dongles that go, that come, and whose clocks are learned before the roll, each.
+const CHANGES: usize = 500;
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub devices: usize,
+    pub seed: u64,
+    /// Threads of the first build. A roll has one, and a start from a snapshot has all cores.
+    pub threads: NonZero<usize>,
+    /// Random codes that are thrown at the full book.
+    pub forged: u64,
+    /// Where the snapshot is written; without it, in the system's temporary folder.
+    pub folder: Option<std::path::PathBuf>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Outcome {
+    #[serde(flatten)]
+    pub full: Figures,
+    /// One code with a key that was not used before, as the rolls compute it and as the plain crates do.
+    pub code_ns: f64,
+    pub code_floor_ns: f64,
+    pub forged: u64,
+    /// Random codes that were taken for somebody's.
+    pub accepted: u64,
+    pub forged_ns: f64,
+    pub at_100_thousand: Figures,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Figures {
+    pub devices: usize,
+    /// Resident memory, with keys, ids and clocks: after the first build.
+    pub bytes_per_device: f64,
+    /// What the book and its keeper count of themselves.
+    pub bytes_per_device_counted: f64,
+    /// The most during a roll, the old book and the new one together.
+    pub bytes_per_device_in_roll: f64,
+    /// When the old book is gone.
+    pub bytes_per_device_after_roll: f64,
+    pub first_build_ns_per_device: f64,
+    pub roll_ns_per_device: f64,
+    /// The longest that a change would have waited for the roll.
+    pub roll_longest_step_ms: f64,
+    #[serde(flatten)]
+    pub lookups: Lookups,
+    /// The same with an overlay of changes over the book.
+    pub overlaid_lookup_hit_ns: f64,
+    pub overlaid_lookup_miss_ns: f64,
+    /// A book with all of the changes in it.
+    pub change_publish_ms: f64,
+    #[serde(flatten)]
+    pub snapshot: Snapshot,
+    /// Dongles that a book did not find, or found for another one.
+    pub wrong: u64,
+}
+
+pub fn run(config: &Config, mut tell: impl FnMut(&str)) -> io::Result<Outcome> {
+    let (code_ns, code_floor_ns) = cost::of_a_code();
+    tell(&format!("a code: {code_ns:.1} ns, by the plain crates {code_floor_ns:.1}"));
+    let (at_100_thousand, _) = measure(&Config { devices: SMALL, forged: 0, ..config.clone() }, &mut tell)?;
+    let (full, forged) = measure(config, &mut tell)?;
+    let (accepted, forged_ns) = forged;
+    Ok(Outcome { full, code_ns, code_floor_ns, forged: config.forged, accepted, forged_ns, at_100_thousand })
+}
+
+fn measure(config: &Config, tell: &mut impl FnMut(&str)) -> io::Result<(Figures, (u64, f64))> {
+    let synthetic = Synthetic { seed: config.seed, count: config.devices };
+    let devices = config.devices as f64;
+    let resident = Resident::now()?;
+    tell(&format!("{} dongles: making them", config.devices));
+    let mut keeper = Keeper::new(SLOT, synthetic.roster());
+    let began = Instant::now();
+    roll_at_once(&mut keeper, NOW, config.threads.get());
+    let first_build_ns = began.elapsed().as_nanos() as f64;
+    let book = keeper.book();
+    let bytes_per_device = resident.more()? / devices;
+    let bytes_per_device_counted = keeper.bytes() as f64 / devices;
+    tell(&format!("built in {:.1} s; {bytes_per_device:.1} bytes a dongle", first_build_ns / 1e9));
+    let mut wrong = lookups::wrong(&book, &synthetic, SLOT.slot_at(NOW), |_| true);
+    let lookups = lookups::measure(&book, &synthetic, SLOT.slot_at(NOW));
+    tell(&format!("a hit {:.1} ns, a miss {:.1} ns", lookups.lookup_hit_ns, lookups.lookup_miss_ns));
+    let forged = lookups::forged(&book, config.forged, config.seed, &mut *tell);
+
+    let publish = change(&mut keeper, &synthetic);
+    let overlaid = lookups::measure(&publish.book, &synthetic, SLOT.slot_at(NOW));
+    let rolled = roll(&mut keeper, &resident, [book, publish.book])?;
+    tell(&format!("rolled in {:.1} s; {:.1} bytes a dongle at most", rolled.ns / 1e9, rolled.bytes_max / devices));
+    let book = keeper.book();
+    let bytes_per_device_after_roll = resident.more()? / devices;
+    wrong += lookups::wrong(&book, &synthetic, SLOT.slot_at(rolled.now), |index| !synthetic.goes(index, CHANGES));
+    drop(book);
+    let snapshot = snapshot::measure(keeper, config, tell)?;
+    let figures = Figures {
+        devices: config.devices,
+        bytes_per_device,
+        bytes_per_device_counted,
+        bytes_per_device_in_roll: rolled.bytes_max / devices,
+        bytes_per_device_after_roll,
+        first_build_ns_per_device: first_build_ns / devices,
+        roll_ns_per_device: rolled.ns / devices,
+        roll_longest_step_ms: rolled.longest_ms,
+        lookups,
+        overlaid_lookup_hit_ns: overlaid.lookup_hit_ns,
+        overlaid_lookup_miss_ns: overlaid.lookup_miss_ns,
+        change_publish_ms: publish.ms,
+        snapshot,
+        wrong,
+    };
+    Ok((figures, forged))
+}
+
+struct Published {
+    book: Codebook,
+    ms: f64,
+}
+
+/// Dongles that go, that come, and that are heard in their next slot.
+fn change(keeper: &mut Keeper, synthetic: &Synthetic) -> Published {
+    for nth in 0..CHANGES {
+        let known = synthetic.spread(nth, CHANGES);
+        keeper.change(Synthetic::device(known), None);
+        let newcomer = synthetic.dongle(synthetic.count + nth);
+        keeper.change(newcomer.device, Some(newcomer));
+        let slot = forecourt::engine::time::Slot(SLOT.slot_at(NOW).0 + 1);
+        keeper.learn(Hit { device: Synthetic::device(known + 1), slot }, NOW);
+    }
+    let began = Instant::now();
+    let book = keeper.book();
+    Published { book, ms: began.elapsed().as_secs_f64() * 1e3 }
+}
+
+struct Rolled {
+    now: UnixMs,
+    ns: f64,
+    longest_ms: f64,
+    bytes_max: f64,
+}
+
+/// Rolls to the next slot, as the engine does it: in steps, with the books of before still held.
+fn roll(keeper: &mut Keeper, resident: &Resident, held: [Codebook; 2]) -> io::Result<Rolled> {
+    let now = NOW.plus(SLOT.ms());
+    let mut rolled = Rolled { now, ns: 0.0, longest_ms: 0.0, bytes_max: 0.0 };
+    let mut began = Instant::now();
+    keeper.begin_roll(now);
+    let mut goes_on = true;
+    while goes_on {
+        let took = began.elapsed();
+        rolled.ns += took.as_nanos() as f64;
+        rolled.longest_ms = rolled.longest_ms.max(took.as_secs_f64() * 1e3);
+        rolled.bytes_max = rolled.bytes_max.max(resident.more()?);
+        began = Instant::now();
+        goes_on = keeper.step();
+    }
+    drop(held);
+    // Freeing the old edition is part of a roll.
+    rolled.ns += began.elapsed().as_nanos() as f64;
+    Ok(rolled)
+}
+
+/// The memory of the process, from here on.
+struct Resident(u64);
+
+impl Resident {
+    fn now() -> io::Result<Resident> {
+        Ok(Resident(usage::of_self()?.resident_bytes))
+    }
+
+    fn more(&self) -> io::Result<f64> {
+        Ok(usage::of_self()?.resident_bytes.saturating_sub(self.0) as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_book_is_right_before_and_after_its_roll() {
+        let one = NonZero::new(1).unwrap();
+        let config = Config { devices: 20_000, seed: 7, threads: one, forged: 10_000, folder: None };
+        let (figures, (accepted, _)) = measure(&config, &mut |_: &str| {}).unwrap();
+        assert_eq!((figures.wrong, accepted, figures.snapshot.snapshot_devices), (0, 0, 20_000));
+    }
+}

@@ -1,0 +1,222 @@
+//! Keeps the dongles and makes the books: what changed goes into the next book at once, and into the bulk of it with
+//! the next roll.
+//!
+//! A roll is done in steps, and whoever drives it deals with what comes in between them: changes of that time lie
+//! over the edition of before, and stay to lie over the one in the making.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::edition::{Edition, middle_slot};
+use super::overlay::Overlay;
+use super::roll::{Roll, Share};
+use super::roster::{Changes, Dongle, Kind, Roster, place};
+use super::{Codebook, DeviceId, Hit, SlotLength, UnixMs};
+use crate::engine::clock::ClockOffset;
+
+/// Changes that lie over an edition. Each new book builds them anew, at three codes and about 0.3 us each: 5 ms.
+pub(super) const CHANGES_MAX: usize = 16_384;
+
+/// Learned clocks that wait for a roll, about 30 bytes each: 8 MB.
+pub(super) const LEARNED_MAX: usize = 262_144;
+
+/// What a hearing taught of a clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Learned {
+    pub offset: ClockOffset,
+    /// The dongle's codes of now are not in the book: the next one should not wait for the roll.
+    pub is_far: bool,
+}
+
+pub struct Keeper {
+    chain: SlotLength,
+    roster: Roster,
+    edition: Arc<Edition>,
+    /// The latest of each dongle since the roster was.
+    changes: Changes,
+    /// The roll that is under way, and the changes that its roster has and the present edition has not.
+    rolling: Option<(Roll, Changes)>,
+    /// Clocks that are still within the book.
+    learned: HashMap<DeviceId, ClockOffset>,
+    generation: u64,
+}
+
+impl Keeper {
+    /// Knows these dongles, and has no codes of them before the first roll.
+    pub fn new(chain: SlotLength, roster: Roster) -> Keeper {
+        Keeper {
+            chain,
+            roster,
+            edition: Edition::empty(chain, UnixMs(0)),
+            changes: Changes::new(),
+            rolling: None,
+            learned: HashMap::new(),
+            generation: 0,
+        }
+    }
+
+    /// Takes these dongles for all that there are. The books go on to count; the codes come with the next roll.
+    pub fn replace(&mut self, roster: Roster) {
+        *self = Keeper {
+            generation: self.generation,
+            edition: Arc::clone(&self.edition),
+            ..Keeper::new(self.chain, roster)
+        };
+    }
+
+    /// How many dongles there were at the last roll.
+    pub fn len(&self) -> usize {
+        self.roster.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.roster.is_empty()
+    }
+
+    /// Roster and present edition, and what a roll has made of the next one.
+    pub fn bytes(&self) -> usize {
+        let rolling = self.rolling.as_ref().map_or(0, |(roll, _)| roll.bytes());
+        self.roster.bytes() + self.edition.codes_bytes() + rolling
+    }
+
+    pub fn dongle(&self, device: DeviceId) -> Option<Dongle> {
+        if let Some(change) = self.changes.get(&place(device)) {
+            return change.clone();
+        }
+        let mut dongle = self.roster.dongle(self.roster.members.find(device)?);
+        if let Some(offset) = self.learned.get(&device) {
+            dongle.offset = *offset;
+        }
+        Some(dongle)
+    }
+
+    /// Up to `count` dongles with ids after `after`, as they are now and in the order of the store.
+    pub fn dongles_after(&self, after: Option<DeviceId>, count: usize) -> Vec<Dongle> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let after = after.map(place);
+        let members = self.roster.members.all();
+        let start = members.partition_point(|member| Some(member.place()) <= after);
+        let mut known = (start..members.len()).map(|owner| (members[owner].place(), owner)).peekable();
+        let mut changes = self.changes.range((after.map_or(Unbounded, Excluded), Unbounded)).peekable();
+        let mut dongles = Vec::with_capacity(count);
+        while dongles.len() < count {
+            let next_known = known.peek().map(|(place, _)| *place);
+            match changes.next_if(|(place, _)| next_known.is_none_or(|known| **place <= known)) {
+                Some((place, change)) => {
+                    known.next_if(|(known, _)| known == place);
+                    dongles.extend(change.clone());
+                }
+                None => match known.next() {
+                    Some((_, owner)) => dongles.extend(self.dongle(members[owner].device())),
+                    None => break,
+                },
+            }
+        }
+        dongles
+    }
+
+    /// Takes over what became of a dongle. `false` when it is what is known of it.
+    pub fn change(&mut self, device: DeviceId, now: Option<Dongle>) -> bool {
+        if self.dongle(device) == now {
+            return false;
+        }
+        self.learned.remove(&device);
+        self.changes.insert(place(device), now);
+        true
+    }
+
+    /// Learns from a verified hearing, when there is something to learn. A fixed code says nothing of a clock.
+    pub fn learn(&mut self, hit: Hit, at: UnixMs) -> Option<Learned> {
+        let changed = self.changes.get(&place(hit.device));
+        let (kind, known) = match changed {
+            Some(change) => change.as_ref().map(|dongle| (Kind::of(&dongle.secret), dongle.offset))?,
+            None => {
+                let owner = self.roster.members.find(hit.device)?;
+                let offset = self.learned.get(&hit.device).copied();
+                (self.roster.members.kind(owner), offset.unwrap_or(self.roster.members.all()[owner].offset()))
+            }
+        };
+        if kind.is_single() {
+            return None;
+        }
+        let offset = known.learned(kind.slot_ms(self.chain), hit.slot, at).filter(|offset| *offset != known)?;
+        let is_far = self.put_clock(hit.device, offset);
+        Some(Learned { offset, is_far })
+    }
+
+    fn put_clock(&mut self, device: DeviceId, offset: ClockOffset) -> bool {
+        if let Some(Some(dongle)) = self.changes.get_mut(&place(device)) {
+            let is_far = is_far(self.chain, self.edition.at, dongle, offset);
+            dongle.offset = offset;
+            return is_far;
+        }
+        let Some(owner) = self.roster.members.find(device) else { return false };
+        let dongle = self.roster.dongle(owner);
+        let is_far = is_far(self.chain, self.edition.at, &dongle, offset);
+        if is_far {
+            self.learned.remove(&device);
+            self.changes.insert(place(device), Some(Dongle { offset, ..dongle.clone() }));
+        } else {
+            self.learned.insert(device, offset);
+        }
+        is_far
+    }
+
+    /// So much changed that a roll should take it in.
+    pub fn is_crowded(&self) -> bool {
+        self.changes.len() > CHANGES_MAX || self.learned.len() > LEARNED_MAX
+    }
+
+    pub fn is_rolling(&self) -> bool {
+        self.rolling.is_some()
+    }
+
+    /// Begins to make the edition for the slot of `now`. A roll that was under way is given up.
+    pub fn begin_roll(&mut self, now: UnixMs) {
+        let mut changes = self.rolling.take().map(|(_, changes)| changes).unwrap_or_default();
+        let new = std::mem::take(&mut self.changes);
+        let learned = std::mem::take(&mut self.learned);
+        let (roster, mut fresh) = std::mem::take(&mut self.roster).changed(&new, &learned);
+        // What the roll that is given up was to take in, the edition does not know either.
+        let unknown = changes.keys().filter_map(|place| roster.members.find(DeviceId(place.cast_unsigned())));
+        fresh.extend(unknown.map(|owner| owner as u32));
+        fresh.sort_unstable();
+        fresh.dedup();
+        self.roster = roster;
+        changes.extend(new);
+        let roll = Roll::new(self.chain, now, &self.roster, Some(Arc::clone(&self.edition)), fresh);
+        self.rolling = Some((roll, changes));
+    }
+
+    /// Splits the dear part of a roll for that many threads. Without it the steps do it all.
+    pub fn shares(&mut self, count: usize) -> Vec<Share<'_>> {
+        self.rolling.as_mut().map(|(roll, _)| roll.shares(&self.roster, count)).unwrap_or_default()
+    }
+
+    /// Goes on with the roll for some milliseconds. `false` when none is under way any more: the next book has it.
+    pub fn step(&mut self) -> bool {
+        let Some((roll, _)) = &mut self.rolling else { return false };
+        if roll.step(&self.roster) {
+            return true;
+        }
+        if let Some((roll, _)) = self.rolling.take() {
+            self.edition = roll.finish(&self.roster);
+        }
+        false
+    }
+
+    /// The book as of now, with the next generation.
+    pub fn book(&mut self) -> Codebook {
+        self.generation += 1;
+        let rolling = self.rolling.as_ref().map(|(_, changes)| changes);
+        let overlay = Overlay::new(&self.edition, rolling.into_iter().chain([&self.changes]));
+        Codebook { edition: Arc::clone(&self.edition), overlay, generation: self.generation }
+    }
+}
+
+/// Whether the clock is in a slot that the edition does not have as one of the dongle's three, or is about to be.
+fn is_far(chain: SlotLength, at: UnixMs, dongle: &Dongle, offset: ClockOffset) -> bool {
+    let kind = Kind::of(&dongle.secret);
+    let slot = |offset| middle_slot(chain, at, super::roster::Member::new(dongle.device, offset), kind).0;
+    slot(dongle.offset).abs_diff(slot(offset)) > 1
+}

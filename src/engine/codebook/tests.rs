@@ -1,0 +1,318 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::engine::clock::ClockOffset;
+use crate::engine::code::Secret;
+
+const LENGTH: SlotLength = SlotLength::DEFAULT;
+const NOW: UnixMs = UnixMs(1_800_000_123_456);
+
+fn secret(device: u64) -> Secret {
+    let mut root = [0; 32];
+    root[..8].copy_from_slice(&device.to_be_bytes());
+    Secret::from_root(&root)
+}
+
+fn book_of(devices: u64) -> Codebook {
+    let mut builder = Builder::new(LENGTH, NOW, devices as usize);
+    for device in 0..devices {
+        builder.add(DeviceId(device), &secret(device), ClockOffset::default()).unwrap();
+    }
+    builder.finish(1)
+}
+
+#[test]
+fn every_dongle_is_found_by_the_codes_of_three_slots_and_no_others() {
+    let book = book_of(1_000);
+    let now = LENGTH.slot_at(NOW);
+    for device in 0..1_000 {
+        for (shift, known) in [(-2, false), (-1, true), (0, true), (1, true), (2, false)] {
+            let slot = Slot(now.0.saturating_add_signed(shift));
+            let expected = known.then_some(Hit { device: DeviceId(device), slot });
+            assert_eq!(book.find(&secret(device).code(slot)), expected);
+        }
+    }
+}
+
+#[test]
+fn a_drifted_dongle_has_the_codes_of_its_own_clock() {
+    let mut builder = Builder::new(LENGTH, NOW, 1);
+    let hour_ahead = ClockOffset(3_600_000);
+    builder.add(DeviceId(1), &secret(1), hour_ahead).unwrap();
+    let slot = LENGTH.slot_at(hour_ahead.dongle_time(NOW));
+    assert_eq!(builder.finish(1).find(&secret(1).code(slot)), Some(Hit { device: DeviceId(1), slot }));
+}
+
+#[test]
+fn fixed_codes_with_a_common_prefix_do_not_pile_up() {
+    let mut lines = std::collections::HashMap::<u32, u32>::new();
+    for device in 0..5_000_u64 {
+        let mut code = [0xaa; 16];
+        code[8..].copy_from_slice(&device.to_be_bytes());
+        *lines.entry(index::hash(&Code(code)) >> 22).or_default() += 1;
+    }
+    let most = lines.values().max().copied().unwrap();
+    assert!(most < 25, "{most} of 5,000 codes in one of 1,024 lines");
+}
+
+#[test]
+fn the_second_dongle_with_a_code_is_refused_whole() {
+    let mut builder = Builder::new(LENGTH, NOW, 2);
+    let secret = Secret::Fixed { code: Code([1; 16]) };
+    assert_eq!(builder.add(DeviceId(1), &secret, ClockOffset::default()), Ok(()));
+    assert_eq!(builder.add(DeviceId(2), &secret, ClockOffset::default()), Err(AddError::Duplicate));
+    let book = builder.finish(1);
+    assert_eq!((book.len(), book.find(&Code([1; 16])).unwrap().device), (1, DeviceId(1)));
+}
+
+#[test]
+fn no_more_dongles_go_in_than_were_announced() {
+    let mut builder = Builder::new(LENGTH, NOW, 0);
+    assert_eq!(builder.add(DeviceId(1), &secret(1), ClockOffset::default()), Err(AddError::Full));
+}
+
+/// Dongles with all schemes and clocks: what the keeper is to know.
+type Model = BTreeMap<u64, Dongle>;
+
+fn roster_of(model: &Model) -> Roster {
+    let mut dongles: Vec<&Dongle> = model.values().collect();
+    dongles.sort_by_key(|dongle| dongle.device.0.cast_signed());
+    let mut roster = RosterBuilder::new(dongles.len());
+    dongles.into_iter().for_each(|dongle| roster.push(dongle));
+    roster.finish()
+}
+
+fn keeper_of(model: &Model, now: UnixMs) -> Keeper {
+    let mut keeper = Keeper::new(LENGTH, roster_of(model));
+    roll(&mut keeper, now);
+    keeper
+}
+
+fn roll(keeper: &mut Keeper, now: UnixMs) {
+    keeper.begin_roll(now);
+    while keeper.step() {}
+}
+
+/// The code of each slot around now, and whose it is, by the definition.
+fn expected(model: &Model, now: UnixMs) -> Vec<(Code, Hit)> {
+    let at = LENGTH.start_of(LENGTH.slot_at(now));
+    let of = |dongle: &Dongle| {
+        let middle = dongle.secret.slot_at(LENGTH, dongle.offset.dongle_time(at));
+        let shifts: &[i64] = if matches!(dongle.secret, Secret::Fixed { .. }) { &[0] } else { &[-1, 0, 1] };
+        let (device, secret) = (dongle.device, dongle.secret.clone());
+        let hit = move |shift: &i64| Hit { device, slot: Slot(middle.0.saturating_add_signed(*shift)) };
+        shifts.iter().map(hit).map(move |hit| (secret.code(hit.slot), hit)).collect::<Vec<_>>()
+    };
+    model.values().flat_map(of).collect()
+}
+
+/// The book knows every dongle by its codes, and the dongles that it does not know by none of theirs.
+fn check(book: &Codebook, model: &Model, strangers: &Model, now: UnixMs) -> Result<(), TestCaseError> {
+    let known = expected(model, now);
+    let unknown = expected(strangers, now);
+    prop_assert_eq!(book.len(), model.len());
+    let asked: Vec<Code> = known.iter().chain(&unknown).map(|(code, _)| *code).collect();
+    let answers: Vec<Option<Hit>> =
+        known.iter().map(|(_, hit)| Some(*hit)).chain(unknown.iter().map(|_| None)).collect();
+    for (code, answer) in asked.iter().zip(&answers) {
+        prop_assert_eq!(book.find(code), *answer);
+    }
+    let mut told = Vec::new();
+    book.find_all(&asked, |nth, hit| told.push((nth, hit)));
+    prop_assert_eq!(told, answers.into_iter().enumerate().collect::<Vec<_>>());
+    Ok(())
+}
+
+fn dongle_of(device: u64, scheme: u8, offset: i32) -> Dongle {
+    let Secret::Hmac { code_key } = secret(device * 7 + u64::from(scheme)) else { unreachable!("made from a root") };
+    let half: [u8; 16] = code_key[..16].try_into().unwrap();
+    let secret = match scheme {
+        0 => Secret::EddystoneEid { identity_key: half, exponent: 10 },
+        1 => Secret::Fixed { code: Code(half) },
+        2 => Secret::EddystoneEid { identity_key: half, exponent: 7 },
+        _ => Secret::Hmac { code_key },
+    };
+    // Ids on both sides of the middle, where the store's order has its seam.
+    Dongle { device: DeviceId(device.wrapping_mul(0x9E37_79B9_7F4A_7C15)), secret, offset: ClockOffset(offset) }
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Come(u64, u8, i32),
+    Go(u64),
+    /// Heard in a slot that is so many from the one where it is believed to be.
+    Hear(u64, i64),
+    Roll,
+    /// A roll of so many steps, and what comes meanwhile.
+    Begin,
+    Step,
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        4 => (0..40_u64, 0..6_u8, -900_000..900_000).prop_map(|(device, scheme, offset)| Event::Come(device, scheme, offset)),
+        3 => (0..40_u64).prop_map(Event::Go),
+        3 => (0..40_u64, -5..6_i64).prop_map(|(device, slots)| Event::Hear(device, slots)),
+        2 => Just(Event::Roll),
+        2 => Just(Event::Begin),
+        3 => Just(Event::Step),
+    ];
+    prop::collection::vec(event, 1..40)
+}
+
+proptest! {
+    #[test]
+    fn a_random_code_belongs_to_nobody(code: [u8; 16]) {
+        prop_assert_eq!(book_of(20).find(&Code(code)), None);
+        prop_assert_eq!(Codebook::empty().find(&Code(code)), None);
+    }
+
+    #[test]
+    fn after_any_rolls_and_changes_a_book_is_as_if_built_from_nothing(events in events()) {
+        let all: Model = (0..40).map(|device| (device, dongle_of(device, 3, 0))).collect();
+        let (mut now, mut model) = (NOW, Model::new());
+        let mut keeper = keeper_of(&model, now);
+        for event in events {
+            match event {
+                Event::Come(device, scheme, offset) => {
+                    let dongle = dongle_of(device, scheme, offset);
+                    keeper.change(dongle.device, Some(dongle.clone()));
+                    model.insert(device, dongle);
+                }
+                Event::Go(device) => {
+                    keeper.change(all[&device].device, None);
+                    model.remove(&device);
+                }
+                Event::Hear(device, slots) => hear(&mut keeper, &mut model, device, slots, now),
+                Event::Roll => {
+                    now = now.plus(LENGTH.ms());
+                    roll(&mut keeper, now);
+                }
+                Event::Begin => {
+                    now = now.plus(LENGTH.ms());
+                    keeper.begin_roll(now);
+                }
+                Event::Step => drop(keeper.step()),
+            }
+            // What is gone is unknown at once, and nothing waits for the roll to be over.
+            let book = keeper.book();
+            let gone = all.iter().filter(|(device, _)| !model.contains_key(device));
+            for (code, _) in gone.flat_map(|(_, dongle)| expected(&[(0, dongle.clone())].into(), now)) {
+                prop_assert_eq!(book.find(&code), None);
+            }
+            prop_assert_eq!(book.len(), model.len());
+        }
+        roll(&mut keeper, now);
+        let strangers = all.into_iter().filter(|(device, _)| !model.contains_key(device)).collect();
+        check(&keeper.book(), &model, &strangers, now)?;
+        let kept: Vec<Dongle> = std::iter::successors(Some(keeper.dongles_after(None, 3)), |last| {
+            last.last().map(|dongle| keeper.dongles_after(Some(dongle.device), 3))
+        }).flatten().collect();
+        let mut wanted: Vec<Dongle> = model.into_values().collect();
+        wanted.sort_by_key(|dongle| dongle.device.0.cast_signed());
+        prop_assert_eq!(kept, wanted);
+    }
+
+    #[test]
+    fn changes_between_rolls_are_in_the_next_book_as_a_roll_would_have_them(
+        before in prop::collection::btree_map(0..40_u64, (0..6_u8, -900_000..900_000), 0..30),
+        changes in prop::collection::vec((0..40_u64, prop::option::of((0..6_u8, -90_000_000..90_000_000))), 0..30),
+    ) {
+        let mut model: Model =
+            before.into_iter().map(|(device, (scheme, offset))| (device, dongle_of(device, scheme, offset))).collect();
+        let mut keeper = keeper_of(&model, NOW);
+        for (device, change) in changes {
+            let dongle = change.map(|(scheme, offset)| dongle_of(device, scheme, offset));
+            keeper.change(dongle_of(device, 3, 0).device, dongle.clone());
+            model.remove(&device);
+            model.extend(dongle.map(|dongle| (device, dongle)));
+        }
+        let strangers = (0..40).filter(|device| !model.contains_key(device)).map(|device| (device, dongle_of(device, 3, 0)));
+        check(&keeper.book(), &model, &strangers.collect(), NOW)?;
+    }
+}
+
+fn hear(keeper: &mut Keeper, model: &mut Model, device: u64, slots: i64, now: UnixMs) {
+    let Some(dongle) = model.get_mut(&device) else { return };
+    let middle = dongle.secret.slot_at(LENGTH, dongle.offset.dongle_time(now));
+    let slot = Slot(middle.0.saturating_add_signed(slots));
+    let learned = keeper.learn(Hit { device: dongle.device, slot }, now);
+    if let Some(learned) = learned {
+        dongle.offset = learned.offset;
+    }
+    assert!(!matches!(dongle.secret, Secret::Fixed { .. }) || learned.is_none());
+}
+
+#[test]
+fn a_clock_that_was_caught_up_is_in_the_next_book() {
+    let mut keeper = keeper_of(&(0..5).map(|device| (device, dongle_of(device, 3, 0))).collect(), NOW);
+    let dongle = dongle_of(2, 3, 0);
+    let slot = Slot(LENGTH.slot_at(NOW).0 - 500);
+    let learned = keeper.learn(Hit { device: dongle.device, slot }, NOW).unwrap();
+    assert!(learned.is_far);
+    let hit = keeper.book().find(&dongle.secret.code(slot)).unwrap();
+    assert_eq!(hit, Hit { device: dongle.device, slot });
+}
+
+#[test]
+fn a_change_during_a_roll_waits_for_nothing() {
+    let model: Model = (0..500).map(|device| (device, dongle_of(device, 3, 0))).collect();
+    let mut keeper = keeper_of(&model, NOW);
+    let next = NOW.plus(LENGTH.ms());
+    keeper.change(model[&1].device, None);
+    keeper.begin_roll(next);
+    keeper.step();
+    keeper.change(model[&2].device, None);
+    let book = keeper.book();
+    let code = |device: u64| model[&device].secret.code(LENGTH.slot_at(next));
+    assert_eq!([1, 2, 3].map(|device| book.find(&code(device)).is_some()), [false, false, true]);
+    while keeper.step() {}
+    let book = keeper.book();
+    assert_eq!([1, 2, 3].map(|device| book.find(&code(device)).is_some()), [false, false, true]);
+    assert_eq!(book.len(), 498);
+}
+
+#[test]
+fn of_two_dongles_with_one_code_the_first_is_in_the_book_and_the_other_comes_when_it_goes() {
+    let same = |device| Dongle { secret: Secret::Fixed { code: Code([5; 16]) }, ..dongle_of(device, 3, 0) };
+    let mut model: Model = (0..3_000).map(|device| (device, dongle_of(device, 3, 0))).collect();
+    model.extend([(10, same(10)), (20, same(20))]);
+    let first = [10, 20].into_iter().min_by_key(|device| same(*device).device.0.cast_signed()).unwrap();
+    let other = if first == 10 { 20 } else { 10 };
+    let mut keeper = keeper_of(&model, NOW);
+    let book = keeper.book();
+    assert_eq!((book.len(), book.left_out()), (2_999, 1));
+    assert_eq!(book.find(&Code([5; 16])).unwrap().device, same(first).device);
+    keeper.change(same(first).device, None);
+    roll(&mut keeper, NOW);
+    assert_eq!(keeper.book().find(&Code([5; 16])).unwrap().device, same(other).device);
+}
+
+#[test]
+fn shares_of_a_roll_come_to_what_its_steps_do() {
+    let model: Model = (0..20_000).map(|device| (device, dongle_of(device, 3, device as i32 * 100))).collect();
+    let mut keeper = Keeper::new(LENGTH, roster_of(&model));
+    keeper.begin_roll(NOW);
+    for share in keeper.shares(3) {
+        share.compute();
+    }
+    while keeper.step() {}
+    check(&keeper.book(), &model, &Model::new(), NOW).unwrap();
+}
+
+#[test]
+fn a_dongle_costs_at_most_112_bytes_with_its_key() {
+    let dongles = 200_000;
+    let mut roster = RosterBuilder::new(dongles);
+    for device in 0..dongles as u64 {
+        let secret = Secret::Hmac { code_key: [device.to_be_bytes(); 4].as_flattened().try_into().unwrap() };
+        roster.push(&Dongle { device: DeviceId(device), secret, offset: ClockOffset::default() });
+    }
+    let mut keeper = Keeper::new(LENGTH, roster.finish());
+    roll(&mut keeper, NOW);
+    let book = keeper.book();
+    assert!(keeper.bytes() <= 112 * dongles, "{} bytes of {}", keeper.bytes(), dongles);
+    assert_eq!(book.len(), dongles);
+}
