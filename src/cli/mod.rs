@@ -1,5 +1,6 @@
 //! What the command line says, and which part does it.
 
+mod cache;
 mod doctor;
 mod import;
 mod serve;
@@ -72,6 +73,11 @@ enum Command {
         /// Which settings.
         which: Printable,
     },
+    /// Fill the cache in Redis, or compare it with the store.
+    Cache {
+        #[command(subcommand)]
+        cache: cache::Cache,
+    },
     /// Check this machine and the data folder, and say how to mend what is wrong.
     Doctor,
     /// Make the development authority, the server's certificate, and those of stations.
@@ -122,6 +128,8 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Import(#[from] import::Error),
     #[error(transparent)]
+    Cache(#[from] cache::Error),
+    #[error(transparent)]
     Pki(#[from] pki::PkiError),
     #[error("{0} of the checks failed")]
     Unwell(usize),
@@ -153,6 +161,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Config { which: Printable::Print } => {
             print(&toml::to_string(&settings()?).expect("settings were read from TOML"))
         }
+        Command::Cache { cache } => cache::run(&settings()?, cache),
         Command::Doctor => doctor::run(&settings()?),
         Command::Pki { stations } => make_certificates(&settings()?, &stations),
         Command::Version { json } => print(&version(json)),

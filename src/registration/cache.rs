@@ -27,13 +27,16 @@ mod lookups;
 mod names;
 mod record;
 mod state;
+mod warm;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+pub(super) use names::Names;
 pub use state::CacheState;
+pub use warm::{Operator, Verified, WarmError, Warmed};
 
 use super::{
     binding::Registration,
@@ -63,7 +66,7 @@ impl RedisUrl {
         self.client().is_ok()
     }
 
-    fn client(&self) -> Result<redis::Client, redis::RedisError> {
+    pub(super) fn client(&self) -> Result<redis::Client, redis::RedisError> {
         redis::Client::open(self.0.as_str())
     }
 }

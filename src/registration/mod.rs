@@ -37,6 +37,7 @@ mod phone;
 mod registrations;
 mod roller;
 pub mod segment;
+pub mod shelf;
 mod signed;
 pub mod snapshot;
 mod stations;
@@ -48,7 +49,7 @@ mod vehicle;
 
 pub use amendment::{Amendment, Cause};
 pub use binding::{BindingStatus, Change, Registration, Summary};
-pub use cache::{CacheState, RedisUrl};
+pub use cache::{CacheState, Operator as CacheOperator, RedisUrl, Verified, WarmError, Warmed};
 pub use coupling::{Claim, Claimed, CouplingProof};
 pub use driver::{DriverChange, Wish};
 pub use envelope::KekHex;

@@ -72,7 +72,7 @@ impl Registrations {
             snapshot_ms: u64::from(config.snapshot_seconds) * 1000,
             queue: config.clock_queue,
         };
-        let keeping = Keeping::new(folder, truth.envelope());
+        let keeping = Keeping::new(folder, truth.envelope(), config.redis_url.clone());
         let roller = Arc::new(Roller::start(truth.clone(), pace, keeping, Arc::clone(&metrics))?);
         let stations = Directory::default();
         stations.load(&truth.open_reader()?)?;

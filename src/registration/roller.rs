@@ -265,7 +265,7 @@ impl Worker {
             if self.keeping.is_due(now, self.pace.snapshot_ms) {
                 self.save();
                 self.catch_up(now);
-                self.keeping.begin(&self.fleet, now);
+                self.keeping.begin(&self.fleet, &self.db, now);
             }
             let until = now.plus(TURN_MS);
             while self.keeping.step(&self.fleet, &self.metrics) && telemetry::now() < until {}
@@ -317,7 +317,7 @@ impl Worker {
     fn keep_all(&mut self) {
         let now = telemetry::now();
         self.catch_up(now);
-        self.keeping.begin(&self.fleet, now);
+        self.keeping.begin(&self.fleet, &self.db, now);
         while self.keeping.step(&self.fleet, &self.metrics) {}
     }
 }

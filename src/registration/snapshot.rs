@@ -43,8 +43,6 @@ pub enum SnapshotError {
     Damaged,
     #[error(transparent)]
     Segment(#[from] SegmentError),
-    #[error("it is ahead of the truth, which must have been restored from a copy")]
-    Ahead,
 }
 
 impl From<io::Error> for SnapshotError {
@@ -104,17 +102,17 @@ impl Writer {
         Ok(Writer { path: path.into(), beside, file, revision, after, headers, dongles: 0, segments: 0 })
     }
 
-    /// Writes the next segment: about a millisecond, and what the disk takes. `false` when it was the last.
-    pub fn step(&mut self, keeper: &Keeper, envelope: &Envelope) -> io::Result<bool> {
+    /// Writes the next segment: about a millisecond, and what the disk takes. Answers it; `None` after the last.
+    pub fn step(&mut self, keeper: &Keeper, envelope: &Envelope) -> io::Result<Option<Vec<u8>>> {
         let dongles = keeper.dongles_after(self.after, SEGMENT_MAX);
-        let Some(last) = dongles.last() else { return Ok(false) };
+        let Some(last) = dongles.last() else { return Ok(None) };
         self.after = Some(last.device);
         let segment = segment::seal(envelope, &dongles, self.revision);
         self.file.write_all(&segment)?;
         self.headers.update(&segment[..HEADER_BYTES]);
         self.dongles += dongles.len() as u64;
         self.segments += 1;
-        Ok(true)
+        Ok(Some(segment))
     }
 
     /// Puts the snapshot in the last one's place. Waits for the disk. Answers its size.
@@ -213,7 +211,7 @@ mod tests {
 
     fn write(path: &Path, keeper: &Keeper, envelope: &Envelope) {
         let mut writer = Writer::begin(path, Revision(5)).unwrap();
-        while writer.step(keeper, envelope).unwrap() {}
+        while writer.step(keeper, envelope).unwrap().is_some() {}
         writer.finish().unwrap();
     }
 

@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use audit::AuditRow;
 pub(super) use audit::audit;
-pub(super) use bindings::{bind, binding_by_id, binding_of, live_binding_of_plate, update};
+pub(super) use bindings::{bind, binding_by_id, binding_of, bound_after, live_binding_of_plate, update};
 pub(super) use devices::{
     DeviceRecord, activation_owner, count_live, device, each_live, exponent, insert_device, live_dongle, lost_since,
     mark_owner, open_proof_key, proof_key, save_offsets, scheme_name, secret_bytes, set_activation, set_lost,
@@ -82,6 +82,13 @@ impl Truth {
 
     pub(super) fn envelope(&self) -> Arc<Envelope> {
         Arc::clone(&self.inner.envelope)
+    }
+
+    /// The store for one who only reads it, beside the engine that it belongs to or without one.
+    pub(super) fn read_only(folder: &Path, kek_hex: Option<&KekHex>) -> Result<(Connection, Envelope), StartError> {
+        let db = schema::open_reader(&folder.join(STORE_FILE))?;
+        let envelope = keks::current(&db, &load_kek(folder, kek_hex)?)?;
+        Ok((db, envelope))
     }
 
     /// The revision that was committed last. It is here before the answer to whoever ordered the commit.

@@ -1,12 +1,14 @@
 //! Registrations with a Redis that works, dies, is emptied, held, or set back to an old dump.
 
+use std::{path::Path, process::Command};
+
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::{
-    engine::{Engine, eventually},
+    engine::{Engine, FORECOURT, eventually},
     redis_server::RedisServer,
-    site::{Car, PUMP, STATION, Site},
+    site::{Car, PUMP, STATION, Site, import},
 };
 
 const LOOKUPS: &str = "forecourt_registration_cache_lookups_total";
@@ -232,4 +234,71 @@ async fn what_another_process_changed_leaves_the_near_cache() {
     .await;
     let body = json!({ "plate": "3456", "pump": PUMP });
     site.engine.post(&format!("/v1/stations/{STATION}/sessions"), &site.terminal, body).await.is(201);
+}
+
+/// `forecourt cache ...` on the data folder; whether it went well, and what it said.
+fn cache(folder: &Path, redis: &RedisServer, what: &str) -> (bool, String) {
+    let mut command = Command::new(FORECOURT);
+    command.args(["cache", what]).env("FORECOURT_ENGINE_DATA", folder);
+    let output = command.env("FORECOURT_REGISTRATION_REDIS_URL", redis.url()).output().expect("it is built");
+    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    (output.status.success(), said)
+}
+
+#[tokio::test]
+async fn an_operator_warms_the_cache_and_finds_what_is_wrong_in_it() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let (car, other) = (car(), Car::new(8, "34나7777", "tok_ok"));
+    let engine = Engine::start_with(&settings(&redis)).await;
+    until_cache_is(&engine, "current").await;
+    import(&engine, &[&car, &other]).await;
+    assert_eq!(record(&redis, &car), None, "nobody has asked for it");
+    let (went_well, said) = cache(engine.folder(), &redis, "warm");
+    assert!(went_well && said.contains("2 registrations and the keys of 2 dongles"), "{said}");
+    let (key, _) = until_recorded(&redis, &car).await;
+    let (went_well, said) = cache(engine.folder(), &redis, "verify");
+    assert!(went_well && said.contains("2 records are right, 0 wrong, 0 unreadable"), "{said}");
+
+    let mut connection = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
+    let old: Vec<u8> = redis::cmd("GET").arg(&key).query(&mut connection).unwrap();
+    by_operator(&engine, &binding_of(&engine, &car).await, "suspension").await;
+    eventually("the change in Redis", async || (until_recorded(&redis, &car).await.1 != old).then_some(())).await;
+    redis::cmd("SET").arg(&key).arg(old).query::<()>(&mut connection).unwrap();
+    let (went_well, said) = cache(engine.folder(), &redis, "verify");
+    assert!(!went_well && said.contains("1 wrong"), "{said}");
+}
+
+#[tokio::test]
+async fn a_start_without_a_snapshot_takes_the_dongles_from_redis_and_what_changed_since_from_the_store() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let (car, other) = (car(), Car::new(8, "34나7777", "tok_ok"));
+    let mut site = site(&redis, &[&car, &other]).await;
+    assert!(cache(site.engine.folder(), &redis, "warm").0);
+    by_operator(&site.engine, &binding_of(&site.engine, &other).await, "revocation").await;
+    // A crash, and no drain that would write a snapshot.
+    let _ = std::fs::remove_file(site.engine.folder().join("codebook.snapshot"));
+    site.engine.crash_and_restart().await;
+    let started = "forecourt_registration_codebook_starts_total";
+    assert!(site.engine.metric(started, &["redis"]).await > 0.0);
+    site.until_visible(1).await;
+    site.select("3456").await.is(201);
+    site.select("7777").await.is(404);
+}
+
+#[tokio::test]
+async fn segments_that_somebody_changed_are_not_believed() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let car = car();
+    let mut site = site(&redis, &[&car]).await;
+    assert!(cache(site.engine.folder(), &redis, "warm").0);
+    let sets: Vec<String> = redis.ask(&["KEYS", "*:segments"]).expect("it answers");
+    let mut connection = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
+    let mut set: Vec<u8> = redis::cmd("GET").arg(&sets[0]).query(&mut connection).unwrap();
+    // A set of no segments at all: every car would be a stranger.
+    set[8..24].fill(0);
+    redis::cmd("SET").arg(&sets[0]).arg(set).query::<()>(&mut connection).unwrap();
+    let _ = std::fs::remove_file(site.engine.folder().join("codebook.snapshot"));
+    site.engine.crash_and_restart().await;
+    assert!(site.engine.metric("forecourt_registration_codebook_starts_total", &["truth"]).await > 0.0);
+    site.until_visible(1).await;
 }

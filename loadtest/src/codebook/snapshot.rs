@@ -37,7 +37,7 @@ pub(super) fn measure(keeper: Keeper, config: &Config, tell: &mut impl FnMut(&st
     let (mut goes_on, mut longest_ms) = (true, 0.0_f64);
     while goes_on {
         let step = Instant::now();
-        goes_on = writer.step(&keeper, &envelope)?;
+        goes_on = writer.step(&keeper, &envelope)?.is_some();
         longest_ms = longest_ms.max(step.elapsed().as_secs_f64() * 1e3);
     }
     let snapshot_bytes = writer.finish()?;

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    Order,
+    Order, RedisUrl,
     link::{Bound, Changed, Link},
     lookups::{Fill, Find, Together},
     names::Names,
@@ -41,8 +41,9 @@ const LOOK_EACH: Duration = Duration::from_secs(1);
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// Why Redis is not a copy of the truth.
 #[derive(Debug, thiserror::Error)]
-enum KeeperError {
+pub enum KeeperError {
     #[error(transparent)]
     Redis(#[from] redis::RedisError),
     #[error("registrations.db: {0}")]
@@ -79,8 +80,25 @@ impl Keeper {
         Ok(Keeper { client, wait, names, db, envelope, revisions, at: Revision(0), state, metrics })
     }
 
+    /// For somebody who has no truth at work, but its store to read.
+    pub(super) fn of(
+        url: &RedisUrl,
+        names: Names,
+        db: Connection,
+        envelope: Envelope,
+        revisions: watch::Receiver<Revision>,
+    ) -> Result<Keeper, redis::RedisError> {
+        let (envelope, state, metrics) = (Arc::new(envelope), Arc::default(), Arc::new(CacheMetrics::new()));
+        let (client, wait, at) = (url.client()?, Duration::ZERO, Revision(0));
+        Ok(Keeper { client, wait, names, db, envelope, revisions, at, state, metrics })
+    }
+
     pub(super) fn names(&self) -> &Names {
         &self.names
+    }
+
+    pub(super) fn db(&self) -> &Connection {
+        &self.db
     }
 
     /// Comes back to Redis for ever.
@@ -175,16 +193,28 @@ impl Keeper {
     }
 
     async fn fill(&mut self, link: &mut Link, fills: &[Fill]) -> Result<(), KeeperError> {
-        let fresh = fills.iter().filter(|(_, read_at)| *read_at == self.at);
-        let records: Vec<_> = fresh.map(|(bound, _)| (bound.device, record::write(&self.envelope, bound))).collect();
-        if !records.is_empty() && link.fill(self.at, &records).await? {
-            self.metrics.fills.increment(records.len() as u64);
+        let at = self.at;
+        let fresh = fills.iter().filter(|(_, read_at)| *read_at == at);
+        self.fill_all(link, fresh.map(|(bound, _)| &**bound)).await.map(drop)
+    }
+
+    /// Keeps registrations that were read at the revision which Redis was last seen at; `false` when it has left that.
+    pub(super) async fn fill_all(
+        &mut self,
+        link: &mut Link,
+        bound: impl IntoIterator<Item = &Registration>,
+    ) -> Result<bool, KeeperError> {
+        let records = bound.into_iter().map(|bound| (bound.device, record::write(&self.envelope, bound)));
+        let records: Vec<_> = records.collect();
+        if records.is_empty() || !link.fill(self.at, &records).await? {
+            return Ok(records.is_empty());
         }
-        Ok(())
+        self.metrics.fills.increment(records.len() as u64);
+        Ok(true)
     }
 
     /// Brings Redis to the revision of the truth, from wherever it is.
-    async fn catch_up(&mut self, link: &mut Link) -> Result<(), KeeperError> {
+    pub(super) async fn catch_up(&mut self, link: &mut Link) -> Result<(), KeeperError> {
         loop {
             let goal = *self.revisions.borrow_and_update();
             let held = link.revision().await?;

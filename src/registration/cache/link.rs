@@ -143,14 +143,27 @@ impl Link {
         call.invoke_async(&mut self.connection).await
     }
 
+    /// Some more of the records, and where to go on; 0 at first, and when there are no more.
+    pub(super) async fn scan(&mut self, cursor: u64) -> RedisResult<(u64, Vec<(DeviceId, Vec<u8>)>)> {
+        let (next, keys) = self.scan_keys(cursor).await?;
+        let devices: Vec<DeviceId> = keys.iter().filter_map(|key| Names::device_of(key)).collect();
+        let (_, records) = self.records(devices.iter().copied()).await?;
+        let found = devices.into_iter().zip(records).filter_map(|(device, record)| Some((device, record?)));
+        Ok((next, found.collect()))
+    }
+
+    async fn scan_keys(&mut self, cursor: u64) -> RedisResult<(u64, Vec<String>)> {
+        let mut scan = cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(self.names.records()).arg("COUNT").arg(SCAN_COUNT);
+        scan.query_async(&mut self.connection).await
+    }
+
     /// Forgets every record, and then begins anew at this revision. In steps, so that Redis serves others in between.
     pub(super) async fn begin(&mut self, at: Revision) -> RedisResult<()> {
         cmd("UNLINK").arg(self.names.revision()).query_async::<()>(&mut self.connection).await?;
         let mut cursor = 0_u64;
         loop {
-            let mut scan = cmd("SCAN");
-            scan.arg(cursor).arg("MATCH").arg(self.names.records()).arg("COUNT").arg(SCAN_COUNT);
-            let (next, found): (u64, Vec<String>) = scan.query_async(&mut self.connection).await?;
+            let (next, found) = self.scan_keys(cursor).await?;
             if !found.is_empty() {
                 cmd("UNLINK").arg(found).query_async::<()>(&mut self.connection).await?;
             }

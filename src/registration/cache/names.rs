@@ -5,18 +5,27 @@ use rusqlite::Connection;
 use crate::{engine::id::DeviceId, registration::truth::store_id};
 
 #[derive(Debug, Clone)]
-pub(super) struct Names {
+pub(in crate::registration) struct Names {
     prefix: String,
 }
 
 impl Names {
     pub(super) fn of(db: &Connection) -> rusqlite::Result<Names> {
-        Ok(Names { prefix: format!("{{forecourt:v1:{}}}", hex::encode(store_id(db)?)) })
+        Ok(Names::of_store(store_id(db)?))
+    }
+
+    pub(in crate::registration) fn of_store(store: [u8; 8]) -> Names {
+        Names { prefix: format!("{{forecourt:v1:{}}}", hex::encode(store)) }
     }
 
     /// A dongle's registration.
     pub(super) fn record(&self, device: DeviceId) -> String {
         format!("{}:r:{}", self.prefix, device.0)
+    }
+
+    /// The dongle whose record has this name.
+    pub(super) fn device_of(record: &str) -> Option<DeviceId> {
+        record.rsplit(':').next()?.parse().ok().map(DeviceId)
     }
 
     /// What SCAN matches all records by. The braces mean nothing to a glob.
@@ -27,6 +36,15 @@ impl Names {
     /// The truth's revision that all of it is a copy of.
     pub(super) fn revision(&self) -> String {
         format!("{}:revision", self.prefix)
+    }
+
+    /// What is known of the set of segments.
+    pub(in crate::registration) fn segments(&self) -> String {
+        format!("{}:segments", self.prefix)
+    }
+
+    pub(in crate::registration) fn segment(&self, revision: u64, number: u64) -> String {
+        format!("{}:s:{revision}:{number}", self.prefix)
     }
 
     /// The stream of changes.

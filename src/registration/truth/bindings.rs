@@ -24,6 +24,22 @@ pub(in crate::registration) fn binding_by_id(db: &Connection, id: BindingId) -> 
     one(db, &format!("{SELECT} WHERE b.id = ?1"), id.0)
 }
 
+/// Live bindings in the order of their dongles, those after `after`.
+pub(in crate::registration) fn bound_after(
+    db: &Connection,
+    after: Option<DeviceId>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Registration>> {
+    let devices: Vec<DeviceId> = db
+        .prepare_cached(
+            "SELECT device_id FROM bindings WHERE status <> 'revoked' AND device_id > ?1 ORDER BY device_id LIMIT ?2",
+        )?
+        .query_map(params![after.map_or(i64::MIN, |after| after.0 as i64), limit as i64], |row| device_id(row, 0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let bound = devices.into_iter().map(|device| binding_of(db, device));
+    bound.filter_map(Result::transpose).collect()
+}
+
 /// Which dongle holds the plate now.
 pub(in crate::registration) fn live_binding_of_plate(
     db: &Connection,
