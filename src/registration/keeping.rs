@@ -106,10 +106,10 @@ impl Keeping {
             Err(error) => tracing::error!(%error, "the codebook's snapshot cannot be written"),
         }
         let Some(url) = self.redis.as_ref().filter(|_| self.writer.is_some()) else { return };
-        let shelf = store_id(db)
+        let begun = store_id(db)
             .map_err(|error| error.to_string())
             .and_then(|store| Shelf::begin(url, store, fleet.revision).map_err(|error| error.to_string()));
-        self.shelf = shelf.inspect_err(|error| tracing::debug!(%error, "Redis gets no segments this time")).ok();
+        self.shelf = begun.inspect_err(|error| tracing::debug!(%error, "Redis gets no segments this time")).ok();
     }
 
     /// Writes some more. `false` when nothing is being written any more.
@@ -137,9 +137,9 @@ impl Keeping {
 
     /// A Redis that fails in the middle gets no more of this snapshot; what it had stays.
     fn shelve(&mut self, put: impl FnOnce(&mut Shelf) -> Result<bool, ShelfError>) {
-        let Some(mut shelf) = self.shelf.take() else { return };
-        match put(&mut shelf) {
-            Ok(true) => self.shelf = Some(shelf),
+        let Some(mut taken) = self.shelf.take() else { return };
+        match put(&mut taken) {
+            Ok(true) => self.shelf = Some(taken),
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "Redis got no segments of the codebook; it keeps those that it had"),
         }

@@ -123,17 +123,17 @@ impl Operator {
     fn shelve(&self, warmed: &mut Warmed, progress: &mut impl FnMut(Warmed)) -> Result<(), WarmError> {
         // The slot length matters to codes, and none are made.
         let fleet = Fleet::read(SlotLength::DEFAULT, &self.db, &self.envelope)?;
-        let mut shelf = Shelf::begin(&self.url, store_id(&self.db)?, fleet.revision)?;
+        let mut begun = Shelf::begin(&self.url, store_id(&self.db)?, fleet.revision)?;
         let mut after: Option<DeviceId> = None;
         loop {
             let dongles = fleet.keeper.dongles_after(after, SEGMENT_MAX);
             let Some(last) = dongles.last() else { break };
             after = Some(last.device);
-            shelf.put(&segment::seal(&self.envelope, &dongles, fleet.revision))?;
+            begun.put(&segment::seal(&self.envelope, &dongles, fleet.revision))?;
             warmed.dongles += dongles.len() as u64;
             progress(*warmed);
         }
-        Ok(shelf.finish(&self.envelope)?)
+        Ok(begun.finish(&self.envelope)?)
     }
 
     /// Every record in Redis against the store.
