@@ -153,19 +153,19 @@ pub(in crate::registration) fn next_epoch(db: &Connection, device: DeviceId) -> 
 
 /// A clock that is saved further off than this from what was saved before was set: a copy without it would look for
 /// codes of other slots. The shortest slot; drift alone takes more than a day for it, and every copy learns it anew.
-const JUMP_MS: i32 = 15_000;
+const JUMP_S: i32 = 15;
 
 pub(in crate::registration) fn save_offsets(
     db: &Connection,
     offsets: &[(DeviceId, ClockOffset)],
 ) -> rusqlite::Result<()> {
-    let mut save = db.prepare_cached("UPDATE devices SET clock_offset_ms = ?2 WHERE device_id = ?1")?;
+    let mut save = db.prepare_cached("UPDATE devices SET clock_offset_s = ?2 WHERE device_id = ?1")?;
     let mut mark = db.prepare_cached(
         "UPDATE devices SET changed = (SELECT count + 1 FROM revision)
-         WHERE device_id = ?1 AND abs(clock_offset_ms - ?2) >= ?3",
+         WHERE device_id = ?1 AND abs(clock_offset_s - ?2) >= ?3",
     )?;
     for (device, offset) in offsets {
-        if mark.execute(params![device.0 as i64, offset.0, JUMP_MS])? > 0 {
+        if mark.execute(params![device.0 as i64, offset.0, JUMP_S])? > 0 {
             next_revision(db)?;
         }
         save.execute(params![device.0 as i64, offset.0])?;
@@ -188,7 +188,7 @@ pub(in crate::registration) fn each_live(
     mut take: impl FnMut(Dongle),
 ) -> rusqlite::Result<()> {
     let sql =
-        format!("SELECT d.device_id, d.scheme, d.exponent, d.secret, d.clock_offset_ms {LIVE} ORDER BY d.device_id");
+        format!("SELECT d.device_id, d.scheme, d.exponent, d.secret, d.clock_offset_s {LIVE} ORDER BY d.device_id");
     let mut select = db.prepare_cached(&sql)?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
@@ -206,7 +206,7 @@ pub(in crate::registration) fn live_dongle(
     device: DeviceId,
 ) -> rusqlite::Result<Option<Dongle>> {
     let sql =
-        format!("SELECT d.device_id, d.scheme, d.exponent, d.secret, d.clock_offset_ms {LIVE} WHERE d.device_id = ?1");
+        format!("SELECT d.device_id, d.scheme, d.exponent, d.secret, d.clock_offset_s {LIVE} WHERE d.device_id = ?1");
     let found = db.prepare_cached(&sql)?.query_row([device.0 as i64], |row| dongle(row, envelope)).optional()?;
     Ok(found.flatten())
 }

@@ -40,7 +40,7 @@ CREATE TABLE devices (
     mark            BLOB NOT NULL UNIQUE,
     proof_key       BLOB,
     activation_hash BLOB,
-    clock_offset_ms INTEGER NOT NULL DEFAULT 0,
+    clock_offset_s  INTEGER NOT NULL DEFAULT 0,
     epoch           INTEGER NOT NULL DEFAULT 0,
     changed         INTEGER NOT NULL,
     lost_ms         INTEGER
@@ -172,6 +172,8 @@ CREATE INDEX devices_changed ON devices (changed);
 const TO_VERSION_3: &str = "
 INSERT INTO keks (id, sealed) SELECT 1, sealed FROM kek;
 DROP TABLE kek;
+ALTER TABLE devices RENAME COLUMN clock_offset_ms TO clock_offset_s;
+UPDATE devices SET clock_offset_s = clock_offset_s / 1000;
 ALTER TABLE devices ADD COLUMN lost_ms INTEGER;
 ALTER TABLE couplings ADD COLUMN binding BLOB;
 ALTER TABLE audit ADD COLUMN why TEXT NOT NULL DEFAULT '';
@@ -245,7 +247,9 @@ fn migrate(db: &mut Connection) -> Result<(), StartError> {
 #[cfg(test)]
 pub(super) const FIRST_VERSION: &str = "
 CREATE TABLE kek (only INTEGER PRIMARY KEY CHECK (only = 1), sealed BLOB NOT NULL) STRICT;
-CREATE TABLE devices (device_id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL DEFAULT 0) STRICT;
+CREATE TABLE devices (
+    device_id INTEGER PRIMARY KEY, clock_offset_ms INTEGER NOT NULL DEFAULT 0, epoch INTEGER NOT NULL DEFAULT 0
+) STRICT;
 CREATE TABLE bindings (
     id BLOB PRIMARY KEY, device_id INTEGER NOT NULL REFERENCES devices, plate TEXT NOT NULL, phone_key BLOB,
     epoch INTEGER NOT NULL, status TEXT NOT NULL, created_ms INTEGER NOT NULL, ended_ms INTEGER
