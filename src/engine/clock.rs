@@ -19,14 +19,18 @@ impl ClockOffset {
     }
 
     /// The belief after the code of `slot` (each `slot_ms` long, whole seconds) was heard at `at`: the nearest offset
-    /// that puts the dongle into that slot. `None` when no i32 does.
+    /// that puts the dongle into that slot. A belief that was off by more than a slot says nothing of where in the slot
+    /// the clock is; then it is the middle, from which drift takes longest to leave the book. `None` when no i32 does.
     pub fn learned(self, slot_ms: u64, slot: Slot, at: UnixMs) -> Option<ClockOffset> {
         let start = i64::try_from(slot.0.checked_mul(slot_ms)?).ok()?;
         let earliest_ms = start.checked_sub(i64::try_from(at.0).ok()?)?;
         let latest_ms = earliest_ms.checked_add(i64::try_from(slot_ms).ok()? - 1)?;
         // The whole seconds within: of a second or more of milliseconds there is one at least.
         let (earliest, latest) = (-(-earliest_ms).div_euclid(1000), latest_ms.div_euclid(1000));
-        i32::try_from(i64::from(self.0).clamp(earliest, latest)).ok().map(ClockOffset)
+        let (believed, slot_s) = (i64::from(self.0), latest - earliest + 1);
+        let is_far = believed < earliest - slot_s || believed > latest + slot_s;
+        let learned = if is_far { i64::midpoint(earliest, latest) } else { believed.clamp(earliest, latest) };
+        i32::try_from(learned).ok().map(ClockOffset)
     }
 }
 
@@ -57,6 +61,13 @@ mod tests {
         assert_eq!(learned.dongle_time(at).0 / SLOT_MS, 2);
         assert_eq!(ClockOffset(0).learned(SLOT_MS, Slot(0), UnixMs(2_200_000_000_000)), None);
         assert_eq!(ClockOffset(0).learned(SLOT_MS, Slot(u64::MAX), at), None);
+    }
+
+    #[test]
+    fn a_belief_that_was_far_off_moves_to_the_middle_of_the_slot() {
+        let at = UnixMs(100 * SLOT_MS + 50_000);
+        assert_eq!(ClockOffset(0).learned(SLOT_MS, Slot(103), at), Some(ClockOffset(900 - 50 + 149)));
+        assert_eq!(ClockOffset(0).learned(SLOT_MS, Slot(101), at), Some(ClockOffset(300 - 50)));
     }
 
     #[test]

@@ -17,4 +17,5 @@ pub mod plate;
 pub mod presence;
 pub mod proof;
 pub mod session;
+pub mod sweep;
 pub mod time;

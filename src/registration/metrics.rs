@@ -6,12 +6,19 @@ use metrics::{
 
 use super::error::Error;
 use crate::engine::codebook::Codebook;
+use crate::engine::sweep::{Offer, Swept};
 
 pub(super) struct Metrics {
     pub(super) near_hits: Counter,
     pub(super) near_misses: Counter,
     pub(super) near_entries: Gauge,
     pub(super) heard_dropped: Counter,
+    pub(super) sweep_waiting: Gauge,
+    missed_taken: Counter,
+    missed_full: Counter,
+    swept_found: Counter,
+    swept_recorded: Counter,
+    swept_given_up: Counter,
     pub(super) clocks_learned: Counter,
     pub(super) bindings_changed: Counter,
     pub(super) couplings: Counter,
@@ -35,11 +42,20 @@ pub(super) struct Metrics {
 impl Metrics {
     pub(super) fn new() -> Metrics {
         describe();
+        let missed =
+            |outcome: &'static str| counter!("forecourt_registration_sweep_missed_total", "outcome" => outcome);
+        let swept = |outcome: &'static str| counter!("forecourt_registration_sweep_codes_total", "outcome" => outcome);
         Metrics {
             near_hits: counter!("forecourt_registration_near_hits_total"),
             near_misses: counter!("forecourt_registration_near_misses_total"),
             near_entries: gauge!("forecourt_registration_near_entries"),
             heard_dropped: counter!("forecourt_registration_clock_hearings_dropped_total"),
+            sweep_waiting: gauge!("forecourt_registration_sweep_waiting_codes"),
+            missed_taken: missed("taken"),
+            missed_full: missed("full"),
+            swept_found: swept("found"),
+            swept_recorded: swept("recorded"),
+            swept_given_up: swept("given_up"),
             clocks_learned: counter!("forecourt_registration_clocks_learned_total"),
             bindings_changed: counter!("forecourt_registration_bindings_changed_total"),
             couplings: counter!("forecourt_registration_couplings_total"),
@@ -147,6 +163,27 @@ fn describe_cache() {
     );
 }
 
+impl Metrics {
+    /// What became of a code that was missed at a pump. One that waits already is no news.
+    pub(super) fn offered(&self, offer: Offer) {
+        match offer {
+            Offer::Taken => self.missed_taken.increment(1),
+            Offer::Full => self.missed_full.increment(1),
+            Offer::Known => {}
+        }
+    }
+
+    pub(super) fn missed_dropped(&self) {
+        self.missed_full.increment(1);
+    }
+
+    pub(super) fn swept(&self, swept: &Swept) {
+        self.swept_found.increment(swept.found.len() as u64);
+        self.swept_recorded.increment(swept.recorded);
+        self.swept_given_up.increment(swept.given_up);
+    }
+}
+
 /// Passes the outcome of a phone's call on, and counts a refusal by its reason. Rare enough for a look-up.
 pub(super) fn phone_call<T>(outcome: Result<T, Error>) -> Result<T, Error> {
     if let Err(refusal) = &outcome {
@@ -194,6 +231,15 @@ fn describe() {
         "forecourt_registration_clock_hearings_dropped_total",
         "Hearings not learned from because the queue was full"
     );
+    describe_counter!(
+        "forecourt_registration_sweep_missed_total",
+        "Codes that nobody has, heard strong at a pump, by whether the sweep took them up"
+    );
+    describe_counter!(
+        "forecourt_registration_sweep_codes_total",
+        "Codes that the sweep is done with: found is a dongle whose clock was caught up, recorded one that was heard lately with another clock"
+    );
+    describe_gauge!("forecourt_registration_sweep_waiting_codes", "Codes that the sweep looks for");
     describe_counter!("forecourt_registration_clocks_learned_total", "Corrections of a dongle's learned clock");
     describe_counter!("forecourt_registration_bindings_changed_total", "Changes of bindings that took effect");
     describe_counter!("forecourt_registration_couplings_total", "Bindings made by coupling");

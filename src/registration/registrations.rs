@@ -27,6 +27,7 @@ use super::roller::{Pace, Roller};
 use super::stations::{Directory, Station};
 use super::tokens::{self, Grant, OperatorName, Role, Token, TokenCache};
 use super::truth::{Truth, audit, binding_by_id, binding_of, live_binding_of_plate, proof_key, revision, spawn};
+use crate::engine::code::Code;
 use crate::engine::codebook::{Codebook, Hit};
 use crate::engine::id::{BindingId, DeviceId, StationId};
 use crate::engine::plate::Plate;
@@ -111,6 +112,14 @@ impl Registrations {
     pub fn heard(&self, hit: Hit, at: UnixMs) {
         if !self.inner.roller.heard(hit, at) {
             self.inner.effects.metrics.heard_dropped.increment(1);
+        }
+    }
+
+    /// A code that nobody has, heard strong at a pump: its dongle may have another clock than it is believed to have.
+    /// Never waits; dropped with a count when too many come at once.
+    pub fn missed(&self, code: Code, station: StationId, at: UnixMs) {
+        if !self.inner.roller.missed(code, station, at) {
+            self.inner.effects.metrics.missed_dropped();
         }
     }
 

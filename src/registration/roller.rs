@@ -6,7 +6,8 @@
 //! roll that takes a while costs nobody a hearing. The thread runs at low priority, behind the stations.
 //!
 //! The thread is also the only writer of clock offsets: hearings and clock proofs reach it by bounded queues, and
-//! what it learned goes to the store in batches. What a crash loses is learned anew from the next hearing.
+//! what it learned goes to the store in batches. What a crash loses is learned anew from the next hearing. Codes that
+//! nobody has, heard strong at a pump, are swept for in what time is left ([`Sweep`]).
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -23,8 +24,10 @@ use super::keeping::Keeping;
 use super::metrics::Metrics;
 use super::truth::{Truth, save_offsets, spawn};
 use crate::engine::clock::ClockOffset;
+use crate::engine::code::Code;
 use crate::engine::codebook::{Codebook, Hit};
-use crate::engine::id::DeviceId;
+use crate::engine::id::{DeviceId, StationId};
+use crate::engine::sweep::Sweep;
 use crate::engine::time::{Slot, SlotLength, UnixMs};
 use crate::telemetry;
 
@@ -33,6 +36,9 @@ const LEARNED_MAX: usize = 20_000;
 
 /// After a book that took a second, four seconds belong to others.
 const REST_PER_BUILD: u64 = 4;
+
+/// The sweep takes a fifth of a core at most, of those that nobody else wants.
+const REST_PER_SWEEP: u64 = 4;
 
 /// What was heard is looked at this often. Waking the thread for each hearing would cost the one who heard it far more
 /// than noting it down: a switch of threads, some microseconds, when thousands of stations hear newcomers.
@@ -74,6 +80,8 @@ struct Shared {
     codebook: ArcSwap<Codebook>,
     /// Verified hearings that nothing was learned from yet, `queue` of them at most.
     heard: Mutex<Vec<(Hit, UnixMs)>>,
+    /// Codes that nobody has and that no sweep has taken up yet, `queue` of them at most.
+    missed: Mutex<Vec<(Code, StationId, UnixMs)>>,
 }
 
 impl Roller {
@@ -86,7 +94,7 @@ impl Roller {
     ) -> Result<Roller, StartError> {
         let (orders, inbox) = sync_channel(pace.queue.max(1));
         let codebook = ArcSwap::from_pointee(Codebook::empty());
-        let shared = Arc::new(Shared { codebook, heard: Mutex::default() });
+        let shared = Arc::new(Shared { codebook, heard: Mutex::default(), missed: Mutex::default() });
         let db = truth.open_reader()?;
         let began = telemetry::now();
         let mut fleet = keeping.fleet(pace.slot, &db, &metrics)?;
@@ -106,6 +114,8 @@ impl Roller {
             rolled: Rolled { slot: pace.slot.slot_at(now), began: now },
             publish_at: None,
             rest_until: now,
+            sweep: Sweep::default(),
+            sweep_at: now,
             save_at: now.plus(pace.clock_save_ms),
         };
         worker.publish(now);
@@ -124,6 +134,16 @@ impl Roller {
         let has_room = heard.len() < self.queue;
         if has_room {
             heard.push((hit, at));
+        }
+        has_room
+    }
+
+    /// A code that nobody has, heard strong at a pump. `false` when too many wait already.
+    pub(super) fn missed(&self, code: Code, station: StationId, at: UnixMs) -> bool {
+        let mut missed = self.shared.missed.lock().expect("no holder panics");
+        let has_room = missed.len() < self.queue;
+        if has_room {
+            missed.push((code, station, at));
         }
         has_room
     }
@@ -173,6 +193,8 @@ struct Worker {
     rolled: Rolled,
     publish_at: Option<UnixMs>,
     rest_until: UnixMs,
+    sweep: Sweep,
+    sweep_at: UnixMs,
     save_at: UnixMs,
 }
 
@@ -197,13 +219,19 @@ impl Worker {
         if self.fleet.keeper.is_rolling() || self.keeping.is_writing() {
             return Duration::ZERO;
         }
-        Duration::from_millis(self.next_due().since(telemetry::now())).min(HEARD_EACH)
+        let due = if self.sweep.is_idle() { self.next_due() } else { self.next_due().min(self.sweep_at) };
+        Duration::from_millis(due.since(telemetry::now())).min(HEARD_EACH)
     }
 
     fn learn_heard(&mut self) {
         let heard = std::mem::take(&mut *self.shared.heard.lock().expect("no holder panics"));
         for (hit, at) in heard {
+            self.sweep.heard(hit.device, at);
             self.learn(hit, at);
+        }
+        let missed = std::mem::take(&mut *self.shared.missed.lock().expect("no holder panics"));
+        for (code, station, at) in missed {
+            self.metrics.offered(self.sweep.add(code, station, at));
         }
     }
 
@@ -267,8 +295,12 @@ impl Worker {
                 self.catch_up(now);
                 self.keeping.begin(&self.fleet, &self.db, now);
             }
-            let until = now.plus(TURN_MS);
-            while self.keeping.step(&self.fleet, &self.metrics) && telemetry::now() < until {}
+            if self.keeping.is_writing() {
+                let until = now.plus(TURN_MS);
+                while self.keeping.step(&self.fleet, &self.metrics) && telemetry::now() < until {}
+            } else if !self.sweep.is_idle() && now >= self.sweep_at {
+                self.sweep_on(now);
+            }
             return;
         }
         let until = now.plus(TURN_MS);
@@ -279,6 +311,23 @@ impl Worker {
                 return;
             }
         }
+    }
+
+    /// A turn of the sweep, and a rest after it.
+    fn sweep_on(&mut self, now: UnixMs) {
+        let until = now.plus(TURN_MS);
+        while !self.sweep.is_idle() && telemetry::now() < until {
+            let keeper = &self.fleet.keeper;
+            let swept = self.sweep.step(self.pace.slot, now, |after, count| keeper.dongles_after(after, count));
+            self.metrics.swept(&swept);
+            for found in swept.found {
+                tracing::info!(device = %found.hit.device, "a dongle was found again by a code of another time");
+                self.learn(found.hit, found.at);
+            }
+        }
+        self.metrics.sweep_waiting.set(self.sweep.waiting() as f64);
+        let took = telemetry::now().since(now);
+        self.sweep_at = telemetry::now().plus(took * REST_PER_SWEEP);
     }
 
     /// Reads what changed. What was learned is saved first, or the rows would take it back.
