@@ -3,7 +3,8 @@
 //! `cargo bench --bench engine`; a part by its name: `cargo bench --bench engine -- codebook`. One core, no I/O; the
 //! printed throughput is of frames, look-ups or plates. Each has its floor beside it: the same bytes only added up, one
 //! line of memory, the plates' ends compared as text. `FORECOURT_BENCH_DONGLES` (default 10,000,000) sets the size of the
-//! large codebook: it takes 97 bytes and three HMACs to build for each.
+//! large codebook: it takes 111 bytes and three codes to build for each. `cargo loadtest -- codebook` measures one with
+//! thirty million, its rolls and its snapshot.
 
 use std::hint::black_box;
 
@@ -13,8 +14,8 @@ use forecourt::{
         batch::{self, Batch, Encoder, Hearing, Hearings, WireHearing},
         candidate::{Candidate, pick},
         clock::ClockOffset,
-        code::{Code, Secret},
-        codebook::{Builder, Codebook},
+        code::{Code, Secret, hmac_codes},
+        codebook::{Codebook, Dongle, Keeper, RosterBuilder},
         id::{DeviceId, ReceiverId, SpoolId},
         limits::RECEIVERS_MAX,
         plate::{Plate, Query},
@@ -41,11 +42,15 @@ fn code_of(dongle: u64) -> Code {
 }
 
 fn book_of(dongles: u64) -> Codebook {
-    let mut builder = Builder::new(SlotLength::DEFAULT, NOW, dongles as usize);
+    let mut roster = RosterBuilder::new(dongles as usize);
     for dongle in 0..dongles {
-        builder.add(DeviceId(dongle), &secret_of(dongle), ClockOffset::default()).expect("the codes differ");
+        let (device, secret) = (DeviceId(dongle), secret_of(dongle));
+        roster.push(&Dongle { device, secret, offset: ClockOffset::default() });
     }
-    builder.finish(1)
+    let mut keeper = Keeper::new(SlotLength::DEFAULT, roster.finish());
+    keeper.begin_roll(NOW);
+    while keeper.step() {}
+    keeper.book()
 }
 
 /// `frames` hearings of `codes` codes.
@@ -89,6 +94,28 @@ fn decode(c: &mut Criterion) {
     }
 }
 
+/// Codes of keys that were not used before, as a roll of the codebook computes them.
+fn code(c: &mut Criterion) {
+    const KEYS: u64 = 4096;
+    let keys: Vec<[u8; 32]> = (0..KEYS).map(|key| [key.to_be_bytes(); 4].as_flattened().try_into().unwrap()).collect();
+    let slots = vec![SlotLength::DEFAULT.slot_at(NOW); keys.len()];
+    let mut codes = vec![[Code([0; 16])]; keys.len()];
+    let mut group = c.benchmark_group("code");
+    group.throughput(Throughput::Elements(KEYS));
+    group.bench_function("floor/plain_crates", |b| {
+        b.iter(|| {
+            for code_key in black_box(&keys) {
+                black_box(Secret::Hmac { code_key: *code_key }.code(slots[0]));
+            }
+        });
+    });
+    group.bench_function("many_at_once", |b| b.iter(|| hmac_codes(black_box(&keys), &slots, &mut codes)));
+    group.finish();
+}
+
+/// Codes that are looked up together: those of a full forecourt.
+const TOGETHER: usize = 40;
+
 fn codebook(c: &mut Criterion) {
     let large = std::env::var("FORECOURT_BENCH_DONGLES").ok().and_then(|text| text.parse().ok());
     for dongles in [100_000, large.unwrap_or(DEFAULT_DONGLES)] {
@@ -113,6 +140,16 @@ fn codebook(c: &mut Criterion) {
         group.bench_function("hit", |b| b.iter(|| assert!(book.find(next.next().expect("a cycle")).is_some())));
         let mut next = misses.iter().cycle();
         group.bench_function("miss", |b| b.iter(|| assert!(book.find(next.next().expect("a cycle")).is_none())));
+        group.throughput(Throughput::Elements(TOGETHER as u64));
+        for (name, codes, is_known) in [("hit", &hits, true), ("miss", &misses, false)] {
+            let mut next = codes.chunks_exact(TOGETHER).cycle();
+            group.bench_function(format!("{name}_together"), |b| {
+                b.iter(|| {
+                    let codes = next.next().expect("a cycle");
+                    book.find_all(codes, |_, hit| assert_eq!(hit.is_some(), is_known));
+                });
+            });
+        }
         group.finish();
         println!("codebook/{dongles}_dongles: {} bytes a dongle", book.bytes() as u64 / dongles);
     }
@@ -222,5 +259,5 @@ fn plates(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode, codebook, presence, frame_path, plates);
+criterion_group!(benches, decode, code, codebook, presence, frame_path, plates);
 criterion_main!(benches);

@@ -2,7 +2,7 @@
 //!
 //! A dongle's clock drifts (150 ppm is 13 s a day). Each verified hearing tells in which slot the dongle is, and so
 //! bounds its offset to one slot length: the belief moves only as far as that bound asks. A slot of 300 s at 150 ppm
-//! lasts 23 days of silence before the code falls out of the codebook's three slots. A clock that lost its power may
+//! lasts 11 to 34 days of silence before the code falls out of the codebook's three slots, 23 in the mean. A clock that lost its power may
 //! begin at zero again, which is as far off as 1970 is.
 
 use super::time::{Slot, UnixMs};

@@ -241,6 +241,17 @@ mod tests {
         assert_eq!(secret.code(Slot(256)).0, mac.finalize().into_bytes()[..16]);
     }
 
+    /// RFC 4231 test case 1, whose message has the 8 bytes of a slot and whose key HMAC fills up with zeros as we do.
+    #[test]
+    fn many_codes_at_once_are_those_of_the_published_vector() {
+        let mut key = [0; 32];
+        key[..20].fill(0x0b);
+        let slot = Slot(u64::from_be_bytes(*b"Hi There"));
+        let mut codes = [[Code([0; 16])]; 19];
+        hmac_codes(&[key; 19], &[slot; 19], &mut codes);
+        assert_eq!(codes, [[Code(*b"\xb0\x34\x4c\x61\xd8\xdb\x38\x53\x5c\xa8\xaf\xce\xaf\x0b\xf1\x2b")]; 19]);
+    }
+
     #[test]
     fn code_and_root_differ_by_dongle_and_slot() {
         let (one, other) = (Secret::from_root(&[1; 32]), Secret::from_root(&[2; 32]));

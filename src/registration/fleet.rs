@@ -70,11 +70,13 @@ impl Fleet {
 /// Rolls at once, the codes on that many threads: a start, when nobody waits for anything else.
 pub fn roll_at_once(keeper: &mut Keeper, now: UnixMs, threads: usize) {
     keeper.begin_roll(now);
-    std::thread::scope(|scope| {
-        for share in keeper.shares(threads) {
-            scope.spawn(|| share.compute());
-        }
-    });
+    if threads > 1 {
+        std::thread::scope(|scope| {
+            for share in keeper.shares(threads) {
+                scope.spawn(|| share.compute());
+            }
+        });
+    }
     while keeper.step() {}
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! import, coupling, operator --> truth (SQLite, one writer) --after the commit--> near cache, roller, changes()
-//!                                                                                        |
+//!                                                                                        |  '--> snapshot
 //! station: codebook() -> Hit -> cached() / find()                    codebook <--swapped-'
 //! ```
 //!
@@ -14,6 +14,8 @@
 //!   attendant sees why the car cannot be served.
 //! - A binding is changed in one place ([`amendment`]), whoever asks: with the dongle's next epoch, a line in the journal
 //!   that names who and why, and one commit. What a phone signs stands in one table ([`signed`]).
+//! - A snapshot, or a cache of [`segment`]s, is a copy of some revision: a start asks the truth for what changed since, so
+//!   that nothing revoked comes back.
 //! - Keys leave for the store sealed ([`envelope`]) and are wiped from memory; of a bearer token only the hash is kept.
 //! - Redis, when there is one, stands between the near cache and the truth, and decides nothing ([`cache`]).
 

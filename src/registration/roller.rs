@@ -247,7 +247,7 @@ impl Worker {
         let Some(learned) = self.fleet.keeper.learn(hit, at) else { return };
         self.learned.insert(hit.device, learned.offset);
         self.metrics.clocks_learned.increment(1);
-        if learned.is_far {
+        if learned.is_moved {
             self.publish_soon(telemetry::now());
         }
     }

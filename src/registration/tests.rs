@@ -344,7 +344,7 @@ async fn a_hearing_that_is_late_by_a_slot_is_learned_and_kept() {
 }
 
 #[tokio::test]
-async fn no_key_and_no_token_is_in_the_files_of_the_store() {
+async fn no_key_and_no_token_is_in_the_files_of_the_store_or_in_the_snapshot() {
     let folder = TempDir::new().unwrap();
     let registrations = start(folder.path());
     let coupled = couple(&registrations).await;
@@ -352,9 +352,11 @@ async fn no_key_and_no_token_is_in_the_files_of_the_store() {
     let token = hex::decode(&coupled.token.reveal()[4..]).unwrap();
     let needles = [ROOT.to_vec(), code_key.to_vec(), dongle().bytes().to_vec(), token, coupled.token.reveal().into()];
     registrations.stop();
+    assert!(folder.path().join(snapshot::CODEBOOK_FILE).exists());
     for file in std::fs::read_dir(folder.path()).unwrap() {
         let file = file.unwrap();
-        if file.file_name().to_string_lossy().starts_with(STORE_FILE) {
+        let name = file.file_name().to_string_lossy().into_owned();
+        if name.starts_with(STORE_FILE) || name == snapshot::CODEBOOK_FILE {
             let bytes = std::fs::read(file.path()).unwrap();
             for needle in &needles {
                 assert!(!bytes.windows(needle.len()).any(|window| window == needle), "{:?}", file.file_name());
@@ -427,4 +429,76 @@ async fn a_stopped_store_says_that_it_is_not_available() {
     let registrations = start(folder.path());
     registrations.stop();
     assert_eq!(registrations.issue(FOLDER, None, OWNER).await, Err(Unavailable));
+}
+
+/// A second dongle, bound as the first one is.
+async fn import_another(registrations: &Registrations) {
+    let row = format!("device_id,scheme,key_hex,plate,fuel\n8,hmac,{},AB124,diesel\n", "a7".repeat(32));
+    assert_eq!(import(registrations, row).await.accepted, 1);
+}
+
+/// A binding ends without the store's own count of it, as no engine does it: what still knows the dongle did not read
+/// the store.
+fn revoke_behind_its_back(folder: &Path) {
+    let db = rusqlite::Connection::open(folder.join(STORE_FILE)).unwrap();
+    assert_eq!(db.execute("UPDATE bindings SET status = 'revoked' WHERE device_id = 7", []).unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_start_takes_the_dongles_from_the_snapshot_and_without_one_from_the_store() {
+    let folder = TempDir::new().unwrap();
+    let registrations = start(folder.path());
+    couple(&registrations).await;
+    registrations.stop();
+    revoke_behind_its_back(folder.path());
+    let again = start(folder.path());
+    assert!(again.codebook().find(&code_now()).is_some(), "from the snapshot");
+    again.stop();
+    let path = folder.path().join(snapshot::CODEBOOK_FILE);
+    let mut damaged = std::fs::read(&path).unwrap();
+    *damaged.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, damaged).unwrap();
+    assert!(start(folder.path()).codebook().is_empty(), "from the store");
+}
+
+#[tokio::test]
+async fn what_was_revoked_after_the_snapshot_does_not_come_back_with_it() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join(snapshot::CODEBOOK_FILE);
+    let registrations = start(folder.path());
+    let binding = couple(&registrations).await.registration.binding;
+    registrations.stop();
+    let old = std::fs::read(&path).unwrap();
+
+    let registrations = start(folder.path());
+    amend(&registrations, binding, Amendment::revoke(Cause::default())).await.unwrap();
+    import_another(&registrations).await;
+    registrations.stop();
+    // A crash leaves the snapshot of before.
+    std::fs::write(&path, old).unwrap();
+    let registrations = start(folder.path());
+    let book = registrations.codebook();
+    assert_eq!((book.find(&code_now()), book.len()), (None, 1));
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_ahead_of_a_restored_store_is_not_used() {
+    let folder = TempDir::new().unwrap();
+    let registrations = start(folder.path());
+    couple(&registrations).await;
+    registrations.stop();
+    drop(registrations);
+    let store = folder.path().join(STORE_FILE);
+    let backup = std::fs::read(&store).unwrap();
+
+    let registrations = start(folder.path());
+    import_another(&registrations).await;
+    registrations.stop();
+    drop(registrations);
+    for of_the_log in ["registrations.db-wal", "registrations.db-shm"] {
+        let _ = std::fs::remove_file(folder.path().join(of_the_log));
+    }
+    std::fs::write(&store, backup).unwrap();
+    let book = start(folder.path()).codebook();
+    assert_eq!((book.len(), book.find(&code_now()).is_some()), (1, true));
 }

@@ -123,6 +123,7 @@ impl Forecourt {
             self.tally.duplicate_batches += 1;
             return;
         }
+        self.table.refresh(batch, book, |hit| found(hit, batch.base()));
         let hearings = batch.hearings() as u64;
         let all_admitted = self.rates.admit_all(hearings, self.hearings_per_receiver_s);
         let mut resolved = 0;
@@ -262,6 +263,29 @@ mod tests {
             let bytes = line.batch(sequence, &[code()]);
             line.observe(&bytes, &book(generation, knows.then_some(&secret()))).unwrap();
             assert_eq!(line.forecourt.take_tally().resolved, resolved, "generation {generation}");
+        }
+    }
+
+    #[test]
+    fn many_codes_of_one_batch_are_each_looked_up_once_in_each_codebook() {
+        let secrets: Vec<Secret> = (0..100).map(|device| Secret::from_root(&[device; 32])).collect();
+        let codes: Vec<Code> = secrets.iter().map(|secret| secret.code(SlotLength::DEFAULT.slot_at(START))).collect();
+        let mut line = Line::new();
+        for generation in 1..=3 {
+            let mut builder = Builder::new(SlotLength::DEFAULT, START, 100);
+            // One more of them is a stranger with each book.
+            for (device, secret) in secrets.iter().enumerate().skip(generation) {
+                builder.add(DeviceId(device as u64), secret, ClockOffset::default()).unwrap();
+            }
+            let book = builder.finish(generation as u64);
+            for again in 0..2 {
+                let bytes = line.batch(generation as u64 * 2 + again, &codes);
+                line.observe(&bytes, &book).unwrap();
+                let tally = line.forecourt.take_tally();
+                assert_eq!((tally.resolved, tally.unknown), (100 - generation as u64, generation as u64));
+            }
+            let found: Vec<u64> = line.found.drain(..).map(|hit| hit.device.0).collect();
+            assert_eq!(found, (generation as u64..100).collect::<Vec<_>>());
         }
     }
 

@@ -15,6 +15,9 @@ use crate::engine::{
 /// Starts of a gateway that are told apart. A late batch of an older one is applied as if it were new.
 const SPOOLS_MAX: usize = 4;
 
+/// Codes of a batch that are looked up together: their reads of the codebook are under way at the same time.
+const TOGETHER: usize = 32;
+
 /// What a code stood for when it was last looked up, and the generation of the codebook in which it was.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
@@ -35,6 +38,8 @@ pub(super) struct Owner {
 pub(super) struct CodeTable {
     entries: Vec<Entry>,
     codes: Vec<Code>,
+    /// That of the codebook which was last asked for a whole batch.
+    generation: u64,
 }
 
 impl CodeTable {
@@ -54,18 +59,59 @@ impl CodeTable {
         self.entries.resize(self.codes.len(), unknown);
     }
 
+    /// Looks up together what the batch is about to ask for, when there is much of it: after a new codebook, or with
+    /// several introductions. `found` is told of each look-up that found an owner.
+    pub(super) fn refresh(&mut self, batch: &Batch<'_>, book: &Codebook, mut found: impl FnMut(Hit)) {
+        let generation = book.generation();
+        if self.generation == generation && batch.introductions().len() < 2 {
+            return;
+        }
+        self.generation = generation;
+        let mut numbers = batch.groups().map(|group| group.number);
+        let (mut asked, mut codes) = ([0; TOGETHER], [Code([0; 16]); TOGETHER]);
+        loop {
+            let mut count = 0;
+            for number in numbers.by_ref() {
+                let entry = &mut self.entries[usize::from(number)];
+                if entry.generation == generation {
+                    continue;
+                }
+                entry.generation = generation;
+                (asked[count], codes[count]) = (number, self.codes[usize::from(number)]);
+                count += 1;
+                if count == TOGETHER {
+                    break;
+                }
+            }
+            book.find_all(&codes[..count], |nth, hit| {
+                self.entries[usize::from(asked[nth])].answer(hit);
+                hit.map(&mut found);
+            });
+            if count < TOGETHER {
+                return;
+            }
+        }
+    }
+
     /// The owner of the code with this number, looked up once per codebook; `found` is told of each look-up that
     /// found one.
     pub(super) fn resolve(&mut self, number: u16, book: &Codebook, found: impl FnOnce(Hit)) -> Option<&mut Owner> {
         let entry = &mut self.entries[usize::from(number)];
         if entry.generation != book.generation() {
             let hit = book.find(&self.codes[usize::from(number)]);
-            let window = entry.owner.and_then(|owner| owner.window);
-            *entry =
-                Entry { generation: book.generation(), owner: hit.map(|Hit { device, .. }| Owner { device, window }) };
+            entry.generation = book.generation();
+            entry.answer(hit);
             hit.map(found);
         }
         entry.owner.as_mut()
+    }
+}
+
+impl Entry {
+    /// The window stays: its code is the same, whatever the book says of it now.
+    fn answer(&mut self, hit: Option<Hit>) {
+        let window = self.owner.and_then(|owner| owner.window);
+        self.owner = hit.map(|Hit { device, .. }| Owner { device, window });
     }
 }
 

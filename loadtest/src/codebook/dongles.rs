@@ -41,7 +41,8 @@ impl Synthetic {
 
     /// Whether it is one of those.
     pub(super) fn goes(&self, index: usize, of: usize) -> bool {
-        index % (self.count / of) == 0 && index / (self.count / of) < of
+        let each = self.count / of;
+        index.is_multiple_of(each) && index / each < of
     }
 
     fn key(&self, index: usize) -> [u8; 32] {

@@ -25,11 +25,15 @@ const FORGED: usize = 1 << 16;
 
 /// Nanoseconds of a look-up: medians of many slices.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[allow(clippy::struct_field_names, reason = "they are keys of the report")]
 pub struct Lookups {
     pub lookup_hit_ns: f64,
     pub lookup_miss_ns: f64,
     pub single_lookup_hit_ns: f64,
     pub single_lookup_miss_ns: f64,
+    /// One line of memory, at places that no cache foresees, of a table as large as the book's index: what a look-up
+    /// that takes place alone would cost if it did nothing.
+    pub floor_one_line_ns: f64,
 }
 
 pub(super) fn measure(book: &Codebook, synthetic: &Synthetic, slot: Slot) -> Lookups {
@@ -47,7 +51,23 @@ pub(super) fn measure(book: &Codebook, synthetic: &Synthetic, slot: Slot) -> Loo
         lookup_miss_ns: slices(&misses, |slice| batches(book, slice)),
         single_lookup_hit_ns: slices(&hits, |slice| singles(book, slice)),
         single_lookup_miss_ns: slices(&misses, |slice| singles(book, slice)),
+        floor_one_line_ns: one_line(synthetic.count, &misses),
     }
+}
+
+/// 18.8 bytes of index a dongle.
+const INDEX_BYTES_EACH: usize = 19;
+
+fn one_line(dongles: usize, places: &[Code]) -> f64 {
+    let lines = (dongles * INDEX_BYTES_EACH / 64) as u64;
+    let mut table = memmap2::MmapMut::map_anon(lines as usize * 64).expect("as much memory as an index takes");
+    let _ = table.advise(memmap2::Advice::HugePage);
+    table.fill(1);
+    let line = |code: &Code| {
+        let (halves, _) = code.0.as_chunks::<4>();
+        ((u64::from(u32::from_le_bytes(halves[0])) * lines) >> 32) as usize
+    };
+    slices(places, |slice| slice.iter().map(|code| u64::from(table[line(code) * 64])).sum())
 }
 
 /// How many of a sample of dongles are not found as they should be. `is_in`: whether the book knows the dongle.

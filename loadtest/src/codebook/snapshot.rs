@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::{Config, NOW, SLOT};
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[allow(clippy::struct_field_names, reason = "they are keys of the report")]
 pub struct Snapshot {
     pub snapshot_write_s: f64,
     pub snapshot_bytes: u64,

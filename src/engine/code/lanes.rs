@@ -66,7 +66,10 @@ impl<const S: usize> NullaryFnOnce for Group<'_, S> {
     #[inline(always)]
     fn call(self) {
         let Group { simd, keys, first, codes } = self;
-        let start = START.map(|word| splat(simd, word));
+        let mut start = [splat(simd, 0); 8];
+        for (lanes, word) in start.iter_mut().zip(START) {
+            *lanes = splat(simd, word);
+        }
         let groups = keys.chunks(LANES).zip(first.chunks(LANES)).zip(codes.chunks_mut(LANES));
         for ((keys, first), codes) in groups {
             let words = transposed(keys);
@@ -93,13 +96,14 @@ fn transposed(keys: &[[u8; 32]]) -> [[u32; LANES]; 8] {
     words
 }
 
+/// Loops and no closures, which would be compiled without the instructions of their surroundings.
 #[inline(always)]
 fn padded_key(simd: V4, words: &[[u32; LANES]; 8], pad: u32) -> Words<16> {
-    let pad = splat(simd, pad);
-    std::array::from_fn(|word| match words.get(word) {
-        Some(word) => simd.avx512f._mm512_xor_si512(pulp::cast(*word), pad),
-        None => pad,
-    })
+    let mut block = [splat(simd, pad); 16];
+    for (word, key) in block.iter_mut().zip(words) {
+        *word = simd.avx512f._mm512_xor_si512(*word, pulp::cast(*key));
+    }
+    block
 }
 
 #[inline(always)]
@@ -176,10 +180,14 @@ fn compress(simd: V4, state: Words<8>, block: Words<16>) -> Words<8> {
         sixteen!(scheduled);
         base += 16;
     }
-    std::array::from_fn(|word| add(simd, state[word], state_now[word]))
+    for (word, before) in state_now.iter_mut().zip(state) {
+        *word = add(simd, *word, before);
+    }
+    state_now
 }
 
 #[inline(always)]
+#[allow(clippy::many_single_char_names, reason = "they are the standard's")]
 fn round(simd: V4, [a, b, c, d, e, f, g, h]: Words<8>, word: __m512i) -> Words<8> {
     let avx = simd.avx512f;
     let choice = avx._mm512_ternarylogic_epi32::<0xCA>(e, f, g);

@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::edition::{codes_around, middle_slot};
+use super::dongle::{Dongle, Kind, Member, place};
+use super::edition::{Moment, codes_around};
+use super::gather::RosterBuilder;
 use super::roll::Roll;
-use super::roster::{Dongle, Kind, Member, RosterBuilder, place};
 use super::{Codebook, DeviceId, SlotLength, UnixMs};
 use crate::engine::clock::ClockOffset;
 use crate::engine::code::{Code, Secret};
@@ -38,7 +39,8 @@ impl Builder {
         if self.dongles.len() == self.room {
             return Err(AddError::Full);
         }
-        let middle = middle_slot(self.chain, self.now, Member::new(device, offset), Kind::of(secret));
+        let moment = Moment::new(self.chain, self.now);
+        let middle = moment.middle_slot(Member::new(device, offset), Kind::of(secret));
         let codes = codes_around(secret, middle);
         if codes.iter().any(|code| self.codes.contains(code)) {
             return Err(AddError::Duplicate);
@@ -52,7 +54,9 @@ impl Builder {
     pub fn finish(mut self, generation: u64) -> Codebook {
         self.dongles.sort_by_key(|dongle| place(dongle.device));
         let mut roster = RosterBuilder::new(self.dongles.len());
-        self.dongles.iter().for_each(|dongle| roster.push(dongle));
+        for dongle in &self.dongles {
+            roster.push(dongle);
+        }
         let roster = roster.finish();
         let roll = Roll::around(self.chain, self.now, &roster);
         Codebook { edition: roll.finish(&roster), overlay: None, generation }

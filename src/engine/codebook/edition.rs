@@ -6,19 +6,14 @@ use std::sync::Arc;
 
 use super::Hit;
 use super::column::Column;
-use super::index::{CODES_EACH, Entry, Index, Line, glance};
-use super::roster::{Kind, Member, Members};
+use super::dongle::{Kind, Member};
+use super::index::{CODES_EACH, Entry, GROUP, Glance, Index, hash};
+use super::roster::Members;
 use crate::engine::code::{Code, Secret};
 use crate::engine::time::{Slot, SlotLength, UnixMs};
 
-/// Look-ups of a batch that are under way at once: more than a core's dozens of outstanding reads, and their notes
-/// still lie in its nearest cache.
-const GROUP: usize = 32;
-
 pub(super) struct Edition {
-    /// The moment whose slots are the middle ones, and the chain's slot length.
-    pub(super) at: UnixMs,
-    pub(super) chain: SlotLength,
+    pub(super) moment: Moment,
     pub(super) members: Members,
     pub(super) codes: Column<[Code; CODES_EACH]>,
     pub(super) index: Index,
@@ -26,10 +21,30 @@ pub(super) struct Edition {
     pub(super) left_out: Vec<u32>,
 }
 
-/// Slot 0 of a dongle whose clock is `member`'s.
-#[inline]
-pub(super) fn middle_slot(chain: SlotLength, at: UnixMs, member: Member, kind: Kind) -> Slot {
-    Slot(member.offset().dongle_time(at).0 / kind.slot_ms(chain))
+/// The moment whose slots are the middle ones.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) at: UnixMs,
+    pub(super) chain: SlotLength,
+    /// The chain's slot, and how far into it the moment is.
+    slot: u64,
+    phase_ms: i64,
+}
+
+impl Moment {
+    pub(super) fn new(chain: SlotLength, at: UnixMs) -> Moment {
+        Moment { at, chain, slot: at.0 / chain.ms(), phase_ms: (at.0 % chain.ms()) as i64 }
+    }
+
+    /// Slot 0 of a dongle: nearly always the chain's or the one before, which saves a hit its division.
+    #[inline]
+    pub(super) fn middle_slot(&self, member: Member, kind: Kind) -> Slot {
+        let (ms, into) = (self.chain.ms() as i64, self.phase_ms + i64::from(member.offset().0) * 1000);
+        if kind.has_chain_slots() && (-ms..ms).contains(&into) && self.slot > 0 {
+            return Slot(self.slot - u64::from(into < 0));
+        }
+        Slot(member.offset().dongle_time(self.at).0 / kind.slot_ms(self.chain))
+    }
 }
 
 /// One code a slot, -1 to +1. A fixed dongle has its only code in all three places, and one of them in the index.
@@ -40,8 +55,7 @@ pub(super) fn codes_around(secret: &Secret, middle: Slot) -> [Code; CODES_EACH] 
 impl Edition {
     pub(super) fn empty(chain: SlotLength, at: UnixMs) -> Arc<Edition> {
         Arc::new(Edition {
-            at,
-            chain,
+            moment: Moment::new(chain, at),
             members: Members::default(),
             codes: Column::default(),
             index: Index::default(),
@@ -63,7 +77,7 @@ impl Edition {
     }
 
     pub(super) fn middle_slot(&self, owner: usize) -> Slot {
-        middle_slot(self.chain, self.at, self.members.all()[owner], self.members.kind(owner))
+        self.moment.middle_slot(self.members.all()[owner], self.members.kind(owner))
     }
 
     pub(super) fn is_left_out(&self, owner: usize) -> bool {
@@ -77,39 +91,35 @@ impl Edition {
 
     #[inline]
     pub(super) fn hit(&self, entry: Entry) -> Hit {
-        let member = self.members.all()[entry.owner()];
-        let middle = middle_slot(self.chain, self.at, member, self.members.kind(entry.owner()));
+        self.hit_of(entry, self.members.all()[entry.owner()])
+    }
+
+    #[inline]
+    fn hit_of(&self, entry: Entry, member: Member) -> Hit {
+        let middle = self.moment.middle_slot(member, self.members.kind(entry.owner()));
         let shift = entry.which() as i64 - 1;
         Hit { device: member.device(), slot: Slot(middle.0.saturating_add_signed(shift)) }
     }
 
-    /// The entries of up to [`GROUP`] codes. Each of the loops reads for all of them before the next one needs what
-    /// was read, so that the memory answers many at once: independent reads in one loop are their own prefetch.
-    fn find_group(&self, asked: &[Code], found: &mut [Option<Entry>; GROUP]) {
-        let lines: &[Line] = self.index.lines();
-        let codes: &[[Code; CODES_EACH]] = &self.codes;
-        let mut glances = [super::index::Glance::default(); GROUP];
-        for (code, seen) in asked.iter().zip(&mut glances) {
-            *seen = glance(lines, code);
-        }
-        for ((code, seen), found) in asked.iter().zip(&glances).zip(&mut *found) {
-            *found = seen.candidate.filter(|entry| entry.code(codes) == Some(code));
-        }
-        for ((code, seen), found) in asked.iter().zip(&glances).zip(found) {
-            if found.is_none() && seen.is_open {
-                *found = self.find(super::index::hash(code), code);
-            }
-        }
-    }
-
-    /// Tells of each code, in order, what was found.
-    pub(super) fn find_all(&self, asked: &[Code], mut tell: impl FnMut(usize, Option<Entry>, Option<Hit>)) {
+    /// Tells of each code, in order, what was found: in groups, whose reads are under way together.
+    pub(super) fn find_all(&self, asked: &[Code], mut tell: impl FnMut(usize, Option<(Entry, Hit)>)) {
+        let (codes, members): (&[[Code; CODES_EACH]], &[Member]) = (&self.codes, self.members.all());
+        let mut glances = [Glance::default(); GROUP];
         for (group, asked) in asked.chunks(GROUP).enumerate() {
-            let mut found = [None; GROUP];
-            self.find_group(asked, &mut found);
-            let hits = found.map(|entry| entry.map(|entry| self.hit(entry)));
-            for nth in 0..asked.len() {
-                tell(group * GROUP + nth, found[nth], hits[nth]);
+            self.index.glance(asked, &mut glances, |entry| {
+                let code = entry.code(codes).map_or(0, |code| code.0[0]);
+                code ^ members.get(entry.owner()).map_or(0, Member::first_byte)
+            });
+            for (nth, (code, glance)) in asked.iter().zip(&glances).enumerate() {
+                let entry = glance.candidate;
+                let found = if entry.code(codes) == Some(code) {
+                    Some((entry, self.hit_of(entry, members[entry.owner()])))
+                } else if glance.is_open {
+                    self.find(hash(code), code).map(|entry| (entry, self.hit(entry)))
+                } else {
+                    None
+                };
+                tell(group * GROUP + nth, found);
             }
         }
     }

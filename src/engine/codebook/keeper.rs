@@ -4,13 +4,14 @@
 //! A roll is done in steps, and whoever drives it deals with what comes in between them: changes of that time lie
 //! over the edition of before, and stay to lie over the one in the making.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::edition::{Edition, middle_slot};
+use super::dongle::{Changes, Clocks, Dongle, Kind, Member, place};
+use super::edition::{Edition, Moment};
 use super::overlay::Overlay;
-use super::roll::{Roll, Share};
-use super::roster::{Changes, Dongle, Kind, Roster, place};
+use super::roll::Roll;
+use super::roster::Roster;
+use super::share::Share;
 use super::{Codebook, DeviceId, Hit, SlotLength, UnixMs};
 use crate::engine::clock::ClockOffset;
 
@@ -24,8 +25,8 @@ pub(super) const LEARNED_MAX: usize = 262_144;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Learned {
     pub offset: ClockOffset,
-    /// The dongle's codes of now are not in the book: the next one should not wait for the roll.
-    pub is_far: bool,
+    /// The dongle's codes around now are other ones than the book has: the next book should not wait for the roll.
+    pub is_moved: bool,
 }
 
 pub struct Keeper {
@@ -37,7 +38,9 @@ pub struct Keeper {
     /// The roll that is under way, and the changes that its roster has and the present edition has not.
     rolling: Option<(Roll, Changes)>,
     /// Clocks that are still within the book.
-    learned: HashMap<DeviceId, ClockOffset>,
+    learned: Clocks,
+    /// The edition is not of this roster, nor of one that it came from.
+    is_replaced: bool,
     generation: u64,
 }
 
@@ -50,12 +53,13 @@ impl Keeper {
             edition: Edition::empty(chain, UnixMs(0)),
             changes: Changes::new(),
             rolling: None,
-            learned: HashMap::new(),
+            learned: Clocks::new(),
+            is_replaced: true,
             generation: 0,
         }
     }
 
-    /// Takes these dongles for all that there are. The books go on to count; the codes come with the next roll.
+    /// Takes these dongles for all that there are. The books are of the dongles before until the next roll, which is due.
     pub fn replace(&mut self, roster: Roster) {
         *self = Keeper {
             generation: self.generation,
@@ -83,11 +87,13 @@ impl Keeper {
         if let Some(change) = self.changes.get(&place(device)) {
             return change.clone();
         }
-        let mut dongle = self.roster.dongle(self.roster.members.find(device)?);
-        if let Some(offset) = self.learned.get(&device) {
-            dongle.offset = *offset;
-        }
-        Some(dongle)
+        Some(self.rostered(self.roster.members.find(device)?))
+    }
+
+    fn rostered(&self, owner: usize) -> Dongle {
+        let dongle = self.roster.dongle(owner);
+        let offset = self.learned.get(&place(dongle.device)).copied().unwrap_or(dongle.offset);
+        Dongle { offset, ..dongle }
     }
 
     /// Up to `count` dongles with ids after `after`, as they are now and in the order of the store.
@@ -107,7 +113,7 @@ impl Keeper {
                     dongles.extend(change.clone());
                 }
                 None => match known.next() {
-                    Some((_, owner)) => dongles.extend(self.dongle(members[owner].device())),
+                    Some((_, owner)) => dongles.push(self.rostered(owner)),
                     None => break,
                 },
             }
@@ -120,7 +126,7 @@ impl Keeper {
         if self.dongle(device) == now {
             return false;
         }
-        self.learned.remove(&device);
+        self.learned.remove(&place(device));
         self.changes.insert(place(device), now);
         true
     }
@@ -128,43 +134,42 @@ impl Keeper {
     /// Learns from a verified hearing, when there is something to learn. A fixed code says nothing of a clock.
     pub fn learn(&mut self, hit: Hit, at: UnixMs) -> Option<Learned> {
         let changed = self.changes.get(&place(hit.device));
-        let (kind, known) = match changed {
-            Some(change) => change.as_ref().map(|dongle| (Kind::of(&dongle.secret), dongle.offset))?,
-            None => {
-                let owner = self.roster.members.find(hit.device)?;
-                let offset = self.learned.get(&hit.device).copied();
-                (self.roster.members.kind(owner), offset.unwrap_or(self.roster.members.all()[owner].offset()))
-            }
+        let (kind, known) = if let Some(change) = changed {
+            change.as_ref().map(|dongle| (Kind::of(&dongle.secret), dongle.offset))?
+        } else {
+            let owner = self.roster.members.find(hit.device)?;
+            let offset = self.learned.get(&place(hit.device)).copied();
+            (self.roster.members.kind(owner), offset.unwrap_or(self.roster.members.all()[owner].offset()))
         };
         if kind.is_single() {
             return None;
         }
         let offset = known.learned(kind.slot_ms(self.chain), hit.slot, at).filter(|offset| *offset != known)?;
-        let is_far = self.put_clock(hit.device, offset);
-        Some(Learned { offset, is_far })
+        let is_moved = self.put_clock(hit.device, offset);
+        Some(Learned { offset, is_moved })
     }
 
     fn put_clock(&mut self, device: DeviceId, offset: ClockOffset) -> bool {
         if let Some(Some(dongle)) = self.changes.get_mut(&place(device)) {
-            let is_far = is_far(self.chain, self.edition.at, dongle, offset);
+            let is_moved = is_other_slot(&self.edition.moment, dongle, offset);
             dongle.offset = offset;
-            return is_far;
+            return is_moved;
         }
         let Some(owner) = self.roster.members.find(device) else { return false };
         let dongle = self.roster.dongle(owner);
-        let is_far = is_far(self.chain, self.edition.at, &dongle, offset);
-        if is_far {
-            self.learned.remove(&device);
+        let is_moved = is_other_slot(&self.edition.moment, &dongle, offset);
+        if is_moved {
+            self.learned.remove(&place(device));
             self.changes.insert(place(device), Some(Dongle { offset, ..dongle.clone() }));
         } else {
-            self.learned.insert(device, offset);
+            self.learned.insert(place(device), offset);
         }
-        is_far
+        is_moved
     }
 
     /// So much changed that a roll should take it in.
     pub fn is_crowded(&self) -> bool {
-        self.changes.len() > CHANGES_MAX || self.learned.len() > LEARNED_MAX
+        self.is_replaced || self.changes.len() > CHANGES_MAX || self.learned.len() > LEARNED_MAX
     }
 
     pub fn is_rolling(&self) -> bool {
@@ -184,7 +189,8 @@ impl Keeper {
         fresh.dedup();
         self.roster = roster;
         changes.extend(new);
-        let roll = Roll::new(self.chain, now, &self.roster, Some(Arc::clone(&self.edition)), fresh);
+        let before = (!self.is_replaced).then(|| Arc::clone(&self.edition));
+        let roll = Roll::new(self.chain, now, &self.roster, before, fresh);
         self.rolling = Some((roll, changes));
     }
 
@@ -201,6 +207,7 @@ impl Keeper {
         }
         if let Some((roll, _)) = self.rolling.take() {
             self.edition = roll.finish(&self.roster);
+            self.is_replaced = false;
         }
         false
     }
@@ -214,9 +221,9 @@ impl Keeper {
     }
 }
 
-/// Whether the clock is in a slot that the edition does not have as one of the dongle's three, or is about to be.
-fn is_far(chain: SlotLength, at: UnixMs, dongle: &Dongle, offset: ClockOffset) -> bool {
+/// Whether the dongle's three codes would be other ones: the next that it shows may not be in the book.
+fn is_other_slot(moment: &Moment, dongle: &Dongle, offset: ClockOffset) -> bool {
     let kind = Kind::of(&dongle.secret);
-    let slot = |offset| middle_slot(chain, at, super::roster::Member::new(dongle.device, offset), kind).0;
-    slot(dongle.offset).abs_diff(slot(offset)) > 1
+    let slot = |offset| moment.middle_slot(Member::new(dongle.device, offset), kind).0;
+    slot(dongle.offset) != slot(offset)
 }

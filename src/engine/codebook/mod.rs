@@ -18,21 +18,29 @@
 
 mod builder;
 mod column;
+mod dongle;
 mod edition;
+mod fill;
+mod gather;
 mod index;
 mod keeper;
+mod line;
 mod overlay;
 mod roll;
 mod roster;
+mod share;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
 pub use builder::{AddError, Builder};
-pub use keeper::Keeper;
-pub use roll::{Roll, Share};
-pub use roster::{BLOCK_MAX, Dongle, Kind, Roster, RosterBuilder, key_of};
+pub use dongle::{Dongle, Kind, key_of};
+pub use gather::RosterBuilder;
+pub use keeper::{Keeper, Learned};
+pub use roll::Roll;
+pub use roster::{BLOCK_MAX, Roster};
+pub use share::Share;
 
 use super::{
     code::Code,
@@ -77,9 +85,9 @@ impl Codebook {
     ///
     /// [`find`]: Codebook::find
     pub fn find_all(&self, codes: &[Code], mut tell: impl FnMut(usize, Option<Hit>)) {
-        self.edition.find_all(codes, |nth, entry, hit| match &self.overlay {
-            None => tell(nth, hit),
-            Some(overlay) => tell(nth, overlay.over(entry.zip(hit), index::hash(&codes[nth]), &codes[nth])),
+        self.edition.find_all(codes, |nth, found| match &self.overlay {
+            None => tell(nth, found.map(|(_, hit)| hit)),
+            Some(overlay) => tell(nth, overlay.over(found, index::hash(&codes[nth]), &codes[nth])),
         });
     }
 

@@ -7,10 +7,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Hit;
-use super::edition::{Edition, codes_around, middle_slot};
+use super::dongle::{Changes, Dongle, Kind, Member};
+use super::edition::{Edition, codes_around};
+use super::gather::RosterBuilder;
 use super::index::{Entry, hash};
 use super::roll::Roll;
-use super::roster::{Changes, Dongle, Kind, RosterBuilder};
 use crate::engine::code::Code;
 
 pub(super) struct Overlay {
@@ -43,7 +44,7 @@ impl Overlay {
             }
         }
         let roster = roster.finish();
-        let added = Roll::around(edition.chain, edition.at, &roster).finish(&roster);
+        let added = Roll::around(edition.moment.chain, edition.moment.at, &roster).finish(&roster);
         left_out += added.left_out.len();
         Some(Overlay { gone: Gone::new(gone.into_iter()), gone_known, added, left_out })
     }
@@ -74,8 +75,8 @@ impl Overlay {
 }
 
 fn codes_of(edition: &Edition, dongle: &Dongle) -> [Code; 3] {
-    let member = super::roster::Member::new(dongle.device, dongle.offset);
-    codes_around(&dongle.secret, middle_slot(edition.chain, edition.at, member, Kind::of(&dongle.secret)))
+    let member = Member::new(dongle.device, dongle.offset);
+    codes_around(&dongle.secret, edition.moment.middle_slot(member, Kind::of(&dongle.secret)))
 }
 
 /// Numbers of dongles, in a table that is half empty: a look-up is one or two reads of the cache.

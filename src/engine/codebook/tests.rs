@@ -80,7 +80,9 @@ fn roster_of(model: &Model) -> Roster {
     let mut dongles: Vec<&Dongle> = model.values().collect();
     dongles.sort_by_key(|dongle| dongle.device.0.cast_signed());
     let mut roster = RosterBuilder::new(dongles.len());
-    dongles.into_iter().for_each(|dongle| roster.push(dongle));
+    for dongle in dongles {
+        roster.push(dongle);
+    }
     roster.finish()
 }
 
@@ -97,7 +99,7 @@ fn roll(keeper: &mut Keeper, now: UnixMs) {
 
 /// The code of each slot around now, and whose it is, by the definition.
 fn expected(model: &Model, now: UnixMs) -> Vec<(Code, Hit)> {
-    let at = LENGTH.start_of(LENGTH.slot_at(now));
+    let at = LENGTH.start_of(LENGTH.slot_at(now)).plus(LENGTH.ms() / 2);
     let of = |dongle: &Dongle| {
         let middle = dongle.secret.slot_at(LENGTH, dongle.offset.dongle_time(at));
         let shifts: &[i64] = if matches!(dongle.secret, Secret::Fixed { .. }) { &[0] } else { &[-1, 0, 1] };
@@ -251,7 +253,7 @@ fn a_clock_that_was_caught_up_is_in_the_next_book() {
     let dongle = dongle_of(2, 3, 0);
     let slot = Slot(LENGTH.slot_at(NOW).0 - 500);
     let learned = keeper.learn(Hit { device: dongle.device, slot }, NOW).unwrap();
-    assert!(learned.is_far);
+    assert!(learned.is_moved);
     let hit = keeper.book().find(&dongle.secret.code(slot)).unwrap();
     assert_eq!(hit, Hit { device: dongle.device, slot });
 }
@@ -288,6 +290,21 @@ fn of_two_dongles_with_one_code_the_first_is_in_the_book_and_the_other_comes_whe
     keeper.change(same(first).device, None);
     roll(&mut keeper, NOW);
     assert_eq!(keeper.book().find(&Code([5; 16])).unwrap().device, same(other).device);
+}
+
+#[test]
+fn a_roster_in_place_of_the_last_one_is_due_a_roll_and_keeps_nothing_of_it() {
+    let of = |range: std::ops::Range<u64>, scheme| range.map(|device| (device, dongle_of(device, scheme, 0))).collect();
+    let (before, after): (Model, Model) = (of(0..50, 3), of(25..75, 4));
+    let mut keeper = keeper_of(&before, NOW);
+    let generation = keeper.book().generation();
+    assert!(!keeper.is_crowded());
+    keeper.replace(roster_of(&after));
+    assert!(keeper.is_crowded());
+    roll(&mut keeper, NOW);
+    let book = keeper.book();
+    assert!(!keeper.is_crowded() && book.generation() > generation);
+    check(&book, &after, &before, NOW).unwrap();
 }
 
 #[test]

@@ -156,12 +156,12 @@ struct Visits {
     gaps: u32,
 }
 
-/// Three years of cars that come now and then, with clocks that drift, stop, begin at zero and jump.
+/// Two years of cars that come now and then, with clocks that drift, stop, begin at zero and jump.
 #[test]
 fn over_years_of_drift_and_power_cuts_every_dongle_is_recognised_again() {
     let mut rng = SmallRng::seed_from_u64(7);
     let mut world = World::new(12);
-    while world.now.since(NOW) < 3 * 365 * DAY_MS {
+    while world.now.since(NOW) < 2 * 365 * DAY_MS {
         world.now = world.now.plus(rng.random_range(1..4 * DAY_MS));
         let who = rng.random_range(0..world.crystals.len());
         let shows = world.crystals[who].shows(world.now);
@@ -174,10 +174,10 @@ fn over_years_of_drift_and_power_cuts_every_dongle_is_recognised_again() {
         if let Some((began, from)) = set {
             world.crystals[who] = Crystal { began, from, ..world.crystals[who] };
         }
-        world.visit(who, rng.random_range(100..700), set.is_some());
+        world.visit(who, rng.random_range(60..500), set.is_some());
     }
     let Visits { at_once, by_sweep, by_phone, surprises, hearings, gaps } = world.visits;
-    assert!(at_once > 300 && by_sweep > 50, "{:?}", world.visits);
+    assert!(at_once > 200 && by_sweep > 50, "{:?}", world.visits);
     assert!(by_phone * 100 < at_once, "the sweep finds nearly all: {:?}", world.visits);
     assert!(surprises * 50 < at_once, "drift alone seldom needs the sweep: {:?}", world.visits);
     assert!(gaps * 500 < hearings, "known again, a dongle stays so: {:?}", world.visits);
@@ -246,7 +246,7 @@ impl World {
     }
 
     fn learn(&mut self, hit: Hit) {
-        if self.keeper.learn(hit, self.now).is_some_and(|learned| learned.is_far) {
+        if self.keeper.learn(hit, self.now).is_some_and(|learned| learned.is_moved) {
             self.book = self.keeper.book();
         }
     }
