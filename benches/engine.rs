@@ -228,7 +228,7 @@ impl Stream {
             self.sequence += 1;
             self.now = self.now.plus(100);
             batch::restamp(&mut batch[batch::PREFIX_BYTES..], self.sequence, self.now);
-            let (_, refused) = self.forecourt.observe(batch, book, self.now, &mut Vec::new(), |_, _| {});
+            let (_, refused) = self.forecourt.observe(batch, book, self.now, &mut Vec::new(), |_| {});
             assert_eq!(refused, None);
         }
     }

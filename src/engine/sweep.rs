@@ -35,6 +35,9 @@ pub const MISSED_MS: u64 = 600_000;
 /// Dongles of one step: 16 codes each, at some 50 ns, are 3 ms.
 pub const STEP: usize = 4_096;
 
+/// From one beginning of a round to the next: a dongle that was bound a moment ago is in the list by then.
+const ROUND_EACH_MS: u64 = 5_000;
+
 /// Slots of one guess.
 const SLOTS: usize = 16;
 
@@ -113,6 +116,7 @@ pub struct Sweep {
     order: VecDeque<(Code, UnixMs)>,
     of_station: HashMap<StationId, usize>,
     round: u64,
+    next_round: UnixMs,
     guess: usize,
     after: Option<DeviceId>,
     lately: Lately,
@@ -139,9 +143,10 @@ impl Sweep {
         self.lately.heard(device, at);
     }
 
-    /// Nothing is looked for.
-    pub fn is_idle(&self) -> bool {
-        self.missed.is_empty()
+    /// When the next step is to be done; `None` when nothing is looked for.
+    pub fn due(&self) -> Option<UnixMs> {
+        let is_between = self.guess == 0 && self.after.is_none();
+        (!self.missed.is_empty()).then_some(if is_between { self.next_round } else { UnixMs(0) })
     }
 
     pub fn waiting(&self) -> usize {
@@ -157,9 +162,12 @@ impl Sweep {
         dongles: impl FnOnce(Option<DeviceId>, usize) -> Vec<Dongle>,
     ) -> Swept {
         let mut swept = Swept { given_up: self.expire(now), ..Swept::default() };
-        if self.is_idle() {
+        if self.missed.is_empty() {
             (self.guess, self.after) = (0, None);
             return swept;
+        }
+        if self.guess == 0 && self.after.is_none() {
+            self.next_round = now.plus(ROUND_EACH_MS);
         }
         let some = dongles(self.after, STEP);
         for hit in self.matches(chain, now, &some) {

@@ -219,8 +219,12 @@ impl Worker {
         if self.fleet.keeper.is_rolling() || self.keeping.is_writing() {
             return Duration::ZERO;
         }
-        let due = if self.sweep.is_idle() { self.next_due() } else { self.next_due().min(self.sweep_at) };
+        let due = self.sweep_due().map_or(self.next_due(), |at| at.min(self.next_due()));
         Duration::from_millis(due.since(telemetry::now())).min(HEARD_EACH)
+    }
+
+    fn sweep_due(&self) -> Option<UnixMs> {
+        self.sweep.due().map(|due| due.max(self.sweep_at))
     }
 
     fn learn_heard(&mut self) {
@@ -298,7 +302,7 @@ impl Worker {
             if self.keeping.is_writing() {
                 let until = now.plus(TURN_MS);
                 while self.keeping.step(&self.fleet, &self.metrics) && telemetry::now() < until {}
-            } else if !self.sweep.is_idle() && now >= self.sweep_at {
+            } else if self.sweep_due().is_some_and(|at| now >= at) {
                 self.sweep_on(now);
             }
             return;
@@ -316,7 +320,7 @@ impl Worker {
     /// A turn of the sweep, and a rest after it.
     fn sweep_on(&mut self, now: UnixMs) {
         let until = now.plus(TURN_MS);
-        while !self.sweep.is_idle() && telemetry::now() < until {
+        while self.sweep.due().is_some_and(|at| now >= at) && telemetry::now() < until {
             let keeper = &self.fleet.keeper;
             let swept = self.sweep.step(self.pace.slot, now, |after, count| keeper.dongles_after(after, count));
             self.metrics.swept(&swept);

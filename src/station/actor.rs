@@ -15,7 +15,7 @@ use tokio::sync::broadcast;
 use super::{
     directory::Stations,
     error::{SelectError, StationError},
-    forecourt::Forecourt,
+    forecourt::{Forecourt, LookedUp},
     intake::{Applied, BatchStream, Intake, IntakeEnd, Progress},
     selection::{Choice, Known, Select, Selection, choose, vehicle},
     view::{StationEvent, VehicleView},
@@ -383,8 +383,9 @@ impl StationActor {
     pub(super) fn observe(&mut self, bytes: &[u8], ctx: &mut Context<Self>) -> (Progress, Option<BatchError>) {
         let (now, registrations) = (now(), self.stations.registrations());
         let book = registrations.codebook();
-        let observed = self.forecourt.observe(bytes, &book, now, &mut self.changes, |hit, at| {
-            registrations.heard(hit, at);
+        let observed = self.forecourt.observe(bytes, &book, now, &mut self.changes, |code| match code {
+            LookedUp::Found(hit, at) => registrations.heard(hit, at),
+            LookedUp::Missed(code, at) => registrations.missed(code, self.station, at),
         });
         self.stations.metrics().add(&self.forecourt.take_tally());
         self.settle(now, ctx);

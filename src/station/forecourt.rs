@@ -6,6 +6,7 @@ use super::{
 };
 use crate::engine::{
     batch::{self, Batch, BatchError, Hearings},
+    code::Code,
     codebook::{Codebook, Hit},
     id::SpoolId,
     limits::RECEIVERS_MAX,
@@ -27,6 +28,14 @@ pub struct Tally {
     pub over_rate: u64,
     /// The station had no window to spare.
     pub full: u64,
+}
+
+/// What a look-up of a code came to, and when the code was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LookedUp {
+    Found(Hit, UnixMs),
+    /// Nobody has it, and it was strong at a pump: somebody stands there whose clock may be wrong. Told once of a code.
+    Missed(Code, UnixMs),
 }
 
 /// The presence windows of a station and the tables of its uplink.
@@ -70,15 +79,15 @@ impl Forecourt {
     }
 
     /// Applies the whole batches at the front of `bytes`, in order, and tells how far that was. Presence changes are
-    /// appended to `changes`; `found` is told of each code that was looked up and found. A refused batch changes
-    /// nothing, those before it stay applied.
+    /// appended to `changes`; `tell` hears of each code that was looked up. A refused batch changes nothing, those before
+    /// it stay applied.
     pub fn observe(
         &mut self,
         bytes: &[u8],
         book: &Codebook,
         now: UnixMs,
         changes: &mut Vec<Change>,
-        mut found: impl FnMut(Hit, UnixMs),
+        mut tell: impl FnMut(LookedUp),
     ) -> (Progress, Option<BatchError>) {
         self.rates.tick(now);
         let highest = self.spools.applied(self.spool).unwrap_or(0);
@@ -88,7 +97,7 @@ impl Forecourt {
                 Ok(batch) => batch,
                 Err(error) => return (progress, Some(error)),
             };
-            self.apply(&batch, book, now, changes, &mut found);
+            self.apply(&batch, book, now, changes, &mut tell);
             progress.highest = progress.highest.max(batch.sequence());
             progress.batches += 1;
             progress.bytes += batch.bytes() as u64;
@@ -115,7 +124,7 @@ impl Forecourt {
         book: &Codebook,
         now: UnixMs,
         changes: &mut Vec<Change>,
-        found: &mut impl FnMut(Hit, UnixMs),
+        tell: &mut impl FnMut(LookedUp),
     ) {
         self.table.introduce(batch);
         self.tally.batches += 1;
@@ -123,13 +132,18 @@ impl Forecourt {
             self.tally.duplicate_batches += 1;
             return;
         }
-        self.table.refresh(batch, book, |hit| found(hit, batch.base()));
+        self.table.refresh(batch, book, |hit| tell(LookedUp::Found(hit, batch.base())));
         let hearings = batch.hearings() as u64;
         let all_admitted = self.rates.admit_all(hearings, self.hearings_per_receiver_s);
         let mut resolved = 0;
         for group in batch.groups() {
-            let owner = self.table.resolve(group.number, book, |hit| found(hit, batch.base()));
-            let Some(owner) = owner else { continue };
+            let owner = self.table.resolve(group.number, book, |hit| tell(LookedUp::Found(hit, batch.base())));
+            let Some(owner) = owner else {
+                if self.presence.is_strong_at_pump(group.hearings) && self.rates.admit_missed() {
+                    self.table.miss(group.number).map(|code| tell(LookedUp::Missed(code, batch.base())));
+                }
+                continue;
+            };
             resolved += group.hearings.count();
             if all_admitted {
                 hear(&mut self.presence, owner, group.hearings, now, changes, &mut self.tally);
@@ -172,7 +186,7 @@ mod tests {
         clock::ClockOffset,
         code::{Code, Secret},
         codebook::Builder,
-        id::{DeviceId, ReceiverId},
+        id::{DeviceId, PumpNumber, ReceiverId},
         presence::State,
         time::SlotLength,
     };
@@ -201,13 +215,14 @@ mod tests {
         encoder: Encoder,
         changes: Vec<Change>,
         found: Vec<Hit>,
+        missed: Vec<Code>,
     }
 
     impl Line {
         fn new() -> Line {
             let mut forecourt = Forecourt::new(Policy::DESIGN, 100);
             assert_eq!(forecourt.attach(SPOOL, [None; RECEIVERS_MAX]), None);
-            Line { forecourt, encoder: Encoder::new(), changes: Vec::new(), found: Vec::new() }
+            Line { forecourt, encoder: Encoder::new(), changes: Vec::new(), found: Vec::new(), missed: Vec::new() }
         }
 
         fn batch(&mut self, sequence: u64, codes: &[Code]) -> Vec<u8> {
@@ -220,9 +235,12 @@ mod tests {
         }
 
         fn observe(&mut self, bytes: &[u8], book: &Codebook) -> Result<Progress, BatchError> {
-            let found = &mut self.found;
+            let (found, missed) = (&mut self.found, &mut self.missed);
             let now = START.plus(10_000);
-            let observed = self.forecourt.observe(bytes, book, now, &mut self.changes, |hit, _| found.push(hit));
+            let observed = self.forecourt.observe(bytes, book, now, &mut self.changes, |code| match code {
+                LookedUp::Found(hit, _) => found.push(hit),
+                LookedUp::Missed(code, _) => missed.push(code),
+            });
             observed.1.map_or(Ok(observed.0), Err)
         }
     }
@@ -254,6 +272,22 @@ mod tests {
         line.observe(&second, &book).unwrap();
         let tally = line.forecourt.take_tally();
         assert_eq!((tally.batches, tally.duplicate_batches, tally.hearings), (3, 1, 2));
+    }
+
+    #[test]
+    fn an_unknown_code_that_is_strong_at_a_pump_is_told_of_once() {
+        let mut line = Line::new();
+        let mut receivers = [None; RECEIVERS_MAX];
+        receivers[0] = Some(Setup { pump: Some(PumpNumber(1)), enter_dbm: -80 });
+        let first = line.batch(1, &[Code([9; 16])]);
+        line.observe(&first, &book(1, None)).unwrap();
+        assert_eq!(line.missed, [], "not at a receiver that hangs nowhere in particular");
+        line.forecourt.presence_mut().set_receivers(receivers);
+        for (sequence, generation) in [(2, 1), (3, 1), (4, 2)] {
+            let bytes = line.batch(sequence, &[Code([9; 16])]);
+            line.observe(&bytes, &book(generation, None)).unwrap();
+        }
+        assert_eq!(line.missed, [Code([9; 16])]);
     }
 
     #[test]

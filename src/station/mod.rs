@@ -21,7 +21,7 @@ mod whereabouts;
 
 pub use directory::{Attach, Attached, Stations, UplinkLink};
 pub use error::{AttachError, SelectError, StationError};
-pub use forecourt::{Forecourt, Tally};
+pub use forecourt::{Forecourt, LookedUp, Tally};
 pub use intake::{Applied, BatchStream, IntakeEnd, Progress};
 pub use selection::{Select, Selection};
 pub use snapshot::SnapshotError;

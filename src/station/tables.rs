@@ -18,6 +18,9 @@ const SPOOLS_MAX: usize = 4;
 /// Codes of a batch that are looked up together: their reads of the codebook are under way at the same time.
 const TOGETHER: usize = 32;
 
+/// Looks at unknown codes that stand strong at a pump, in a second: a stranger's flood takes no more from the sweep.
+const MISSED_PER_S: u32 = 64;
+
 /// What a code stood for when it was last looked up, and the generation of the codebook in which it was.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
@@ -38,6 +41,8 @@ pub(super) struct Owner {
 pub(super) struct CodeTable {
     entries: Vec<Entry>,
     codes: Vec<Code>,
+    /// Codes that nobody has, and of which somebody was told.
+    missed: Vec<bool>,
     /// That of the codebook which was last asked for a whole batch.
     generation: u64,
 }
@@ -52,6 +57,7 @@ impl CodeTable {
         if batch.starts_table() {
             self.entries.clear();
             self.codes.clear();
+            self.missed.clear();
         }
         // No book has this generation, so that the first hearing looks the code up.
         let unknown = Entry { generation: u64::MAX, owner: None };
@@ -91,6 +97,13 @@ impl CodeTable {
                 return;
             }
         }
+    }
+
+    /// The code with this number, which nobody has; `None` when it was asked for before.
+    pub(super) fn miss(&mut self, number: u16) -> Option<Code> {
+        self.missed.resize(self.codes.len(), false);
+        let was_told = std::mem::replace(&mut self.missed[usize::from(number)], true);
+        (!was_told).then(|| self.codes[usize::from(number)])
     }
 
     /// The owner of the code with this number, looked up once per codebook; `found` is told of each look-up that
@@ -146,6 +159,7 @@ impl Spools {
 pub(super) struct Rates {
     second: u64,
     all: u64,
+    missed: u32,
     counts: [u32; RECEIVERS_MAX],
 }
 
@@ -163,6 +177,12 @@ impl Rates {
     pub(super) fn admit_all(&mut self, hearings: u64, max: u32) -> bool {
         self.all += hearings;
         self.all <= u64::from(max)
+    }
+
+    /// Whether one more unknown code may be looked for in this second.
+    pub(super) fn admit_missed(&mut self) -> bool {
+        self.missed += 1;
+        self.missed <= MISSED_PER_S
     }
 
     /// Whether the receiver may be heard once more in this second.

@@ -7,6 +7,7 @@ mod site;
 
 mod cache;
 mod captures;
+mod clocks;
 mod commands;
 mod couplings;
 mod events;

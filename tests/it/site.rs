@@ -11,7 +11,7 @@ use forecourt::{
         id::{DeviceId, PumpNumber, ReceiverId, StationId},
         money::Money,
         proof::{PayTerms, ProofKey, Terms},
-        time::SlotLength,
+        time::{Slot, SlotLength},
     },
     ingest::pki,
     registration::phone_token_message,
@@ -51,9 +51,13 @@ impl Car {
     }
 
     pub(crate) fn hearing(&self, rssi: i8) -> Hearing {
-        let at = now();
-        let code = Secret::from_root(&self.root).code(SlotLength::DEFAULT.slot_at(at));
-        Hearing { code, receiver: ReceiverId(PUMP as u8), rssi, at }
+        self.hearing_by(SlotLength::DEFAULT.slot_at(now()), rssi)
+    }
+
+    /// By a clock that shows this slot.
+    pub(crate) fn hearing_by(&self, slot: Slot, rssi: i8) -> Hearing {
+        let code = Secret::from_root(&self.root).code(slot);
+        Hearing { code, receiver: ReceiverId(PUMP as u8), rssi, at: now() }
     }
 
     pub(crate) async fn phone_token(&self, engine: &Engine) -> String {
@@ -89,7 +93,7 @@ impl Car {
 pub(crate) struct Site {
     pub(crate) engine: Engine,
     pub(crate) terminal: String,
-    radio: JoinHandle<()>,
+    pub(crate) radio: JoinHandle<()>,
 }
 
 impl Site {

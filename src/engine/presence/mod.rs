@@ -24,7 +24,7 @@ use super::{
     time::UnixMs,
 };
 pub use window::State;
-use window::Window;
+use window::{RSSI_DBM_MAX, Window};
 
 /// Where a receiver hangs, and so what its hearings mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +149,15 @@ impl Presence {
 
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// Whether one of the hearings is as strong at a pump as that of a car which stands there.
+    pub fn is_strong_at_pump(&self, hearings: Hearings<'_>) -> bool {
+        let is_strong = |hearing: &WireHearing| {
+            (self.policy.park_dbm..=RSSI_DBM_MAX).contains(&hearing.rssi)
+                && self.policy.pump_of(ReceiverId(hearing.receiver)).is_some()
+        };
+        hearings.wire().iter().any(is_strong)
     }
 
     /// The station's gateway said which receivers it has.

@@ -27,7 +27,7 @@ use crate::engine::{
 const ENTER_WITHIN_MS: u64 = 5_000;
 
 /// Above this, and at 127 ("not available"), an RSSI is no measurement (Bluetooth Core, 7.7.65.2: -127 to +20 dBm).
-const RSSI_DBM_MAX: i8 = 20;
+pub(super) const RSSI_DBM_MAX: i8 = 20;
 
 /// A hearing that others overtook by more than this is no measurement of where the dongle stands now.
 const OVERTAKEN_MS_MAX: u64 = 10_000;

@@ -30,7 +30,7 @@ fn after(fleet: &[Dongle], after: Option<DeviceId>, count: usize) -> Vec<Dongle>
 /// Sweeps until nothing is looked for any more.
 fn sweep_out(sweep: &mut Sweep, fleet: &[Dongle], now: UnixMs) -> Swept {
     let mut all = Swept::default();
-    while !sweep.is_idle() {
+    while sweep.due().is_some() {
         let swept = sweep.step(CHAIN, now, |last, count| after(fleet, last, count));
         all.found.extend(swept.found);
         all.recorded += swept.recorded;
@@ -59,6 +59,20 @@ fn a_strangers_code_is_tried_with_everything_and_given_up() {
     sweep.add(secret(1).code(Slot(CHAIN.slot_at(NOW).0 + 128)), STATION, NOW);
     let swept = sweep_out(&mut sweep, &fleet, NOW);
     assert_eq!((swept.found.len(), swept.given_up, sweep.waiting()), (0, 2, 0));
+}
+
+#[test]
+fn a_code_is_tried_again_with_a_dongle_that_was_bound_meanwhile() {
+    let mut sweep = Sweep::default();
+    sweep.add(secret(1).code(Slot(3)), STATION, NOW);
+    let mut steps = 0;
+    while sweep.due().is_some_and(|due| due <= NOW) {
+        assert_eq!(sweep.step(CHAIN, NOW, |_, _| Vec::new()), Swept::default());
+        steps += 1;
+    }
+    assert_eq!((steps, sweep.due()), (GUESSES.len(), Some(NOW.plus(ROUND_EACH_MS))));
+    let found = sweep_out(&mut sweep, &fleet(3), NOW.plus(ROUND_EACH_MS)).found;
+    assert_eq!(found.len(), 1);
 }
 
 #[test]
@@ -271,7 +285,7 @@ impl World {
     /// Whether the sweep finds it, and nobody else.
     fn search(&mut self, hit: Hit) -> bool {
         self.sweep.add(secret(hit.device.0).code(hit.slot), STATION, self.now);
-        while !self.sweep.is_idle() {
+        while self.sweep.due().is_some() {
             let keeper = &self.keeper;
             let swept = self.sweep.step(CHAIN, self.now, |after, count| keeper.dongles_after(after, count));
             if let Some(found) = swept.found.first() {
