@@ -245,8 +245,9 @@ impl From<StationError> for Problem {
 impl From<ImportError> for Problem {
     fn from(error: ImportError) -> Problem {
         let code = match error {
-            ImportError::Unavailable(_) => Code::Unavailable,
+            ImportError::Unavailable(_) | ImportError::Named(_) => Code::Unavailable,
             ImportError::Read(_)
+            | ImportError::RowTooLong { .. }
             | ImportError::ColumnMissing(_)
             | ImportError::ColumnUnknown { .. }
             | ImportError::ColumnTwice(_) => Code::BadRequest,

@@ -49,7 +49,9 @@ pub use coupling::{Claim, Claimed, CouplingProof};
 pub use driver::{DriverChange, Wish};
 pub use envelope::KekHex;
 pub use error::{Error, StartError, Unavailable};
-pub use import::{ImportError, ImportReport, Progress, REFUSALS_MAX, Refusal, import_devices, import_stations};
+pub use import::{
+    Company, ImportError, ImportReport, Part, Parts, Progress, REFUSALS_MAX, Refusal, import_devices, import_stations,
+};
 pub use mandate::{Mandate, Who};
 pub use nonces::{IssuedNonce, Purpose};
 pub use permits::{Permit, PhoneClaim};
@@ -60,7 +62,9 @@ pub use stations::Station;
 pub use tokens::{OPERATOR_TOKEN_FILE, OperatorName, Role, Token};
 // A claim is named in the stage that opens it, whoever asks.
 pub use crate::engine::id::CouplingId;
-pub use truth::{AuditRow, JournalRow, Request, STORE_FILE, Truth};
+pub use truth::{
+    AuditRow, JournalRow, NewKek, NextStep, ROTATION_BATCH, Request, RotateError, Rotated, Rotation, STORE_FILE, Truth,
+};
 
 /// The longest name of a fuel, in bytes.
 pub const FUEL_BYTES_MAX: usize = 32;

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::registration::error::StartError;
@@ -195,7 +196,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StartError> {
     assert_pragma(&db, "journal_mode", "wal")?;
     assert_pragma(&db, "synchronous", "2")?;
     assert_pragma(&db, "foreign_keys", "1")?;
-    db.set_prepared_statement_cache_capacity(64);
+    keep_plans(&db)?;
     migrate(&mut db)?;
     Ok(db)
 }
@@ -204,8 +205,15 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StartError> {
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StartError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
-    db.set_prepared_statement_cache_capacity(64);
+    keep_plans(&db)?;
     Ok(db)
+}
+
+/// Statements are planned once. By default SQLite plans a statement anew for each value that is bound, when a partial index
+/// is in sight, as that of the live bindings is: four fifths of a look-up.
+fn keep_plans(db: &Connection) -> rusqlite::Result<()> {
+    db.set_prepared_statement_cache_capacity(64);
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }
 
 fn assert_pragma(db: &Connection, pragma: &str, expected: &str) -> Result<(), StartError> {
