@@ -72,7 +72,7 @@ fn import_into_folder(
     told: &Told,
 ) -> Result<ImportReport, Error> {
     let registration = &settings.registration;
-    let truth = Truth::open(folder.path(), registration.kek_hex.as_ref(), registration.store_queue)?;
+    let truth = Truth::open_for_import(folder.path(), registration.kek_hex.as_ref(), registration.store_queue)?;
     let rows = told.reading(file);
     let progress = |progress: Progress| told.rows(progress.rows, progress.refused);
     let report = match what {

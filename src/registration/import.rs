@@ -33,8 +33,8 @@ use rows::{Column, Fields, Header, Reader, Row};
 /// Rows of the first batch; how long it took says how many the next one has.
 const ROWS_FIRST: usize = 1_000;
 
-/// Rows of a batch: the most are 10 MB of sealed keys, and the fewest still share an `fsync` among many.
-const ROWS: std::ops::RangeInclusive<usize> = 100..=20_000;
+/// Rows of a batch: the most are some 40 MB, and two are in memory; the fewest still share an `fsync` among many.
+const ROWS: std::ops::RangeInclusive<usize> = 100..=50_000;
 
 /// Who else writes to the store, and so how long a commit may last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Company {
     fn commit_ms(self) -> u64 {
         match self {
             Company::Engine => 40,
-            Company::None => 400,
+            Company::None => 2_000,
         }
     }
 }
@@ -389,6 +389,6 @@ mod tests {
         assert_eq!(rows_of_next(1_000, 80, 40), 500);
         assert_eq!(rows_of_next(1_000, 0, 40), 2_000, "no more than twice as many");
         assert_eq!(rows_of_next(1_000, 10_000, 40), 100);
-        assert_eq!(rows_of_next(15_000, 1, 400), 20_000);
+        assert_eq!(rows_of_next(30_000, 1, 2_000), 50_000);
     }
 }

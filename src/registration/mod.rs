@@ -23,6 +23,7 @@ mod binding;
 mod coupling;
 mod driver;
 mod effects;
+mod eid;
 pub mod envelope;
 mod error;
 mod fleet;
@@ -47,6 +48,7 @@ pub use amendment::{Amendment, Cause};
 pub use binding::{BindingStatus, Change, Registration, Summary};
 pub use coupling::{Claim, Claimed, CouplingProof};
 pub use driver::{DriverChange, Wish};
+pub use eid::EidBeacon;
 pub use envelope::KekHex;
 pub use error::{Error, StartError, Unavailable};
 pub use import::{

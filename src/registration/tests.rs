@@ -14,6 +14,7 @@ use crate::engine::time::{Slot, SlotLength};
 use crate::telemetry;
 
 mod changes;
+mod eid;
 mod rotation;
 
 const FOLDER: Role = Role::Operator(OperatorName::FOLDER);

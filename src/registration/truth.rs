@@ -63,8 +63,20 @@ struct Inner {
 impl Truth {
     /// Opens or makes the store. `queue` bounds the writes and the look-ups that wait, each.
     pub fn open(folder: &Path, kek_hex: Option<&KekHex>, queue: usize) -> Result<Truth, StartError> {
+        let db = schema::open_writer(&folder.join(STORE_FILE))?;
+        Truth::with(db, folder, kek_hex, queue)
+    }
+
+    /// For an import that nobody shares the store with: what is committed is on the disk when this is stopped. A power cut
+    /// before may lose the last commits, which the import brings again when it is run again, and nothing else.
+    pub fn open_for_import(folder: &Path, kek_hex: Option<&KekHex>, queue: usize) -> Result<Truth, StartError> {
+        let db = schema::open_writer(&folder.join(STORE_FILE))?;
+        schema::prepare_for_import(&db)?;
+        Truth::with(db, folder, kek_hex, queue)
+    }
+
+    fn with(db: Connection, folder: &Path, kek_hex: Option<&KekHex>, queue: usize) -> Result<Truth, StartError> {
         let path = folder.join(STORE_FILE);
-        let db = schema::open_writer(&path)?;
         let envelope = keks::open_envelope(&db, &load_kek(folder, kek_hex)?).map_err(|error| match error {
             // A rotation that was cut off between its last commit and the switch of the files.
             StartError::WrongKek if kek_hex.is_none() && folder.join(KEK_NEXT_FILE).exists() => StartError::Rotating,

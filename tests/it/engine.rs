@@ -1,6 +1,7 @@
 //! A `forecourt serve` process on free ports, with a data folder of its own.
 
 use std::{
+    io::Read as _,
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -10,9 +11,10 @@ use forecourt::app::Addresses;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 
 /// Long enough for a debug build on a busy machine; nothing waits this long unless something is wrong.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const FORECOURT: &str = env!("CARGO_BIN_EXE_forecourt");
 
@@ -58,8 +60,15 @@ impl Answer {
 
 impl Engine {
     pub(crate) async fn start() -> Engine {
+        Engine::start_with(|_| {}).await
+    }
+
+    /// With a word to say about its process.
+    pub(crate) async fn start_with(prepare: impl FnOnce(&mut Command)) -> Engine {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let child = spawn(folder.path(), None);
+        let mut command = command(folder.path(), None);
+        prepare(&mut command);
+        let child = command.spawn().expect("the forecourt binary is built with its tests");
         let mut engine =
             Engine { folder, child, addresses: None, operator: String::new(), client: reqwest::Client::new() };
         engine.addresses = Some(addresses(engine.folder()).await);
@@ -87,6 +96,27 @@ impl Engine {
         .await;
         self.client = reqwest::Client::new();
         self.until_ready().await;
+    }
+
+    /// All that it says on both outputs until its end; it has to be started with both piped.
+    pub(crate) fn take_log(&mut self) -> JoinHandle<Vec<u8>> {
+        let mut outputs = (self.child.stdout.take().expect("piped"), self.child.stderr.take().expect("piped"));
+        let errors = std::thread::spawn(move || {
+            let mut errors = Vec::new();
+            outputs.1.read_to_end(&mut errors).map(|_| errors)
+        });
+        tokio::task::spawn_blocking(move || {
+            let mut log = Vec::new();
+            outputs.0.read_to_end(&mut log).expect("a pipe");
+            log.extend(errors.join().expect("no panic").expect("a pipe"));
+            log
+        })
+    }
+
+    /// Asks it to drain.
+    pub(crate) fn terminate(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -139,10 +169,21 @@ impl Engine {
         assert_eq!(answer.body["refused"], 0, "{:#}", answer.body);
     }
 
+    /// The answer to an import, whatever it is.
+    pub(crate) async fn post_csv(&self, what: &str, csv: String) -> String {
+        let url = format!("http://{}/v1/imports/{what}", self.addresses().http);
+        let request = self.client.post(url).bearer_auth(&self.operator).header("content-type", "text/csv").body(csv);
+        request.send().await.expect("it answers").text().await.expect("a body")
+    }
+
+    pub(crate) async fn metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.addresses().metrics);
+        self.client.get(url).send().await.expect("it listens").text().await.expect("text")
+    }
+
     /// The sum of a metric's series that contain all of `labels`.
     pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let url = format!("http://{}/metrics", self.addresses().metrics);
-        let text = self.client.get(url).send().await.expect("it listens").text().await.expect("text");
+        let text = self.metrics().await;
         let series = text.lines().filter(|line| {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
                 && labels.iter().all(|label| line.contains(label))
@@ -193,17 +234,21 @@ async fn addresses(folder: &Path) -> Addresses {
 }
 
 fn spawn(folder: &Path, addresses: Option<Addresses>) -> Child {
+    command(folder, addresses).spawn().expect("the forecourt binary is built with its tests")
+}
+
+fn command(folder: &Path, addresses: Option<Addresses>) -> Command {
     let at = |of: fn(Addresses) -> std::net::SocketAddr| {
         addresses.map_or("127.0.0.1:0".to_owned(), |addresses| of(addresses).to_string())
     };
-    Command::new(FORECOURT)
+    let mut command = Command::new(FORECOURT);
+    command
         .arg("serve")
         .env("FORECOURT_ENGINE_DATA", folder)
         .env("FORECOURT_INGEST_LISTEN", at(|addresses| addresses.ingest))
         .env("FORECOURT_HTTP_LISTEN", at(|addresses| addresses.http))
         .env("FORECOURT_HTTP_METRICS_LISTEN", at(|addresses| addresses.metrics))
         .env("FORECOURT_LOG_FILTER", "warn")
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("the forecourt binary is built with its tests")
+        .stdin(Stdio::null());
+    command
 }

@@ -2,12 +2,15 @@
 
 mod data;
 mod engine;
+mod leaks;
 mod site;
 
+mod beacons;
 mod captures;
 mod commands;
 mod couplings;
 mod events;
+mod secrets;
 mod sessions;
 mod vectors;
 mod wire;

@@ -42,11 +42,6 @@ const COLUMNS: &[Column] = &[
 /// How journal and audit name an import.
 pub(super) const IMPORT: &str = "import";
 
-/// Marks and activation codes come in any order, so each row touches a page of its own in their indexes. A page that stays
-/// in memory (256 MiB) and is written back once for many rows (each 256 MiB of log) costs a fraction of what it does where
-/// memory and the time of a commit are shared with an engine.
-const ALONE: &str = "PRAGMA cache_size = -262144; PRAGMA wal_autocheckpoint = 65536";
-
 const ACTIVATION_BYTES_MAX: usize = 64;
 
 /// Imports dongles and bindings into a store that no engine runs on. Waits for the disk.
@@ -69,9 +64,6 @@ pub(in crate::registration) fn import_devices_then(
     progress: impl FnMut(Progress),
     committed: impl Fn(&[Imported]) + Clone + Send + 'static,
 ) -> Result<ImportReport, ImportError> {
-    if company == Company::None {
-        truth.write_waiting(|db| Ok::<_, Unavailable>(db.execute_batch(ALONE)?), |()| {})?;
-    }
     let envelope = truth.envelope();
     let mut named = Named::new().map_err(ImportError::Named)?;
     let parse = |fields: &Fields<'_>| {

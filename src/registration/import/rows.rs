@@ -16,6 +16,9 @@ pub(super) const ROW_BYTES_MAX: usize = 64 << 10;
 /// More than any header names, by a hundred.
 const FIELDS_MAX: usize = 1_000;
 
+/// The longest name of a column that is repeated to whoever sent it: half as long as a key of 16 bytes.
+const NAME_BYTES_MAX: usize = 16;
+
 const INPUT_BYTES: usize = 256 << 10;
 
 pub(super) struct Column {
@@ -178,6 +181,8 @@ impl Header {
             let name = name.trim_start_matches('\u{feff}').trim().to_ascii_lowercase();
             let Some(column) = known.iter().find(|column| column.name == name) else {
                 let known = known.iter().map(|column| column.name).collect::<Vec<_>>().join(", ");
+                // A file without a header begins with a row, and a row has keys in it.
+                let name = if name.len() > NAME_BYTES_MAX { format!("something in column {}", at + 1) } else { name };
                 return Err(ImportError::ColumnUnknown { name, known });
             };
             if columns.iter().any(|(known, _)| *known == name) {
