@@ -55,7 +55,7 @@ pub(super) fn run(settings: &Settings, keys: &Keys) -> Result<(), Failure> {
 
 fn rotate(settings: &Settings, folder: &DataFolder, new: &NewKek) -> Result<(), Error> {
     let Some(mut rotation) = Rotation::open(folder.path(), settings.registration.kek_hex.as_ref(), new)? else {
-        println!("the keys had been sealed anew before; the new key is in force");
+        println!("nothing was left to do: the new key is in force");
         return Ok(());
     };
     let (dongles, mut done) = rotation.extent()?;

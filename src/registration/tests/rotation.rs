@@ -105,12 +105,17 @@ async fn a_key_of_the_settings_stays_with_them() {
     let folder = folder_with_dongles(&with(5)).await;
     let wrong = rotate(folder.path(), Some(&kek(6)), &given(7)).err();
     assert!(matches!(wrong, Some(RotateError::Start(StartError::WrongKek))), "{wrong:?}");
-    assert!(matches!(rotate(folder.path(), Some(&kek(5)), &given(5)), Err(RotateError::SameKey)));
+    assert_eq!(rotate(folder.path(), Some(&kek(5)), &given(5)).unwrap(), None, "it is in force");
     assert_eq!(rotate(folder.path(), Some(&kek(5)), &given(7)).unwrap(), Some(NextStep::Set(None)));
     assert!(!folder.path().join(envelope::KEK_FILE).exists() && !folder.path().join("kek.next").exists());
     assert_all_open(with(7), folder.path()).await;
     let made = rotate(folder.path(), Some(&kek(7)), &NewKek::Made).unwrap();
-    assert_eq!(made, Some(NextStep::Set(Some(folder.path().join("kek.next")))));
+    let file = folder.path().join("kek.next");
+    assert_eq!(made, Some(NextStep::Set(Some(file.clone()))));
+    let set = KekHex::new(std::fs::read_to_string(&file).unwrap().trim());
+    rotate(folder.path(), Some(&set), &NewKek::Made).unwrap().expect("what is left of the last one is no new key");
+    let set = KekHex::new(std::fs::read_to_string(&file).unwrap().trim());
+    assert_all_open(Config { kek_hex: Some(set), ..config() }, folder.path()).await;
 }
 
 #[tokio::test]

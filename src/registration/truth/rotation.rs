@@ -40,11 +40,6 @@ pub enum RotateError {
     #[error("registrations.db: {0}")]
     Store(#[from] rusqlite::Error),
     #[error(
-        "the new key-encryption key is the old one; if {KEK_NEXT_FILE} of the data folder is left of an earlier rotation, \
-         take it away"
-    )]
-    SameKey,
-    #[error(
         "a rotation to another new key was cut off; end it first, with that key (the file {KEK_NEXT_FILE} of the data \
          folder, or the one that was given)"
     )]
@@ -82,7 +77,8 @@ pub enum NextStep {
 }
 
 impl Rotation {
-    /// Begins a rotation, or takes one up that was cut off. `None` when all that was left to do was the KEK's file.
+    /// Begins a rotation, or takes one up that was cut off. `None` when nothing is left to do,
+    /// or nothing was but the KEK's file.
     pub fn open(folder: &Path, settings: Option<&KekHex>, new: &NewKek) -> Result<Option<Rotation>, RotateError> {
         let old_kek = match settings {
             Some(hex) => parse_kek(hex.reveal())?,
@@ -90,11 +86,9 @@ impl Rotation {
         };
         let db = schema::open_writer(&folder.join(STORE_FILE))?;
         db.execute_batch("PRAGMA secure_delete = ON")?;
-        let new_kek = new_kek(folder, settings.is_none(), new)?;
-        if new_kek == old_kek {
-            return Err(RotateError::SameKey);
-        }
+        let new_kek = new_kek(folder, settings.is_none(), new, &old_kek)?;
         let old = match keks::current(&db, &old_kek) {
+            Ok(_) if new_kek == old_kek => return Ok(None),
             Err(StartError::WrongKek) if keks::current(&db, &new_kek).is_ok() => {
                 switch_files(folder, settings.is_none())?;
                 return Ok(None);
@@ -170,18 +164,23 @@ impl Rotation {
 }
 
 /// The new KEK, on the disk before the first key is sealed under it, unless somebody else keeps it.
-fn new_kek(folder: &Path, is_of_folder: bool, new: &NewKek) -> Result<Kek, RotateError> {
+fn new_kek(folder: &Path, is_of_folder: bool, new: &NewKek, old: &Kek) -> Result<Kek, RotateError> {
     let file = folder.join(KEK_NEXT_FILE);
     let begun = read_kek(&file)?;
     match (new, begun) {
+        // Left of an earlier rotation, whose key is in the settings by now.
+        (NewKek::Made, Some(kek)) if kek == *old => {
+            std::fs::remove_file(&file).map_err(|source| StartError::File { path: file.clone(), source })?;
+            Ok(make_kek(&file)?)
+        }
         (NewKek::Made, Some(kek)) => Ok(kek),
         (NewKek::Made, None) => Ok(make_kek(&file)?),
         (NewKek::Given(hex), begun) => {
             let kek = parse_kek(hex.reveal())?;
-            if begun.as_ref().is_some_and(|begun| *begun != kek) {
+            if begun.as_ref().is_some_and(|begun| *begun != kek && begun != old) {
                 return Err(RotateError::OtherNewKey);
             }
-            if is_of_folder && begun.is_none() {
+            if is_of_folder && begun.is_none() && kek != *old {
                 write_kek(&file, &kek)?;
             }
             Ok(kek)
