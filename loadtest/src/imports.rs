@@ -83,9 +83,10 @@ pub async fn run(config: &Config) -> Result<Imported, ImportsError> {
     let store_bytes = data.join("registrations.db").metadata()?.len();
     let again = import(&program, &data, &file)?;
     std::fs::remove_dir_all(&data)?;
-    let through_engine = match config.through_engine {
-        true => Some(through_engine(config, &program, &folder.path().join("served"), &file).await?),
-        false => None,
+    let through_engine = if config.through_engine {
+        Some(through_engine(config, &program, &folder.path().join("served"), &file).await?)
+    } else {
+        None
     };
     Ok(Imported {
         lines,

@@ -142,8 +142,9 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Failure::Settings(_) | Failure::Telemetry(TelemetryError::Filter(_)) => 3,
-            Failure::Keys(keys::Error::Running(_)) => 4,
-            Failure::Folder(FolderError::InUse(_)) | Failure::Start(StartError::Folder(FolderError::InUse(_))) => 4,
+            Failure::Keys(keys::Error::Running(_))
+            | Failure::Folder(FolderError::InUse(_))
+            | Failure::Start(StartError::Folder(FolderError::InUse(_))) => 4,
             Failure::Import(import::Error::Refused { .. }) => 5,
             _ => 1,
         })

@@ -37,7 +37,7 @@ async fn resolver(State(shared): State<Shared>, _: Operator) -> Result<Json<Reso
 
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Beacon {
+struct Registering {
     device: DeviceId,
     /// The beacon's X25519 public key, 64 hexadecimal digits.
     #[schema(value_type = String)]
@@ -56,19 +56,19 @@ struct Beacon {
 /// Makes a beacon known as a dongle, when its EID follows from the key that was agreed on. Saying it twice changes
 /// nothing, so it needs no key.
 #[utoipa::path(post, path = "/v1/eid-registrations", operation_id = "register_beacon", tag = "operator",
-    security(("operator" = [])), request_body = Beacon, responses((status = 201, body = Device), BeaconProblems))]
+    security(("operator" = [])), request_body = Registering, responses((status = 201, body = Device), BeaconProblems))]
 async fn register(
     State(shared): State<Shared>,
     Operator(name): Operator,
-    Body(beacon): Body<Beacon>,
+    Body(registering): Body<Registering>,
 ) -> Result<(StatusCode, Json<Device>), Problem> {
     let beacon = EidBeacon {
-        device: beacon.device,
-        public_key: beacon.beacon_key.0,
-        exponent: beacon.exponent,
-        beacon_s: beacon.beacon_s,
-        eid: beacon.eid.0,
-        activation_code: beacon.activation_code,
+        device: registering.device,
+        public_key: registering.beacon_key.0,
+        exponent: registering.exponent,
+        beacon_s: registering.beacon_s,
+        eid: registering.eid.0,
+        activation_code: registering.activation_code,
     };
     let device = shared.surface.registrations.register_beacon(beacon, Who::Operator(name)).await?;
     Ok((StatusCode::CREATED, Json(device)))

@@ -131,7 +131,7 @@ fn import<T, I>(
     mut progress: impl FnMut(Progress),
 ) -> Result<ImportReport, ImportError> {
     let mut reader = Reader::new(csv);
-    let header = Header::parse(reader.next()?, known)?;
+    let header = Header::parse(reader.next()?.as_ref(), known)?;
     let mut report = Reporter::default();
     let mut batch = Batch { lines: Vec::new(), rows: Vec::new(), rows_max: ROWS_FIRST, company };
     let mut writing: Option<Writing<I>> = None;

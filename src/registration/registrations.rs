@@ -185,7 +185,7 @@ impl Registrations {
         let (truth, effects, slot) = (self.inner.truth.clone(), Arc::clone(&self.inner.effects), self.inner.slot);
         self.import(move || {
             import_devices_then(&truth, slot, Company::Engine, csv, progress, move |imported| {
-                effects.imported(imported)
+                effects.imported(imported);
             })
         })
         .await

@@ -22,10 +22,10 @@ use super::{Error, Importable, Told};
 const PART_BYTES: usize = 8 << 20;
 
 /// Longer than any part takes on a machine that is busy with something else.
-const ANSWER_MAX: Duration = Duration::from_mins(5);
+const ANSWER_MAX: Duration = Duration::from_secs(300);
 
 /// How long an engine may be away: it loads a nation's dongles when it starts.
-const AWAY_MAX: Duration = Duration::from_mins(5);
+const AWAY_MAX: Duration = Duration::from_secs(300);
 
 const TRY_EACH: Duration = Duration::from_secs(1);
 

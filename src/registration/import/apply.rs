@@ -84,7 +84,7 @@ impl Batch {
                 None => self.add(db, &row, &mut revisions, &mut written.changed)?,
                 Some(known) if row.is_known(db, &known, &self.envelope)? => Outcome::Unchanged,
                 Some(known) => {
-                    let mut known = Known { row: &row, known, id: self.ids.next(), now: self.now };
+                    let mut known = Known { row: &row, record: known, id: self.ids.next(), now: self.now };
                     let (outcome, binding) = known.apply(db, &self.envelope)?;
                     written.changed.extend(binding);
                     outcome
@@ -169,7 +169,7 @@ impl Row {
 /// A row of a dongle that the store knows otherwise.
 struct Known<'a> {
     row: &'a Row,
-    known: DeviceRecord,
+    record: DeviceRecord,
     /// Of a binding that is made.
     id: BindingId,
     now: UnixMs,
@@ -192,10 +192,10 @@ impl Known<'_> {
         envelope: &Envelope,
     ) -> rusqlite::Result<Option<&'static str>> {
         let device = self.row.sealed.device;
-        if !self.row.has_key_of(&self.known) {
+        if !self.row.has_key_of(&self.record) {
             return Ok(Some("the dongle is known with another key"));
         }
-        if self.row.differs_in_proof_key(&self.known, envelope) {
+        if self.row.differs_in_proof_key(&self.record, envelope) {
             return Ok(Some("the dongle is known with another proof key"));
         }
         if let Some(hash) = &self.row.sealed.activation_hash
@@ -244,11 +244,11 @@ impl Known<'_> {
     /// Whether anything changed, and whether the dongle can prove now what it could not before.
     fn write_device(&self, db: &Connection) -> rusqlite::Result<(bool, bool)> {
         let sealed = &self.row.sealed;
-        let new_proof_key = sealed.proof_key.as_ref().filter(|_| self.known.proof_key.is_none());
+        let new_proof_key = sealed.proof_key.as_ref().filter(|_| self.record.proof_key.is_none());
         if let Some(key) = new_proof_key {
             set_proof_key(db, sealed.device, key)?;
         }
-        let new_code = sealed.activation_hash.as_ref().filter(|_| self.row.differs_in_code(&self.known));
+        let new_code = sealed.activation_hash.as_ref().filter(|_| self.row.differs_in_code(&self.record));
         if let Some(hash) = new_code {
             set_activation(db, sealed.device, hash)?;
         }

@@ -64,7 +64,7 @@ impl<R: Read> Parts<R> {
                 self.is_over = true;
                 break;
             };
-            if is_repeated(self.named.as_mut(), bytes)? {
+            if is_repeated(&mut self.named, bytes)? {
                 part.refusals.push(Refusal { line, reason: "the file names this dongle before".into() });
                 continue;
             }
@@ -85,7 +85,7 @@ impl Part {
     }
 }
 
-fn is_repeated(named: Option<&mut (usize, Named)>, row: Record<'_>) -> Result<bool, ImportError> {
+fn is_repeated(named: &mut Option<(usize, Named)>, row: Record<'_>) -> Result<bool, ImportError> {
     let Some((place, named)) = named else { return Ok(false) };
     // What is no number is refused by the engine, with its reason.
     let text = row.field(*place).and_then(|field| str::from_utf8(field).ok()).unwrap_or_default();
@@ -101,7 +101,7 @@ fn is_column(header: Record<'_>, at: usize, name: &str) -> bool {
 }
 
 fn line_feeds(bytes: &[u8]) -> u64 {
-    bytes.iter().filter(|&&byte| byte == b'\n').count() as u64
+    bytes.split(|&byte| byte == b'\n').count() as u64 - 1
 }
 
 /// As RFC 4180 has it: a field that could be read otherwise stands in quotes.

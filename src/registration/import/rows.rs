@@ -89,7 +89,7 @@ impl<R: Read> Reader<R> {
         let ends = &self.ends[..count];
         let bytes = Record { bytes: &self.fields[..ends[count - 1]], ends };
         // The parser has counted the line feed that ends the row, and those in quotes.
-        let within = bytes.bytes.iter().filter(|&&byte| byte == b'\n').count();
+        let within = bytes.bytes.split(|&byte| byte == b'\n').count() - 1;
         let line = self.core.line() - 1 - within as u64;
         let record = if bytes.is_text() { Ok(bytes) } else { Err("the line is not UTF-8".to_owned()) };
         Ok(Some(Row { line, record, bytes }))
@@ -171,7 +171,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    pub(super) fn parse(first: Option<Row<'_>>, known: &'static [Column]) -> Result<Header, ImportError> {
+    pub(super) fn parse(first: Option<&Row<'_>>, known: &'static [Column]) -> Result<Header, ImportError> {
         let Some(Row { record: Ok(record), .. }) = first else {
             return Err(ImportError::ColumnMissing(known[0].name));
         };

@@ -95,18 +95,15 @@ impl Rotation {
             }
             current => current?,
         };
-        let new = match keks::next_id(&db)? {
-            Some(id) => {
-                let new = old.successor(id, &new_kek);
-                keks::check_next(&db, &new).map_err(|_| RotateError::OtherNewKey)?;
-                new
-            }
-            None => {
-                // 1 to 255 and around: zero is for another form of sealed keys.
-                let new = old.successor(old.kek_id() % 255 + 1, &new_kek);
-                keks::insert(&db, &new, true)?;
-                new
-            }
+        let new = if let Some(id) = keks::next_id(&db)? {
+            let new = old.successor(id, &new_kek);
+            keks::check_next(&db, &new).map_err(|_| RotateError::OtherNewKey)?;
+            new
+        } else {
+            // 1 to 255 and around: zero is for another form of sealed keys.
+            let new = old.successor(old.kek_id() % 255 + 1, &new_kek);
+            keks::insert(&db, &new, true)?;
+            new
         };
         let folder = folder.to_owned();
         Ok(Some(Rotation { db, folder, is_of_folder: settings.is_none(), old, new, new_kek }))
