@@ -79,3 +79,30 @@ fn with_mark_key(envelope: Envelope, sealed: &[u8]) -> Result<Envelope, StartErr
     let key: [u8; 32] = opened.as_slice().try_into().map_err(|_| StartError::WrongKek)?;
     Ok(envelope.with_mark_key(Zeroizing::new(key)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema;
+    use super::*;
+
+    #[test]
+    fn a_store_of_before_the_mark_key_keeps_its_marks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.db");
+        let kek = Kek::new([7; 32]);
+        let before = Envelope::new(1, &kek);
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(schema::FIRST_VERSION).unwrap();
+        let sealed = before.seal(DeviceId(0), Purpose::Check, CHECK_TEXT);
+        old.execute("INSERT INTO kek (only, sealed) VALUES (1, ?1)", [sealed]).unwrap();
+        drop(old);
+
+        let db = schema::open_writer(&path).unwrap();
+        assert!(matches!(open_envelope(&db, &Kek::new([8; 32])), Err(StartError::WrongKek)));
+        for _ in 0..2 {
+            assert_eq!(open_envelope(&db, &kek).unwrap().mark(b"key"), before.mark(b"key"));
+        }
+        let sealed = before.seal(DeviceId(1), Purpose::Code, b"key");
+        assert!(open_envelope(&db, &kek).unwrap().open(DeviceId(1), Purpose::Code, &sealed).is_ok());
+    }
+}
