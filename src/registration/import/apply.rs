@@ -12,6 +12,7 @@ use crate::engine::time::UnixMs;
 use crate::registration::binding::Registration;
 use crate::registration::envelope::Envelope;
 use crate::registration::mandate::Author;
+use crate::registration::permits;
 use crate::registration::tokens::{self, Role};
 use crate::registration::truth::{
     DeviceRecord, Revisions, activation_owner, audit, bind, bind_first, binding_of, device, forget_device,
@@ -270,6 +271,7 @@ fn change(
     }
     if new.phone != old.phone {
         tokens::delete_of(db, Role::Phone(binding.binding))?;
+        permits::close(db, binding.binding)?;
     }
     let Vehicle { plate, fuel, phone, means } = new;
     let after = Registration { plate, fuel, phone, means, ..binding.clone() };
