@@ -3,8 +3,8 @@
 //! [`fleet`] is the world as the radio hears it: pure and seeded. A [`town`] lets it loose on a running engine through
 //! the real doors, QUIC ([`uplinks`]) and HTTP ([`people`]), and the [`oracle`] compares what the engine says with what
 //! is true. The [`demo`] is a small town with the engine in the same process; [`nation`] is what a [`scenario`] says,
-//! against the real engine's process. [`flood`] asks how much the engine takes, [`codebook`] what a country's dongles
-//! take, [`peers`] what others would make of the
+//! against the real engine's process. [`flood`] asks how much the engine takes, [`imports`] how fast dongles come in,
+//! [`codebook`] what a country's dongles take, [`peers`] what others would make of the
 //! same, and [`report`] writes down what came of it.
 
 pub mod codebook;
@@ -12,6 +12,7 @@ pub mod demo;
 pub mod engine;
 pub mod fleet;
 pub mod flood;
+pub mod imports;
 pub mod nation;
 pub mod oracle;
 pub mod outcome;

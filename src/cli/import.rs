@@ -1,20 +1,21 @@
 //! `forecourt import`: a CSV file into the engine that runs on the data folder, or into the folder itself.
 
+mod engine;
+
 use std::{
-    fs::{self, File},
-    io::{self, IsTerminal},
+    fs::File,
+    io,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use forecourt::{
-    app::{Addresses, DataFolder, FolderError},
+    app::{DataFolder, FolderError},
     config::Settings,
-    registration::{ImportError, ImportReport, OPERATOR_TOKEN_FILE, Progress, Registrations, StartError},
+    registration::{Company, ImportError, ImportReport, Progress, StartError, Truth, import_devices, import_stations},
 };
-use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Failure, Importable, block_on};
+use super::{Failure, Importable, block_on, progress::Told};
+use engine::Engine;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -24,23 +25,32 @@ pub(crate) enum Error {
     Store(#[from] StartError),
     #[error(transparent)]
     Import(#[from] ImportError),
-    #[error("an engine owns the data folder {0}, and does not say where it is reached; try again in a moment")]
+    #[error("an engine owns the data folder {0}, and does not say where it is reached")]
     NoAddress(PathBuf),
     #[error("the running engine could not be asked: {0}")]
     Ask(#[from] reqwest::Error),
     #[error("the running engine refused: {0}")]
     Answer(String),
+    #[error("{source}; {accepted} rows are in, and when the import is run again they are passed over")]
+    GaveUp { accepted: u64, source: Box<Error> },
     #[error("{refused} lines were refused, {accepted} are in")]
     Refused { refused: u64, accepted: u64 },
 }
 
-pub(super) fn run(settings: Settings, what: Importable, file: &Path) -> Result<(), Failure> {
+pub(super) fn run(settings: &Settings, what: Importable, path: &Path) -> Result<(), Failure> {
+    let failed = |source| Error::File { path: path.into(), source };
+    let file = File::open(path).map_err(failed)?;
+    let told = Told::of_bytes(file.metadata().map_err(failed)?.len());
     let report = match DataFolder::take(&settings.engine.data) {
-        Ok(folder) => block_on_import(import_into_folder(settings, &folder, what, file))?,
-        Err(FolderError::InUse(folder)) => block_on_import(import_into_engine(&folder, what, file))?,
+        Ok(folder) => import_into_folder(settings, &folder, what, file, &told)?,
+        Err(FolderError::InUse(folder)) => {
+            let engine = Engine::new(&folder, what, &told)?;
+            block_on_import(engine.import(told.reading(file), settings.http.import_body_bytes_max))?
+        }
         Err(error) => return Err(error.into()),
     };
-    tell(file, &report)?;
+    told.finish();
+    tell(path, &report)?;
     Ok(())
 }
 
@@ -53,68 +63,24 @@ fn block_on_import(import: impl Future<Output = Result<ImportReport, Error>>) ->
     Ok(report.expect("set unless it failed"))
 }
 
-async fn import_into_folder(
-    settings: Settings,
+/// Straight into the store: no codebook is built, and nobody waits for the writer.
+fn import_into_folder(
+    settings: &Settings,
     folder: &DataFolder,
     what: Importable,
-    file: &Path,
+    file: File,
+    told: &Told,
 ) -> Result<ImportReport, Error> {
-    let slot = settings.slot_length();
-    let csv = File::open(file).map_err(|source| Error::File { path: file.into(), source })?;
-    let bytes = csv.metadata().map_or(0, |metadata| metadata.len());
-    let bar = progress_bar(bytes);
-    let registrations = Registrations::start(settings.registration, folder.path(), slot)?;
-    let reader = bar.wrap_read(io::BufReader::new(csv));
-    let told = bar.clone();
-    let progress = move |progress: Progress| {
-        told.set_message(format!("{} rows, {} refused", progress.rows, progress.refused));
-    };
+    let registration = &settings.registration;
+    let truth = Truth::open_for_import(folder.path(), registration.kek_hex.as_ref(), registration.store_queue)?;
+    let rows = told.reading(file);
+    let progress = |progress: Progress| told.rows(progress.rows, progress.refused);
     let report = match what {
-        Importable::Stations => registrations.import_stations(reader, progress).await,
-        Importable::Devices => registrations.import_devices(reader, progress).await,
+        Importable::Stations => import_stations(&truth, rows, progress),
+        Importable::Devices => import_devices(&truth, settings.slot_length(), Company::None, rows, progress),
     };
-    registrations.stop();
-    bar.finish_and_clear();
+    truth.stop();
     Ok(report?)
-}
-
-/// The engine reads the same CSV through its operator's door.
-async fn import_into_engine(folder: &Path, what: Importable, file: &Path) -> Result<ImportReport, Error> {
-    let read = |path: PathBuf| fs::read(&path).map_err(|source| Error::File { path, source });
-    let addresses = Addresses::of_running(folder).ok_or_else(|| Error::NoAddress(folder.into()))?;
-    let token = String::from_utf8_lossy(&read(folder.join(OPERATOR_TOKEN_FILE))?).trim().to_owned();
-    let csv = read(file.into())?;
-    let what = match what {
-        Importable::Stations => "stations",
-        Importable::Devices => "devices",
-    };
-    let bar = ProgressBar::new_spinner().with_message(format!("the engine at {} takes it in", addresses.http));
-    bar.enable_steady_tick(Duration::from_millis(200));
-    let url = format!("http://{}/v1/imports/{what}", addresses.http);
-    // The operator's token goes to this machine's own engine, whatever proxy the environment names.
-    let client = reqwest::Client::builder().no_proxy().build()?;
-    let request = client.post(url).bearer_auth(token).header("content-type", "text/csv").body(csv);
-    let answer = request.send().await?;
-    bar.finish_and_clear();
-    if answer.status().is_success() {
-        Ok(answer.json().await?)
-    } else {
-        Err(Error::Answer(detail(&answer.text().await?)))
-    }
-}
-
-/// What a problem says for people.
-fn detail(problem: &str) -> String {
-    let read = serde_json::from_str::<serde_json::Value>(problem).ok();
-    read.as_ref().and_then(|problem| problem["detail"].as_str()).unwrap_or(problem).to_owned()
-}
-
-fn progress_bar(bytes: u64) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {eta} {msg}").expect("a valid template");
-    ProgressBar::new(bytes).with_style(style)
 }
 
 fn tell(file: &Path, report: &ImportReport) -> Result<(), Error> {

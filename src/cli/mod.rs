@@ -3,6 +3,8 @@
 mod cache;
 mod doctor;
 mod import;
+mod keys;
+mod progress;
 mod serve;
 
 use std::{
@@ -68,6 +70,11 @@ enum Command {
         #[arg(value_name = "FILE.csv")]
         file: PathBuf,
     },
+    /// The key that the dongles' keys are sealed under.
+    Keys {
+        #[command(subcommand)]
+        keys: keys::Keys,
+    },
     /// Print settings.
     Config {
         /// Which settings.
@@ -130,6 +137,8 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Cache(#[from] cache::Error),
     #[error(transparent)]
+    Keys(#[from] keys::Error),
+    #[error(transparent)]
     Pki(#[from] pki::PkiError),
     #[error("{0} of the checks failed")]
     Unwell(usize),
@@ -141,7 +150,9 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Failure::Settings(_) | Failure::Telemetry(TelemetryError::Filter(_)) => 3,
-            Failure::Folder(FolderError::InUse(_)) | Failure::Start(StartError::Folder(FolderError::InUse(_))) => 4,
+            Failure::Keys(keys::Error::Running(_))
+            | Failure::Folder(FolderError::InUse(_))
+            | Failure::Start(StartError::Folder(FolderError::InUse(_))) => 4,
             Failure::Import(import::Error::Refused { .. }) => 5,
             _ => 1,
         })
@@ -156,7 +167,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Serve { check: false } => serve::run(settings()?),
         Command::Receiver(args) => play(&settings()?, &args),
         Command::Replay(args) => Ok(replay::run(&args)?),
-        Command::Import { what, file } => import::run(settings()?, what, &file),
+        Command::Import { what, file } => import::run(&settings()?, what, &file),
+        Command::Keys { keys } => keys::run(&settings()?, &keys),
         Command::Config { which: Printable::Default } => print(DEFAULT_TOML),
         Command::Config { which: Printable::Print } => {
             print(&toml::to_string(&settings()?).expect("settings were read from TOML"))

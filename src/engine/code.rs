@@ -152,11 +152,11 @@ pub enum Secret {
 impl Secret {
     /// The HMAC scheme's secret of a dongle with this 32-byte root key.
     pub fn from_root(root: &[u8; 32]) -> Secret {
-        let mut code_key = [0; 32];
+        let mut code_key = Zeroizing::new([0; 32]);
         hkdf::Hkdf::<Sha256>::new(None, root)
-            .expand(CODE_INFO, &mut code_key)
+            .expand(CODE_INFO, code_key.as_mut())
             .expect("32 bytes are within HKDF's 255 blocks");
-        Secret::Hmac { code_key }
+        Secret::Hmac { code_key: *code_key }
     }
 
     /// How long one code of this secret is valid; `chain` is the slot length that the chain's own dongles use.

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod code;
 pub mod codebook;
 pub mod control;
+pub mod eid;
 pub mod id;
 pub mod limits;
 pub mod money;

@@ -17,7 +17,7 @@
 use ed25519_dalek::{Signature, VerifyingKey};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::{
     id::{BindingId, DeviceId, PumpNumber, SessionId, StationId},
@@ -41,11 +41,11 @@ impl ProofKey {
 
     /// The key that follows from an HMAC root (32 bytes) or an EID identity key (16 bytes).
     pub fn from_root(root: &[u8]) -> ProofKey {
-        let mut key = [0; 32];
+        let mut key = Zeroizing::new([0; 32]);
         hkdf::Hkdf::<Sha256>::new(None, root)
-            .expand(PROOF_INFO, &mut key)
+            .expand(PROOF_INFO, key.as_mut())
             .expect("32 bytes are within HKDF's 255 blocks");
-        ProofKey(key)
+        ProofKey(*key)
     }
 
     pub fn bytes(&self) -> &[u8; 32] {

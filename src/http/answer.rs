@@ -196,6 +196,9 @@ problems! {
     SignedProblems = ANY, TOKEN, FOUND, BODY, SIGNED, [Code::ClockTooFar];
     /// Of an operator's change of a binding.
     BindingProblems = ANY, TOKEN, FOUND, BODY, KEYED, REASON, [Code::BindingRevoked, Code::PlateTaken];
+    /// Of the registration of a beacon.
+    BeaconProblems = ANY, TOKEN, BODY, [Code::BeaconKeyWeak, Code::EidMismatch, Code::ClockTooFar],
+        [Code::DeviceKnown, Code::KeyTaken, Code::ActivationTaken];
     /// Of an operator's change that is repeatable by nature.
     ReasonProblems = ANY, TOKEN, FOUND, BODY, REASON;
     /// Of letting another phone come.

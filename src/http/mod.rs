@@ -15,6 +15,7 @@
 
 mod answer;
 mod auth;
+mod beacons;
 mod bindings;
 mod driver;
 mod events;

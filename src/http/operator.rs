@@ -9,6 +9,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use utoipa_axum::{router::OpenApiRouter, routes};
+use zeroize::Zeroizing;
 
 use super::{
     Shared,
@@ -123,6 +124,13 @@ async fn audit(
     Ok(Json(shared.surface.registrations.audit(limit).await?))
 }
 
+/// A body that is wiped once it was read: there are keys in it. What the connection's own buffers keep for a moment is
+/// beyond reach.
+async fn body(request: Request, shared: &Shared) -> Result<Cursor<Zeroizing<Vec<u8>>>, Problem> {
+    let bytes = extract::bytes(request, shared).await?;
+    Ok(Cursor::new(Zeroizing::new(Vec::from(bytes))))
+}
+
 /// Imports stations: a CSV file with a header line.
 #[utoipa::path(post, path = "/v1/imports/stations", tag = "operator", security(("operator" = [])),
     request_body(content = String, content_type = "text/csv"),
@@ -132,7 +140,7 @@ async fn import_stations(
     _: Operator,
     request: Request,
 ) -> Result<Json<ImportReport>, Problem> {
-    let csv = Cursor::new(extract::bytes(request, &shared).await?);
+    let csv = body(request, &shared).await?;
     Ok(Json(shared.surface.registrations.import_stations(csv, |_| {}).await?))
 }
 
@@ -146,6 +154,6 @@ async fn import_devices(
     _: Operator,
     request: Request,
 ) -> Result<Json<ImportReport>, Problem> {
-    let csv = Cursor::new(extract::bytes(request, &shared).await?);
+    let csv = body(request, &shared).await?;
     Ok(Json(shared.surface.registrations.import_devices(csv, |_| {}).await?))
 }

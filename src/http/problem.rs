@@ -76,6 +76,9 @@ codes! {
     AlreadyBound = "ALREADY_BOUND", CONFLICT, "The dongle is bound";
     PlateTaken = "PLATE_TAKEN", CONFLICT, "The plate is bound to another dongle";
     DeviceLost = "DEVICE_LOST", CONFLICT, "The dongle was reported lost";
+    DeviceKnown = "DEVICE_KNOWN", CONFLICT, "The dongle is known otherwise";
+    KeyTaken = "KEY_TAKEN", CONFLICT, "Another dongle has the key";
+    ActivationTaken = "ACTIVATION_TAKEN", CONFLICT, "Another dongle has the activation code";
     EpochChanged = "EPOCH_CHANGED", CONFLICT, "The binding was changed since it was read";
     NotProvable = "NOT_PROVABLE", CONFLICT, "The dongle cannot prove anything";
     NoPhone = "NO_PHONE", CONFLICT, "The binding has no phone";
@@ -88,6 +91,8 @@ codes! {
     GradeMismatch = "GRADE_MISMATCH", UNPROCESSABLE_ENTITY, "The grade does not fit the vehicle";
     IdempotencyKeyReused = "IDEMPOTENCY_KEY_REUSED", UNPROCESSABLE_ENTITY, "The key was used for another request";
     CardNumberRefused = "CARD_NUMBER_REFUSED", UNPROCESSABLE_ENTITY, "Card numbers are not taken";
+    BeaconKeyWeak = "BEACON_KEY_WEAK", UNPROCESSABLE_ENTITY, "The beacon's public key is not usable";
+    EidMismatch = "EID_MISMATCH", UNPROCESSABLE_ENTITY, "The EID does not follow from the keys";
     ClockTooFar = "CLOCK_TOO_FAR", UNPROCESSABLE_ENTITY, "The dongle's clock is too far off";
     BindingSuspended = "BINDING_SUSPENDED", LOCKED, "The binding is suspended";
     Overloaded = "OVERLOADED", SERVICE_UNAVAILABLE, "Too much is under way";
@@ -199,7 +204,17 @@ impl From<registration::Error> for Problem {
             Error::EpochChanged => Code::EpochChanged,
             Error::Reason => Code::ReasonRequired,
             Error::KeyReused => Code::IdempotencyKeyReused,
-            Error::Plate(_) | Error::Means(_) | Error::Fuel | Error::OperatorName => Code::BadRequest,
+            Error::WeakBeaconKey => Code::BeaconKeyWeak,
+            Error::EidMismatch => Code::EidMismatch,
+            Error::DeviceKnown => Code::DeviceKnown,
+            Error::KeyTaken => Code::KeyTaken,
+            Error::ActivationTaken => Code::ActivationTaken,
+            Error::Plate(_)
+            | Error::Means(_)
+            | Error::Fuel
+            | Error::Exponent
+            | Error::ActivationCode
+            | Error::OperatorName => Code::BadRequest,
             Error::CardNumber => Code::CardNumberRefused,
             Error::NotProvable => Code::NotProvable,
             Error::NoPhone => Code::NoPhone,
@@ -245,8 +260,9 @@ impl From<StationError> for Problem {
 impl From<ImportError> for Problem {
     fn from(error: ImportError) -> Problem {
         let code = match error {
-            ImportError::Unavailable(_) => Code::Unavailable,
+            ImportError::Unavailable(_) | ImportError::Named(_) => Code::Unavailable,
             ImportError::Read(_)
+            | ImportError::RowTooLong { .. }
             | ImportError::ColumnMissing(_)
             | ImportError::ColumnUnknown { .. }
             | ImportError::ColumnTwice(_) => Code::BadRequest,

@@ -19,7 +19,7 @@ use utoipa::{
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{
-    Config, Shared, bindings, driver,
+    Config, Shared, beacons, bindings, driver,
     metrics::{Group, Requests, count},
     open, operator, phone,
     problem::{Code, Problem},
@@ -55,7 +55,10 @@ pub(super) fn router(config: &Config, shared: Shared) -> Router {
     let api = OpenApiRouter::new()
         .merge(counted(Group::Terminal, bounded(terminal::routes())))
         .merge(counted(Group::Phone, bounded(phone::routes().merge(driver::routes()))))
-        .merge(counted(Group::Operator, bounded(operator::routes().merge(bindings::routes())).merge(imports)))
+        .merge(counted(
+            Group::Operator,
+            bounded(operator::routes().merge(bindings::routes()).merge(beacons::routes())).merge(imports),
+        ))
         .merge(counted(Group::Open, open::routes()));
     let (api, _) = api.split_for_parts();
     let unknown = Router::new().fallback(no_such_path).layer(from_fn_with_state(Requests::new(Group::Unknown), count));
@@ -73,6 +76,7 @@ pub(super) fn document() -> Document {
         .merge(driver::routes())
         .merge(operator::routes())
         .merge(bindings::routes())
+        .merge(beacons::routes())
         .merge(operator::import_routes())
         .merge(open::routes())
         .into_openapi();
@@ -133,6 +137,7 @@ mod tests {
         get /v1/bindings/{binding}
         get /v1/bindings/{binding}/history
         get /v1/devices/{device}
+        get /v1/eid-resolver
         get /v1/phone/binding
         get /v1/phone/events
         get /v1/sessions/{id}
@@ -148,6 +153,7 @@ mod tests {
         post /v1/couplings/replacements
         post /v1/couplings/{coupling}/proof
         post /v1/devices/{device}/release
+        post /v1/eid-registrations
         post /v1/imports/devices
         post /v1/imports/stations
         post /v1/operators

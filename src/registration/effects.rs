@@ -54,17 +54,21 @@ impl Effects {
     /// Bindings that nobody can have met are neither cached nor told of: an import of millions would push out what
     /// is in use, and every subscriber would lag.
     pub(super) fn imported(&self, imported: &[Imported]) {
-        for import in imported {
-            let registration = Arc::new(import.registration.clone());
-            let was_cached = self.near.replace_known(&registration);
-            if import.phone_changed {
-                self.tokens.forget_role(Role::Phone(registration.binding));
+        let changed = imported.iter().filter_map(|import| match import {
+            Imported::New(device) => Some(*device),
+            Imported::Changed { registration, was_known, phone_changed } => {
+                let shared = Arc::new(registration.clone());
+                let was_cached = self.near.replace_known(&shared);
+                if *phone_changed {
+                    self.tokens.forget_role(Role::Phone(shared.binding));
+                }
+                if *was_known || was_cached {
+                    self.tell(&shared);
+                }
+                (!was_known).then_some(shared.device)
             }
-            if import.was_known || was_cached {
-                self.tell(&registration);
-            }
-        }
-        if imported.iter().any(|import| !import.was_known) {
+        });
+        if changed.count() > 0 {
             self.roller.changed();
         }
     }

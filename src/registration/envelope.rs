@@ -9,6 +9,7 @@
 //!
 //! Who wants a hardware module puts it behind [`Envelope`]: nothing else sees the KEK.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -29,6 +30,9 @@ pub(super) const NONCE_BYTES: usize = 12;
 /// The file of the KEK in the data folder: 64 hexadecimal digits, readable by its owner only.
 pub const KEK_FILE: &str = "kek";
 
+/// The file of the KEK that a rotation goes to, until it is the KEK.
+pub(super) const KEK_NEXT_FILE: &str = "kek.next";
+
 /// A key-encryption key in clear. Wiped when dropped.
 pub(super) type Kek = Zeroizing<[u8; 32]>;
 
@@ -40,6 +44,10 @@ pub struct KekHex(String);
 impl KekHex {
     pub fn new(text: impl Into<String>) -> KekHex {
         KekHex(text.into())
+    }
+
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
     }
 
     pub fn is_valid(&self) -> bool {
@@ -102,6 +110,11 @@ impl Envelope {
         Envelope { mark_key, ..self }
     }
 
+    /// The same marks under another KEK.
+    pub(super) fn successor(&self, kek_id: u8, kek: &Kek) -> Envelope {
+        Envelope::new(kek_id, kek).with_mark_key(self.mark_key.clone())
+    }
+
     pub(super) fn kek_id(&self) -> u8 {
         self.kek_id
     }
@@ -154,11 +167,32 @@ impl Envelope {
     }
 }
 
+thread_local! {
+    static NONCES: RefCell<Nonces> = const { RefCell::new(Nonces { bytes: [0; NONCES_BYTES], left: 0 }) };
+}
+
+/// Random nonces, drawn many at a time: a system call for each would cost as much as the sealing.
+struct Nonces {
+    bytes: [u8; NONCES_BYTES],
+    left: usize,
+}
+
+const NONCES_BYTES: usize = 256 * NONCE_BYTES;
+
+impl Nonces {
+    fn next(&mut self) -> [u8; NONCE_BYTES] {
+        if self.left == 0 {
+            getrandom::fill(&mut self.bytes).expect("the system's randomness was there at start");
+            self.left = NONCES_BYTES;
+        }
+        self.left -= NONCE_BYTES;
+        *self.bytes[self.left..].first_chunk().expect("a whole one is left")
+    }
+}
+
 /// For one message.
 pub(super) fn fresh_nonce() -> [u8; NONCE_BYTES] {
-    let mut nonce = [0; NONCE_BYTES];
-    getrandom::fill(&mut nonce).expect("the system's randomness was there at start");
-    nonce
+    NONCES.with_borrow_mut(Nonces::next)
 }
 
 fn authenticated(device: DeviceId, purpose: Purpose) -> [u8; 9] {
@@ -207,7 +241,7 @@ pub(super) fn write_kek(path: &Path, kek: &Kek) -> Result<(), StartError> {
     write_secret_file(path, &Zeroizing::new(hex::encode(kek.as_ref())))
 }
 
-fn parse_kek(text: &str) -> Result<Kek, StartError> {
+pub(super) fn parse_kek(text: &str) -> Result<Kek, StartError> {
     let mut kek = Zeroizing::new([0; 32]);
     hex::decode_to_slice(text.trim(), kek.as_mut()).map_err(|_| StartError::KekForm)?;
     Ok(kek)
@@ -220,9 +254,14 @@ pub(super) fn write_secret_file(path: &Path, text: &str) -> Result<(), StartErro
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         writeln!(file, "{text}")?;
         file.sync_all()?;
-        path.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
+        path.parent().map_or(Ok(()), sync_folder)
     };
     write().map_err(|source| StartError::File { path: path.into(), source })
+}
+
+/// What was made or renamed in it is there after a power cut.
+pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]
@@ -239,6 +278,14 @@ mod tests {
         assert_eq!(Envelope::new(1, &[8; 32]).open(DeviceId(1), Purpose::Code, &sealed), Err(Unsealable));
         assert_eq!(Envelope::new(2, &[7; 32]).open(DeviceId(1), Purpose::Code, &sealed), Err(Unsealable));
         assert!(!sealed.windows(8).any(|bytes| bytes == [0x42; 8]));
+    }
+
+    #[test]
+    fn no_two_nonces_are_the_same() {
+        let envelope = Envelope::new(1, &[7; 32]);
+        let nonce = |_| envelope.seal(DeviceId(1), Purpose::Code, b"key")[1..=NONCE_BYTES].to_vec();
+        let nonces: std::collections::HashSet<Vec<u8>> = (0..1_000).map(nonce).collect();
+        assert_eq!(nonces.len(), 1_000);
     }
 
     #[test]

@@ -56,6 +56,20 @@ pub enum Error {
     Reason,
     #[error("an operator's name is 1 to {} letters, digits, dots and dashes", super::OPERATOR_NAME_BYTES_MAX)]
     OperatorName,
+    #[error("the beacon's public key is a point of low order, with which anybody knows the shared secret")]
+    WeakBeaconKey,
+    #[error("the EID does not follow from the keys at that time of the beacon's clock")]
+    EidMismatch,
+    #[error("an EID lasts 2^K seconds, K at most 15, and no less than a slot")]
+    Exponent,
+    #[error("an activation code has 1 to 64 bytes")]
+    ActivationCode,
+    #[error("the dongle is known otherwise")]
+    DeviceKnown,
+    #[error("another dongle has this key")]
+    KeyTaken,
+    #[error("another dongle has this activation code")]
+    ActivationTaken,
     #[error("the idempotency key was used for another request")]
     KeyReused,
     #[error("too many open claims; try again later")]

@@ -1,25 +1,59 @@
 //! Imports of stations and dongles from CSV: good lines go in, bad ones are named with their reason.
 //!
-//! The header says which column is where. Rows are checked as they are read and applied in batches, each one commit,
-//! so an import of millions holds some thousands in memory and shares the writer with everybody else. What was
-//! imported once changes nothing when it comes again, so an import that was cut off is simply run again.
+//! ```text
+//! this thread: read, check, derive, seal --batch--> the writer: one commit --> outcomes, in the order of the lines
+//! ```
+//!
+//! The header says which column is where. While one batch is written the next one is read. A batch is as large as fits
+//! the time that others may wait for the writer, and what is in memory is two batches, whatever the file's size. What was
+//! imported once changes nothing when it comes again, and is passed over faster than it was written: so an import that
+//! was cut off is simply run again.
 
+mod apply;
 mod devices;
+mod named;
+mod parts;
 mod rows;
 mod stations;
 
+pub(super) use apply::Imported;
 pub use devices::import_devices;
-pub(super) use devices::{Imported, import_devices_then};
+pub(super) use devices::import_devices_then;
+pub use parts::{Part, Parts};
 pub use stations::import_stations;
 pub(super) use stations::import_stations_then;
 
 use std::io::Read;
+use std::time::Instant;
 
 use super::error::Unavailable;
+use super::truth::Ordered;
 use rows::{Column, Fields, Header, Reader, Row};
 
-/// A commit of some 50 ms, in which nobody else waits long.
-const BATCH_ROWS: usize = 1_000;
+/// Rows of the first batch; how long it took says how many the next one has.
+const ROWS_FIRST: usize = 1_000;
+
+/// Rows of a batch: the most are some 40 MB, and two are in memory; the fewest still share an `fsync` among many.
+const ROWS: std::ops::RangeInclusive<usize> = 100..=50_000;
+
+/// Who else writes to the store, and so how long a commit may last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Company {
+    /// An engine: what comes in meanwhile waits for the batch that is being written and may share a commit with the next
+    /// one, so 100 ms at most for two of 40 and the disk.
+    Engine,
+    /// Nobody.
+    None,
+}
+
+impl Company {
+    fn commit_ms(self) -> u64 {
+        match self {
+            Company::Engine => 40,
+            Company::None => 2_000,
+        }
+    }
+}
 
 /// Refusals that a report names; the others are counted.
 pub const REFUSALS_MAX: usize = 1_000;
@@ -54,7 +88,11 @@ pub struct Progress {
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     #[error("the file cannot be read: {0}")]
-    Read(#[from] csv::Error),
+    Read(#[from] std::io::Error),
+    #[error("line {line} is longer than any row may be")]
+    RowTooLong { line: u64 },
+    #[error("the ids that the file has named cannot be kept: {0}")]
+    Named(rusqlite::Error),
     #[error("the header lacks the column {0:?}")]
     ColumnMissing(&'static str),
     #[error("the header names {name:?}, which is not a column; the columns are {known}")]
@@ -72,58 +110,108 @@ enum Outcome {
     Refused(String),
 }
 
-/// Reads, checks with `parse`, and hands batches to `apply`, which answers for each row in turn.
-fn import<T>(
+/// A batch that is being written: its lines, and what becomes of them.
+type Writing<I> = (Vec<u64>, Instant, Ordered<Written<I>, Unavailable>);
+
+/// A batch once it is written.
+struct Written<I> {
+    /// Of each row in turn.
+    outcomes: Vec<Outcome>,
+    /// What somebody has to learn of.
+    changed: Vec<I>,
+}
+
+/// Reads, checks with `parse`, and hands batches to `order`, which answers for each row in turn.
+fn import<T, I>(
     csv: impl Read,
     known: &'static [Column],
-    mut parse: impl FnMut(&Fields<'_>) -> Result<T, String>,
-    mut apply: impl FnMut(Vec<T>) -> Result<Vec<Outcome>, Unavailable>,
+    company: Company,
+    mut parse: impl FnMut(&Fields<'_>) -> Result<T, Refused>,
+    mut order: impl FnMut(Vec<T>) -> Result<Ordered<Written<I>, Unavailable>, Unavailable>,
     mut progress: impl FnMut(Progress),
 ) -> Result<ImportReport, ImportError> {
     let mut reader = Reader::new(csv);
-    let header = Header::parse(reader.next()?, known)?;
+    let header = Header::parse(reader.next()?.as_ref(), known)?;
     let mut report = Reporter::default();
-    let mut batch = Batch { lines: Vec::new(), rows: Vec::new() };
-    while let Some(Row { line, text }) = reader.next()? {
-        match text.and_then(|text| parse(&header.fields(&text)?)) {
-            Ok(row) => batch.push(line, row),
-            Err(reason) => report.refuse(line, reason),
-        }
-        if batch.rows.len() == BATCH_ROWS {
-            batch.apply(&mut apply, &mut report)?;
+    let mut batch = Batch { lines: Vec::new(), rows: Vec::new(), rows_max: ROWS_FIRST, company };
+    let mut writing: Option<Writing<I>> = None;
+    let mut is_over = false;
+    while !is_over {
+        is_over = batch.fill(&mut reader, &header, &mut parse, &mut report)?;
+        if let Some(written) = writing.take() {
+            batch.finish(written, &mut report)?;
             progress(report.progress());
         }
+        let rows = std::mem::take(&mut batch.rows);
+        if !rows.is_empty() {
+            writing = Some((std::mem::take(&mut batch.lines), Instant::now(), order(rows)?));
+        }
     }
-    batch.apply(&mut apply, &mut report)?;
+    if let Some(written) = writing {
+        batch.finish(written, &mut report)?;
+    }
     progress(report.progress());
     Ok(report.finish())
+}
+
+/// Why a row is not taken: for its own sake, or because nothing can be.
+enum Refused {
+    Row(String),
+    All(ImportError),
+}
+
+impl From<String> for Refused {
+    fn from(reason: String) -> Refused {
+        Refused::Row(reason)
+    }
 }
 
 struct Batch<T> {
     lines: Vec<u64>,
     rows: Vec<T>,
+    rows_max: usize,
+    company: Company,
 }
 
 impl<T> Batch<T> {
-    fn push(&mut self, line: u64, row: T) {
-        self.lines.push(line);
-        self.rows.push(row);
+    /// Whether the file is over.
+    fn fill(
+        &mut self,
+        reader: &mut Reader<impl Read>,
+        header: &Header,
+        parse: &mut impl FnMut(&Fields<'_>) -> Result<T, Refused>,
+        report: &mut Reporter,
+    ) -> Result<bool, ImportError> {
+        while self.rows.len() < self.rows_max {
+            let Some(Row { line, record, .. }) = reader.next()? else { return Ok(true) };
+            let fields = record.and_then(|record| header.fields(record)).map_err(Refused::Row);
+            match fields.and_then(|fields| parse(&fields)) {
+                Ok(row) => {
+                    self.lines.push(line);
+                    self.rows.push(row);
+                }
+                Err(Refused::Row(reason)) => report.refuse(line, reason),
+                Err(Refused::All(error)) => return Err(error),
+            }
+        }
+        Ok(false)
     }
 
-    fn apply(
-        &mut self,
-        apply: &mut impl FnMut(Vec<T>) -> Result<Vec<Outcome>, Unavailable>,
-        report: &mut Reporter,
-    ) -> Result<(), Unavailable> {
-        if self.rows.is_empty() {
-            return Ok(());
-        }
-        let outcomes = apply(std::mem::take(&mut self.rows))?;
-        for (line, outcome) in self.lines.drain(..).zip(outcomes) {
+    /// Waits for a batch, and learns from it how large the next one may be.
+    fn finish<I>(&mut self, (lines, begun, written): Writing<I>, report: &mut Reporter) -> Result<(), Unavailable> {
+        let outcomes = written.wait()?.outcomes;
+        self.rows_max = rows_of_next(lines.len(), begun.elapsed().as_millis() as u64, self.company.commit_ms());
+        for (line, outcome) in lines.into_iter().zip(outcomes) {
             report.take(line, outcome);
         }
         Ok(())
     }
+}
+
+/// At most twice as many as before: a batch that was fast by chance is not followed by one that is far too large.
+fn rows_of_next(rows: usize, took_ms: u64, commit_ms: u64) -> usize {
+    let fitting = rows as u64 * commit_ms / took_ms.max(1);
+    (fitting as usize).min(2 * rows).clamp(*ROWS.start(), *ROWS.end())
 }
 
 #[derive(Default)]
@@ -178,7 +266,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let truth = Truth::open(folder.path(), None, 16).unwrap();
         let csv = [HEADER.to_owned()].iter().chain(lines).cloned().collect::<Vec<_>>().join("\n");
-        import_devices(&truth, SlotLength::DEFAULT, csv.as_bytes(), |_| {}).unwrap()
+        import_devices(&truth, SlotLength::DEFAULT, Company::None, csv.as_bytes(), |_| {}).unwrap()
     }
 
     fn refusals(report: &ImportReport) -> Vec<(u64, &str)> {
@@ -229,7 +317,7 @@ mod tests {
         let truth = Truth::open(folder.path(), None, 16).unwrap();
         let run = |key: &str, rest: &str| {
             let csv = format!("device_id,scheme,key_hex,plate\n1,hmac,{key},{rest}\n");
-            import_devices(&truth, SlotLength::DEFAULT, csv.as_bytes(), |_| {}).unwrap()
+            import_devices(&truth, SlotLength::DEFAULT, Company::None, csv.as_bytes(), |_| {}).unwrap()
         };
         assert_eq!(run(&hmac(1), "AB001").unchanged, 0);
         assert_eq!(run(&hmac(1), "AB001").unchanged, 1);
@@ -286,12 +374,21 @@ mod tests {
     fn progress_is_told_after_each_batch() {
         let folder = tempfile::tempdir().unwrap();
         let truth = Truth::open(folder.path(), None, 16).unwrap();
-        let rows: Vec<String> = (0..=2 * BATCH_ROWS).map(|id| format!("{id},S{id}")).collect();
+        let rows: Vec<String> = (0..=ROWS_FIRST).map(|id| format!("{id},S{id}")).collect();
         let mut told = Vec::new();
         import_stations(&truth, format!("station_id,name\n{}", rows.join("\n")).as_bytes(), |progress| {
             told.push(progress.rows);
         })
         .unwrap();
-        assert_eq!(told, [1000, 2000, 2001]);
+        assert_eq!(told, [1000, 1001]);
+    }
+
+    #[test]
+    fn a_batch_is_as_large_as_fits_the_time_of_a_commit() {
+        assert_eq!(rows_of_next(1_000, 20, 40), 2_000);
+        assert_eq!(rows_of_next(1_000, 80, 40), 500);
+        assert_eq!(rows_of_next(1_000, 0, 40), 2_000, "no more than twice as many");
+        assert_eq!(rows_of_next(1_000, 10_000, 40), 100);
+        assert_eq!(rows_of_next(30_000, 1, 2_000), 50_000);
     }
 }

@@ -203,9 +203,16 @@ fn reason(refusal: &Error) -> &'static str {
         Error::DeviceLost => "lost",
         Error::EpochChanged => "epoch",
         Error::KeyReused => "key_reused",
-        Error::Plate(_) | Error::CardNumber | Error::Means(_) | Error::Fuel | Error::Reason | Error::OperatorName => {
-            "form"
-        }
+        Error::WeakBeaconKey | Error::EidMismatch => "eid",
+        Error::DeviceKnown | Error::KeyTaken | Error::ActivationTaken => "known",
+        Error::Plate(_)
+        | Error::CardNumber
+        | Error::Means(_)
+        | Error::Fuel
+        | Error::Reason
+        | Error::Exponent
+        | Error::ActivationCode
+        | Error::OperatorName => "form",
         Error::NotProvable | Error::NoPhone => "not_provable",
         Error::BadSignature => "signature",
         Error::BadProof => "proof",

@@ -25,6 +25,7 @@ mod cache;
 mod coupling;
 mod driver;
 mod effects;
+mod eid;
 pub mod envelope;
 mod error;
 mod fleet;
@@ -54,10 +55,13 @@ pub use binding::{BindingStatus, Change, Registration, Summary};
 pub use cache::{CacheState, Operator as CacheOperator, RedisUrl, Verified, WarmError, Warmed};
 pub use coupling::{Claim, Claimed, CouplingProof};
 pub use driver::{DriverChange, Wish};
+pub use eid::EidBeacon;
 pub use envelope::KekHex;
 pub use error::{Error, StartError, Unavailable};
 pub use fleet::roll_at_once;
-pub use import::{ImportError, ImportReport, Progress, REFUSALS_MAX, Refusal, import_devices, import_stations};
+pub use import::{
+    Company, ImportError, ImportReport, Part, Parts, Progress, REFUSALS_MAX, Refusal, import_devices, import_stations,
+};
 pub use mandate::{Mandate, Who};
 pub use nonces::{IssuedNonce, Purpose};
 pub use permits::{Permit, PhoneClaim};
@@ -68,7 +72,10 @@ pub use stations::Station;
 pub use tokens::{OPERATOR_TOKEN_FILE, OperatorName, Role, Token};
 // A claim is named in the stage that opens it, whoever asks.
 pub use crate::engine::id::CouplingId;
-pub use truth::{AuditRow, JournalRow, Request, Revision, STORE_FILE, Truth};
+pub use truth::{
+    AuditRow, JournalRow, NewKek, NextStep, ROTATION_BATCH, Request, Revision, RotateError, Rotated, Rotation,
+    STORE_FILE, Truth,
+};
 
 /// The longest name of a fuel, in bytes.
 pub const FUEL_BYTES_MAX: usize = 32;

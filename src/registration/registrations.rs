@@ -16,7 +16,7 @@ use super::cache::{Cache, CacheState};
 use super::coupling::{Bound, Claim, Claimed, CouplingProof};
 use super::effects::Effects;
 use super::error::{Error, StartError, Unavailable};
-use super::import::{ImportError, ImportReport, Progress, import_devices_then, import_stations_then};
+use super::import::{Company, ImportError, ImportReport, Progress, import_devices_then, import_stations_then};
 use super::keeping::Keeping;
 use super::mandate::{Author, Mandate, Who};
 use super::metrics::{self, Metrics};
@@ -226,7 +226,9 @@ impl Registrations {
     ) -> Result<ImportReport, ImportError> {
         let (truth, effects, slot) = (self.inner.truth.clone(), Arc::clone(&self.inner.effects), self.inner.slot);
         self.import(move || {
-            import_devices_then(&truth, slot, csv, progress, move |imported| effects.imported(imported))
+            import_devices_then(&truth, slot, Company::Engine, csv, progress, move |imported| {
+                effects.imported(imported);
+            })
         })
         .await
     }

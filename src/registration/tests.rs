@@ -14,6 +14,8 @@ use crate::engine::time::{Slot, SlotLength};
 use crate::telemetry;
 
 mod changes;
+mod eid;
+mod rotation;
 
 const FOLDER: Role = Role::Operator(OperatorName::FOLDER);
 const OWNER: Who = Who::Operator(OperatorName::FOLDER);

@@ -11,6 +11,7 @@ mod journal;
 mod keks;
 mod requests;
 mod revision;
+mod rotation;
 mod schema;
 mod writer;
 
@@ -23,19 +24,20 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use audit::AuditRow;
 pub(super) use audit::audit;
-pub(super) use bindings::{bind, binding_by_id, binding_of, bound_after, live_binding_of_plate, update};
+pub(super) use bindings::{bind, bind_first, binding_by_id, binding_of, bound_after, live_binding_of_plate, update};
 pub(super) use devices::{
-    DeviceRecord, activation_owner, count_live, device, each_live, exponent, insert_device, live_dongle, lost_since,
-    mark_owner, open_proof_key, proof_key, save_offsets, scheme_name, secret_bytes, set_activation, set_lost,
+    DeviceRecord, SealedDevice, activation_owner, count_live, device, each_live, forget_device, insert_device,
+    live_dongle, lost_since, mark_owner, open_proof_key, proof_key, save_offsets, set_activation, set_lost,
     set_proof_key,
 };
 pub use journal::JournalRow;
 pub use requests::Request;
 pub(super) use requests::{answered, remember};
 pub use revision::Revision;
-pub(super) use revision::{changed_count, changed_since, revision, store_id};
+pub(super) use revision::{Revisions, changed_count, changed_since, revision, store_id};
+pub use rotation::{NewKek, NextStep, ROTATION_BATCH, RotateError, Rotated, Rotation};
 
-use super::envelope::{Envelope, KekHex, load_kek};
+use super::envelope::{Envelope, KEK_NEXT_FILE, KekHex, load_kek};
 use super::error::{StartError, Unavailable};
 use writer::{Order, Settle};
 
@@ -62,9 +64,25 @@ struct Inner {
 impl Truth {
     /// Opens or makes the store. `queue` bounds the writes and the look-ups that wait, each.
     pub fn open(folder: &Path, kek_hex: Option<&KekHex>, queue: usize) -> Result<Truth, StartError> {
+        let db = schema::open_writer(&folder.join(STORE_FILE))?;
+        Truth::with(db, folder, kek_hex, queue)
+    }
+
+    /// For an import that nobody shares the store with: what is committed is on the disk when this is stopped. A power cut
+    /// before may lose the last commits, which the import brings again when it is run again, and nothing else.
+    pub fn open_for_import(folder: &Path, kek_hex: Option<&KekHex>, queue: usize) -> Result<Truth, StartError> {
+        let db = schema::open_writer(&folder.join(STORE_FILE))?;
+        schema::prepare_for_import(&db)?;
+        Truth::with(db, folder, kek_hex, queue)
+    }
+
+    fn with(db: Connection, folder: &Path, kek_hex: Option<&KekHex>, queue: usize) -> Result<Truth, StartError> {
         let path = folder.join(STORE_FILE);
-        let db = schema::open_writer(&path)?;
-        let envelope = keks::open_envelope(&db, &load_kek(folder, kek_hex)?)?;
+        let envelope = keks::open_envelope(&db, &load_kek(folder, kek_hex)?).map_err(|error| match error {
+            // A rotation that was cut off between its last commit and the switch of the files.
+            StartError::WrongKek if kek_hex.is_none() && folder.join(KEK_NEXT_FILE).exists() => StartError::Rotating,
+            other => other,
+        })?;
         let (orders, mut to_write) = mpsc::channel(queue.max(1));
         let (lookups, mut to_read) = mpsc::channel::<Lookup>(queue.max(1));
         let reader = schema::open_reader(&path)?;
@@ -131,6 +149,19 @@ impl Truth {
         T: Send + 'static,
         E: From<Unavailable> + Send + 'static,
     {
+        self.order(work, committed)?.wait()
+    }
+
+    /// [`Truth::write`] for threads of our own that have something else to do meanwhile.
+    pub(super) fn order<T, E>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        committed: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<Ordered<T, E>, Unavailable>
+    where
+        T: Send + 'static,
+        E: From<Unavailable> + Send + 'static,
+    {
         let (answer, answered) = std::sync::mpsc::channel();
         let mut order = ordered(work, committed, move |outcome| {
             let _ = answer.send(outcome);
@@ -139,13 +170,12 @@ impl Truth {
         // command line's does.
         loop {
             match self.inner.orders.try_send(order) {
-                Ok(()) => break,
-                Err(mpsc::error::TrySendError::Closed(_)) => return Err(Unavailable.into()),
+                Ok(()) => return Ok(Ordered(answered)),
+                Err(mpsc::error::TrySendError::Closed(_)) => return Err(Unavailable),
                 Err(mpsc::error::TrySendError::Full(back)) => order = back,
             }
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        answered.recv().unwrap_or_else(|_| Err(Unavailable.into()))
     }
 
     pub(super) async fn read<T: Send + 'static>(
@@ -172,6 +202,15 @@ impl Truth {
         if writer.join().is_err() {
             tracing::error!("the writer of registrations.db had ended in a panic");
         }
+    }
+}
+
+/// A write that was ordered and not waited for.
+pub(super) struct Ordered<T, E>(std::sync::mpsc::Receiver<Result<T, E>>);
+
+impl<T, E: From<Unavailable>> Ordered<T, E> {
+    pub(super) fn wait(self) -> Result<T, E> {
+        self.0.recv().unwrap_or_else(|_| Err(Unavailable.into()))
     }
 }
 

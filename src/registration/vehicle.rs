@@ -1,5 +1,6 @@
 //! What is bound to a dongle, read from the outside: the same checks for an import and for a phone's claim.
 
+use super::binding::Registration;
 use super::error::Error;
 use super::{FUEL_BYTES_MAX, MEANS_BYTES_MAX, MEANS_MAX};
 use crate::engine::plate::Plate;
@@ -12,6 +13,17 @@ pub(super) struct Vehicle {
     pub(super) phone: Option<[u8; 32]>,
     /// PSP tokens, in the order in which they are charged.
     pub(super) means: Vec<String>,
+}
+
+impl Vehicle {
+    pub(super) fn of(registration: &Registration) -> Vehicle {
+        Vehicle {
+            plate: registration.plate.clone(),
+            fuel: registration.fuel.clone(),
+            phone: registration.phone,
+            means: registration.means.clone(),
+        }
+    }
 }
 
 pub(super) fn parse_plate(text: &str) -> Result<Plate, Error> {

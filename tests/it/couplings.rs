@@ -22,10 +22,10 @@ const LABEL: &str = "LABEL-0001";
 const PLATE: &str = "12가3456";
 
 /// A driver's phone, as it speaks to the engine.
-struct Phone(SigningKey);
+pub(crate) struct Phone(SigningKey);
 
 impl Phone {
-    fn new(seed: u8) -> Phone {
+    pub(crate) fn new(seed: u8) -> Phone {
         Phone(SigningKey::from_bytes(&[seed; 32]))
     }
 
@@ -37,7 +37,7 @@ impl Phone {
         hex::encode(self.0.sign(message).to_bytes())
     }
 
-    fn claim(&self, code: &str, plate: &str) -> Value {
+    pub(crate) fn claim(&self, code: &str, plate: &str) -> Value {
         json!({
             "activation_code": code, "phone_key": hex::encode(self.key()), "plate": plate, "fuel": "gasoline",
             "means": ["tok_ok_1"], "signature": self.sign(&claim_message(code, &self.key(), plate)),
@@ -45,8 +45,9 @@ impl Phone {
     }
 
     /// What dongle and phone answer to a claim.
-    fn proof(&self, claimed: &Answer, dongle: &ProofKey) -> Value {
-        let terms = CoupleTerms { nonce: bytes(&claimed.text("nonce")), device: DEVICE, phone_key: self.key() };
+    pub(crate) fn proof(&self, claimed: &Answer, dongle: &ProofKey) -> Value {
+        let device = DeviceId(claimed.body["device"].as_u64().expect("a device"));
+        let terms = CoupleTerms { nonce: bytes(&claimed.text("nonce")), device, phone_key: self.key() };
         let mac = terms.mac(dongle);
         json!({ "mac": hex::encode(mac), "signature": self.sign(&terms.phone_message(&mac)) })
     }

@@ -1,6 +1,7 @@
 //! A `forecourt serve` process on free ports, with a data folder of its own.
 
 use std::{
+    io::Read as _,
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -10,9 +11,10 @@ use forecourt::app::Addresses;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 
 /// Long enough for a debug build on a busy machine; nothing waits this long unless something is wrong.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const FORECOURT: &str = env!("CARGO_BIN_EXE_forecourt");
 
@@ -64,9 +66,18 @@ impl Engine {
 
     /// With settings of its own, as `<SECTION>_<KEY>` and the value.
     pub(crate) async fn start_with(settings: &[(&'static str, String)]) -> Engine {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let settings = settings.to_vec();
-        let child = spawn(folder.path(), None, &settings);
+        Engine::start_prepared(settings, |_| {}).await
+    }
+
+    /// With a word to say about its process.
+    pub(crate) async fn start_prepared(
+        settings: &[(&'static str, String)],
+        prepare: impl FnOnce(&mut Command),
+    ) -> Engine {
+        let (folder, settings) = (tempfile::tempdir().expect("a temporary folder"), settings.to_vec());
+        let mut command = command(folder.path(), None, &settings);
+        prepare(&mut command);
+        let child = command.spawn().expect("the forecourt binary is built with its tests");
         let (operator, client) = (String::new(), reqwest::Client::new());
         let mut engine = Engine { folder, settings, child, addresses: None, operator, client };
         engine.addresses = Some(addresses(engine.folder()).await);
@@ -94,6 +105,27 @@ impl Engine {
         .await;
         self.client = reqwest::Client::new();
         self.until_ready().await;
+    }
+
+    /// All that it says on both outputs until its end; it has to be started with both piped.
+    pub(crate) fn take_log(&mut self) -> JoinHandle<Vec<u8>> {
+        let mut outputs = (self.child.stdout.take().expect("piped"), self.child.stderr.take().expect("piped"));
+        let errors = std::thread::spawn(move || {
+            let mut errors = Vec::new();
+            outputs.1.read_to_end(&mut errors).map(|_| errors)
+        });
+        tokio::task::spawn_blocking(move || {
+            let mut log = Vec::new();
+            outputs.0.read_to_end(&mut log).expect("a pipe");
+            log.extend(errors.join().expect("no panic").expect("a pipe"));
+            log
+        })
+    }
+
+    /// Asks it to drain.
+    pub(crate) fn terminate(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -146,10 +178,21 @@ impl Engine {
         assert_eq!(answer.body["refused"], 0, "{:#}", answer.body);
     }
 
+    /// The answer to an import, whatever it is.
+    pub(crate) async fn post_csv(&self, what: &str, csv: String) -> String {
+        let url = format!("http://{}/v1/imports/{what}", self.addresses().http);
+        let request = self.client.post(url).bearer_auth(&self.operator).header("content-type", "text/csv").body(csv);
+        request.send().await.expect("it answers").text().await.expect("a body")
+    }
+
+    pub(crate) async fn metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.addresses().metrics);
+        self.client.get(url).send().await.expect("it listens").text().await.expect("text")
+    }
+
     /// The sum of a metric's series that contain all of `labels`.
     pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let url = format!("http://{}/metrics", self.addresses().metrics);
-        let text = self.client.get(url).send().await.expect("it listens").text().await.expect("text");
+        let text = self.metrics().await;
         let series = text.lines().filter(|line| {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
                 && labels.iter().all(|label| line.contains(label))
@@ -200,10 +243,15 @@ async fn addresses(folder: &Path) -> Addresses {
 }
 
 fn spawn(folder: &Path, addresses: Option<Addresses>, settings: &[(&str, String)]) -> Child {
+    command(folder, addresses, settings).spawn().expect("the forecourt binary is built with its tests")
+}
+
+fn command(folder: &Path, addresses: Option<Addresses>, settings: &[(&str, String)]) -> Command {
     let at = |of: fn(Addresses) -> std::net::SocketAddr| {
         addresses.map_or("127.0.0.1:0".to_owned(), |addresses| of(addresses).to_string())
     };
-    Command::new(FORECOURT)
+    let mut command = Command::new(FORECOURT);
+    command
         .arg("serve")
         .env("FORECOURT_ENGINE_DATA", folder)
         .env("FORECOURT_INGEST_LISTEN", at(|addresses| addresses.ingest))
@@ -211,7 +259,6 @@ fn spawn(folder: &Path, addresses: Option<Addresses>, settings: &[(&str, String)
         .env("FORECOURT_HTTP_METRICS_LISTEN", at(|addresses| addresses.metrics))
         .env("FORECOURT_LOG_FILTER", "warn")
         .envs(settings.iter().map(|(name, value)| (format!("FORECOURT_{name}"), value)))
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("the forecourt binary is built with its tests")
+        .stdin(Stdio::null());
+    command
 }

@@ -2,15 +2,18 @@
 
 mod data;
 mod engine;
+mod leaks;
 mod redis_server;
 mod site;
 
+mod beacons;
 mod cache;
 mod captures;
 mod clocks;
 mod commands;
 mod couplings;
 mod events;
+mod secrets;
 mod sessions;
 mod traces;
 mod vectors;

@@ -12,6 +12,7 @@ use aes_gcm::{
 };
 use forecourt::engine::{
     code::{Code, Secret},
+    eid::ResolverKey,
     proof::verify_signature,
     time::{SlotLength, UnixMs},
 };
@@ -156,4 +157,15 @@ fn eids_are_those_of_the_published_derivation() {
     }
     eprintln!("eddystone_eid.json: {} cases checked", cases.len());
     assert!(!cases.is_empty());
+}
+
+#[test]
+fn the_identity_key_of_an_eid_is_that_of_the_published_derivation() {
+    let Some(folder) = data("vectors") else { return };
+    let vectors = load(&folder.join("eddystone_eid.json"));
+    let agreed = &vectors["key_agreement"];
+    let resolver = ResolverKey::new(&array(agreed, "resolver_private"));
+    assert_eq!(resolver.public(), array(agreed, "resolver_public"));
+    let key = resolver.identity_key(&array(agreed, "beacon_public")).expect("a point of high order");
+    assert_eq!(*key, array(agreed, "identity_key_16"));
 }

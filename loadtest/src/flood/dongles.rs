@@ -29,11 +29,15 @@ impl Dongles {
     pub fn write_csv(&self, mut out: impl Write, mut written: impl FnMut(u64)) -> io::Result<()> {
         writeln!(out, "device_id,scheme,key_hex,plate,fuel")?;
         for index in 0..self.count {
-            let (device, root) = (Dongles::device(index), hex::encode(self.root(index)));
+            let (device, root) = (Dongles::device(index), self.root_hex(index));
             writeln!(out, "{device},hmac,{root},FC{device:08},diesel", device = device.0)?;
             written(index + 1);
         }
         out.flush()
+    }
+
+    pub fn root_hex(&self, index: u64) -> String {
+        hex::encode(self.root(index))
     }
 
     fn root(&self, index: u64) -> [u8; 32] {

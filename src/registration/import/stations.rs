@@ -2,10 +2,11 @@
 
 use std::io::Read;
 
+use rusqlite::Connection;
+
 use super::rows::{Column, Fields, optional, required};
-use super::{ImportError, ImportReport, Outcome, Progress, import};
+use super::{Company, ImportError, ImportReport, Outcome, Progress, Written, import};
 use crate::engine::id::StationId;
-use crate::registration::error::Unavailable;
 use crate::registration::stations::{STATIONS_MAX, Station, count, select, upsert};
 use crate::registration::truth::Truth;
 
@@ -31,33 +32,30 @@ pub(in crate::registration) fn import_stations_then(
     progress: impl FnMut(Progress),
     committed: impl Fn(&[Station]) + Clone + Send + 'static,
 ) -> Result<ImportReport, ImportError> {
-    let apply = |rows: Vec<Station>| {
+    let order = |rows: Vec<Station>| {
         let committed = committed.clone();
-        let applied = truth.write_waiting(
-            move |db| {
-                let mut room = STATIONS_MAX.saturating_sub(count(db)?);
-                let mut changed = Vec::new();
-                let mut outcomes = Vec::with_capacity(rows.len());
-                for station in rows {
-                    let known = select(db, station.id)?;
-                    outcomes.push(match known {
-                        Some(known) if known == station => Outcome::Unchanged,
-                        None if room == 0 => Outcome::Refused(format!("more than {STATIONS_MAX} stations")),
-                        known => {
-                            room -= usize::from(known.is_none());
-                            upsert(db, &station)?;
-                            changed.push(station);
-                            Outcome::Applied
-                        }
-                    });
-                }
-                Ok::<_, Unavailable>((outcomes, changed))
-            },
-            move |(_, changed)| committed(changed),
-        );
-        applied.map(|(outcomes, _)| outcomes)
+        truth.order(move |db| Ok(apply(db, rows)?), move |written: &Written<Station>| committed(&written.changed))
     };
-    import(csv, COLUMNS, parse, apply, progress)
+    import(csv, COLUMNS, Company::Engine, |fields| Ok(parse(fields)?), order, progress)
+}
+
+fn apply(db: &Connection, rows: Vec<Station>) -> rusqlite::Result<Written<Station>> {
+    let mut room = STATIONS_MAX.saturating_sub(count(db)?);
+    let mut written = Written { outcomes: Vec::with_capacity(rows.len()), changed: Vec::new() };
+    for station in rows {
+        let known = select(db, station.id)?;
+        written.outcomes.push(match known {
+            Some(known) if known == station => Outcome::Unchanged,
+            None if room == 0 => Outcome::Refused(format!("more than {STATIONS_MAX} stations")),
+            known => {
+                room -= usize::from(known.is_none());
+                upsert(db, &station)?;
+                written.changed.push(station);
+                Outcome::Applied
+            }
+        });
+    }
+    Ok(written)
 }
 
 fn parse(fields: &Fields<'_>) -> Result<Station, String> {

@@ -11,8 +11,9 @@ use crate::registration::amendment::{Amended, Amendment, once};
 use crate::registration::binding::Summary;
 use crate::registration::coupling::Claimed;
 use crate::registration::driver::DriverChange;
+use crate::registration::eid::{EidBeacon, resolver};
 use crate::registration::error::{Error, Unavailable};
-use crate::registration::mandate::{Author, Mandate};
+use crate::registration::mandate::{Author, Mandate, Who};
 use crate::registration::metrics;
 use crate::registration::permits::{Permit, PhoneClaim, permit};
 use crate::registration::truth::{
@@ -103,6 +104,22 @@ impl Registrations {
             view(db, id)?.ok_or(Error::UnknownDevice)
         };
         self.inner.truth.write(free, |_| {}).await
+    }
+
+    /// The public key that beacons agree their identity keys with.
+    pub async fn eid_resolver(&self) -> Result<[u8; 32], Error> {
+        let envelope = self.inner.truth.envelope();
+        self.inner.truth.write(move |db| resolver(db, &envelope), |_| {}).await
+    }
+
+    /// Makes a beacon known whose EID shows that it has the identity key.
+    pub async fn register_beacon(&self, beacon: EidBeacon, who: Who) -> Result<Device, Error> {
+        let (envelope, slot, now) = (self.inner.truth.envelope(), self.inner.slot, telemetry::now());
+        let register = move |db: &Connection| {
+            beacon.register(db, &envelope, slot, &who.to_string(), now)?;
+            view(db, beacon.device)?.ok_or(Error::UnknownDevice)
+        };
+        self.inner.truth.write(register, |_| {}).await
     }
 
     /// The newest `limit` lines of the audit, the newest first.

@@ -243,6 +243,19 @@ async fn the_dongle_alone_moves_nothing_and_a_newer_code_voids_the_one_before() 
 }
 
 #[tokio::test]
+async fn a_phone_that_an_import_brings_ends_the_wait_for_another_one() {
+    let folder = TempDir::new().unwrap();
+    let registrations = start(folder.path());
+    import(&registrations, bound_row(PLATE)).await;
+    let binding = registrations.find(DEVICE).await.unwrap().unwrap().binding;
+    let permit = registrations.permit_phone(binding, kim("lost")).await.unwrap();
+    import(&registrations, bound_row(PLATE)).await;
+    assert_eq!(registrations.find(DEVICE).await.unwrap().unwrap().phone, Some(Phone::new().public()));
+    let late = registrations.claim_phone(phone_claim(binding, &permit.code, &phone(4))).await;
+    assert_eq!(late.unwrap_err(), Error::UnknownPermit);
+}
+
+#[tokio::test]
 async fn the_history_of_an_import_begins_with_it_and_is_read_in_parts() {
     let folder = TempDir::new().unwrap();
     let registrations = start(folder.path());

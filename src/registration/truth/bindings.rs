@@ -58,30 +58,55 @@ pub(in crate::registration) fn bind(
     vehicle: &Vehicle,
     author: Author<'_>,
     now: UnixMs,
-) -> rusqlite::Result<u64> {
-    let epoch = next_epoch(db, device)?;
-    db.prepare_cached(
+) -> rusqlite::Result<()> {
+    let step = Step { device, binding: id, epoch: next_epoch(db, device)?, at: now };
+    insert(db, &step, vehicle, "")?;
+    finish(db, &step, vehicle, author)
+}
+
+/// The first binding of a dongle that was put in by the same commit, at epoch 1. `false`, and nothing is changed, when the
+/// plate is bound to another one.
+pub(in crate::registration) fn bind_first(
+    db: &Connection,
+    id: BindingId,
+    device: DeviceId,
+    vehicle: &Vehicle,
+    author: Author<'_>,
+    now: UnixMs,
+) -> rusqlite::Result<bool> {
+    let step = Step { device, binding: id, epoch: 1, at: now };
+    if insert(db, &step, vehicle, " ON CONFLICT DO NOTHING")? == 0 {
+        return Ok(false);
+    }
+    finish(db, &step, vehicle, author)?;
+    Ok(true)
+}
+
+fn insert(db: &Connection, step: &Step, vehicle: &Vehicle, on_conflict: &str) -> rusqlite::Result<usize> {
+    db.prepare_cached(&format!(
         "INSERT INTO bindings (id, device_id, plate, fuel, phone_key, epoch, status, created_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'active', ?7)",
-    )?
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'active', ?7){on_conflict}",
+    ))?
     .execute(params![
-        id.0,
-        device.0 as i64,
+        step.binding.0,
+        step.device.0 as i64,
         vehicle.plate.as_str(),
         vehicle.fuel,
         vehicle.phone,
-        epoch as i64,
-        now.0 as i64,
-    ])?;
-    set_means(db, id, &vehicle.means)?;
+        step.epoch as i64,
+        step.at.0 as i64,
+    ])
+}
+
+fn finish(db: &Connection, step: &Step, vehicle: &Vehicle, author: Author<'_>) -> rusqlite::Result<()> {
+    set_means(db, step.binding, &vehicle.means)?;
     let after = Side {
         plate: vehicle.plate.as_str(),
         phone: vehicle.phone.as_ref(),
         means: vehicle.means.len(),
         status: BindingStatus::Active,
     };
-    journal(db, &Step { device, binding: id, epoch, at: now }, author, None, &after)?;
-    Ok(epoch)
+    journal(db, step, author, None, &after)
 }
 
 /// Makes `before` what `after` says, under the dongle's next epoch, which is answered.

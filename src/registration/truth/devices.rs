@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::revision::next_revision;
+use super::revision::{Revision, next_revision};
 use crate::engine::clock::ClockOffset;
 use crate::engine::code::{Code, Secret};
 use crate::engine::codebook::Dongle;
@@ -51,40 +51,70 @@ fn owner(db: &Connection, sql: &str, key: &[u8]) -> rusqlite::Result<Option<Devi
     db.prepare_cached(sql)?.query_row([key], |row| device_id(row, 0)).optional()
 }
 
-pub(in crate::registration) fn insert_device(
-    db: &Connection,
-    envelope: &Envelope,
-    device: DeviceId,
-    secret: &Secret,
-    proof_key: Option<&ProofKey>,
-    activation_hash: Option<&[u8; 32]>,
-) -> rusqlite::Result<()> {
-    let key = secret_bytes(secret);
-    let proof_key = proof_key.map(|key| envelope.seal(device, Purpose::Proof, key.bytes()));
-    db.prepare_cached(
-        "INSERT INTO devices (device_id, scheme, exponent, secret, mark, proof_key, activation_hash, changed)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?
-    .execute(params![
-        device.0 as i64,
-        scheme_name(secret),
-        exponent(secret),
-        envelope.seal(device, Purpose::Code, key),
-        envelope.mark(key),
-        proof_key,
-        activation_hash,
-        next_revision(db)?,
-    ])
-    .map(drop)
+/// A dongle as it is stored.
+pub(in crate::registration) struct SealedDevice {
+    pub(in crate::registration) device: DeviceId,
+    pub(in crate::registration) scheme: &'static str,
+    pub(in crate::registration) exponent: Option<u8>,
+    pub(in crate::registration) secret: Vec<u8>,
+    pub(in crate::registration) mark: [u8; 16],
+    pub(in crate::registration) proof_key: Option<Vec<u8>>,
+    pub(in crate::registration) activation_hash: Option<[u8; 32]>,
 }
 
-pub(in crate::registration) fn set_proof_key(
+impl SealedDevice {
+    pub(in crate::registration) fn seal(
+        envelope: &Envelope,
+        device: DeviceId,
+        secret: &Secret,
+        proof_key: Option<&ProofKey>,
+        activation_hash: Option<[u8; 32]>,
+    ) -> SealedDevice {
+        let key = secret_bytes(secret);
+        SealedDevice {
+            device,
+            scheme: scheme_name(secret),
+            exponent: exponent(secret),
+            secret: envelope.seal(device, Purpose::Code, key),
+            mark: envelope.mark(key),
+            proof_key: proof_key.map(|key| envelope.seal(device, Purpose::Proof, key.bytes())),
+            activation_hash,
+        }
+    }
+}
+
+/// `false`, and nothing is changed, when another dongle has its id, its key or its activation code.
+pub(in crate::registration) fn insert_device(
     db: &Connection,
-    envelope: &Envelope,
-    device: DeviceId,
-    key: &ProofKey,
-) -> rusqlite::Result<()> {
-    let sealed = envelope.seal(device, Purpose::Proof, key.bytes());
+    sealed: &SealedDevice,
+    epoch: u64,
+    revision: Revision,
+) -> rusqlite::Result<bool> {
+    let count = db
+        .prepare_cached(
+            "INSERT INTO devices (device_id, scheme, exponent, secret, mark, proof_key, activation_hash, epoch, changed)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![
+            sealed.device.0 as i64,
+            sealed.scheme,
+            sealed.exponent,
+            sealed.secret,
+            sealed.mark,
+            sealed.proof_key,
+            sealed.activation_hash,
+            epoch as i64,
+            revision.0 as i64,
+        ])?;
+    Ok(count == 1)
+}
+
+/// Of a dongle that was put in by the same commit and that nothing names yet.
+pub(in crate::registration) fn forget_device(db: &Connection, device: DeviceId) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM devices WHERE device_id = ?1")?.execute([device.0 as i64]).map(drop)
+}
+
+pub(in crate::registration) fn set_proof_key(db: &Connection, device: DeviceId, sealed: &[u8]) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE devices SET proof_key = ?2, changed = ?3 WHERE device_id = ?1")?
         .execute(params![device.0 as i64, sealed, next_revision(db)?])
         .map(drop)

@@ -56,9 +56,37 @@ pub(super) fn next_revision(db: &Connection) -> rusqlite::Result<i64> {
     db.prepare_cached("UPDATE revision SET count = count + 1 RETURNING count")?.query_row([], |row| row.get(0))
 }
 
+/// Revisions for the rows of a batch, taken all at once when the first is needed.
+pub(in crate::registration) struct Revisions {
+    next: i64,
+    left: usize,
+    rows: usize,
+}
+
+impl Revisions {
+    pub(in crate::registration) fn new(rows: usize) -> Revisions {
+        Revisions { next: 0, left: 0, rows }
+    }
+
+    pub(in crate::registration) fn next(&mut self, db: &Connection) -> rusqlite::Result<Revision> {
+        if self.left == 0 {
+            let count: i64 = db
+                .prepare_cached("UPDATE revision SET count = count + ?1 RETURNING count")?
+                .query_row([self.rows as i64], |row| row.get(0))?;
+            self.left = self.rows;
+            self.next = count - self.rows as i64 + 1;
+        }
+        let revision = Revision(self.next as u64);
+        self.left -= 1;
+        self.next += 1;
+        Ok(revision)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::{devices::insert_device, schema};
+    use super::super::devices::{SealedDevice, insert_device};
+    use super::super::schema;
     use super::*;
     use crate::engine::code::Secret;
     use crate::registration::envelope::Envelope;
@@ -69,9 +97,11 @@ mod tests {
         let db = schema::open_writer(&folder.path().join("test.db")).unwrap();
         let envelope = Envelope::new(1, &[7; 32]);
         assert_eq!(revision(&db).unwrap(), Revision(0));
+        let mut revisions = Revisions::new(3);
         for device in 1..=3 {
             let secret = Secret::from_root(&[device; 32]);
-            insert_device(&db, &envelope, DeviceId(device.into()), &secret, None, None).unwrap();
+            let sealed = SealedDevice::seal(&envelope, DeviceId(device.into()), &secret, None, None);
+            assert!(insert_device(&db, &sealed, 0, revisions.next(&db).unwrap()).unwrap());
         }
         super::super::devices::set_activation(&db, DeviceId(1), &[9; 32]).unwrap();
         let (first, rest) = (changed_since(&db, Revision(0), 1).unwrap(), changed_since(&db, Revision(2), 9).unwrap());

@@ -7,6 +7,7 @@ mod fleet;
 mod flood;
 mod floor;
 mod growth;
+mod import;
 mod load;
 mod overload;
 mod peers;
@@ -49,6 +50,8 @@ enum Command {
     /// Offer twice what the engine takes, and see memory, loss and the way back to normal.
     Overload(overload::OverloadArguments),
     Codebook(codebook::Arguments),
+    /// Import a file of dongles, the same again, and once more through a running engine.
+    Import(import::ImportArguments),
     Fleet(fleet::Arguments),
     #[command(hide = true)]
     Sink(sink::SinkArguments),
@@ -89,6 +92,7 @@ fn run(command: &Command) -> Ran {
         Command::Uplinks(arguments) => uplinks::run(arguments),
         Command::Overload(arguments) => overload::run(arguments),
         Command::Codebook(arguments) => codebook::run(arguments),
+        Command::Import(arguments) => import::run(arguments),
         Command::Fleet(arguments) => fleet::run(arguments),
         Command::Sink(arguments) => sink::run(arguments),
         Command::Host => print_host(),
