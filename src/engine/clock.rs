@@ -27,8 +27,8 @@ impl ClockOffset {
         let latest_ms = earliest_ms.checked_add(i64::try_from(slot_ms).ok()? - 1)?;
         // The whole seconds within: of a second or more of milliseconds there is one at least.
         let (earliest, latest) = (-(-earliest_ms).div_euclid(1000), latest_ms.div_euclid(1000));
-        let (believed, slot_s) = (i64::from(self.0), latest - earliest + 1);
-        let is_far = believed < earliest - slot_s || believed > latest + slot_s;
+        let (believed, length) = (i64::from(self.0), latest - earliest + 1);
+        let is_far = believed < earliest - length || believed > latest + length;
         let learned = if is_far { i64::midpoint(earliest, latest) } else { believed.clamp(earliest, latest) };
         i32::try_from(learned).ok().map(ClockOffset)
     }

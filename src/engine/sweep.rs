@@ -198,7 +198,7 @@ impl Sweep {
                     first.push(slot);
                 }
                 Secret::EddystoneEid { .. } => {
-                    self.look(dongle.device, slot, &codes_from(&dongle.secret, slot), &mut matches)
+                    self.look(dongle.device, slot, &codes_from(&dongle.secret, slot), &mut matches);
                 }
                 Secret::Fixed { .. } => {}
             }

@@ -210,6 +210,9 @@ impl Worker {
             self.learn_heard();
             self.advance(telemetry::now());
         }
+        while self.fleet.keeper.is_merging() {
+            self.fleet.keeper.step();
+        }
         self.learn_heard();
         self.save();
         self.keep_all();
@@ -227,7 +230,11 @@ impl Worker {
         self.sweep.due().map(|due| due.max(self.sweep_at))
     }
 
+    /// Hearings stay in their queue while a roll puts its dongles together, a second at most.
     fn learn_heard(&mut self) {
+        if self.fleet.keeper.is_merging() {
+            return;
+        }
         let heard = std::mem::take(&mut *self.shared.heard.lock().expect("no holder panics"));
         for (hit, at) in heard {
             self.sweep.heard(hit.device, at);
@@ -301,7 +308,7 @@ impl Worker {
             }
             if self.keeping.is_writing() {
                 let until = now.plus(TURN_MS);
-                while self.keeping.step(&self.fleet, &self.metrics) && telemetry::now() < until {}
+                while self.keeping.step(&mut self.fleet, &self.metrics) && telemetry::now() < until {}
             } else if self.sweep_due().is_some_and(|at| now >= at) {
                 self.sweep_on(now);
             }
@@ -321,7 +328,7 @@ impl Worker {
     fn sweep_on(&mut self, now: UnixMs) {
         let until = now.plus(TURN_MS);
         while self.sweep.due().is_some_and(|at| now >= at) && telemetry::now() < until {
-            let keeper = &self.fleet.keeper;
+            let keeper = &mut self.fleet.keeper;
             let swept = self.sweep.step(self.pace.slot, now, |after, count| keeper.dongles_after(after, count));
             self.metrics.swept(&swept);
             for found in swept.found {
@@ -371,6 +378,6 @@ impl Worker {
         let now = telemetry::now();
         self.catch_up(now);
         self.keeping.begin(&self.fleet, &self.db, now);
-        while self.keeping.step(&self.fleet, &self.metrics) {}
+        while self.keeping.step(&mut self.fleet, &self.metrics) {}
     }
 }

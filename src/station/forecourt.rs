@@ -139,8 +139,11 @@ impl Forecourt {
         for group in batch.groups() {
             let owner = self.table.resolve(group.number, book, |hit| tell(LookedUp::Found(hit, batch.base())));
             let Some(owner) = owner else {
-                if self.presence.is_strong_at_pump(group.hearings) && self.rates.admit_missed() {
-                    self.table.miss(group.number).map(|code| tell(LookedUp::Missed(code, batch.base())));
+                if self.presence.is_strong_at_pump(group.hearings)
+                    && self.rates.admit_missed()
+                    && let Some(code) = self.table.miss(group.number)
+                {
+                    tell(LookedUp::Missed(code, batch.base()));
                 }
                 continue;
             };

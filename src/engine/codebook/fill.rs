@@ -12,8 +12,8 @@ const PLACES_PER_17: u64 = 20;
 /// 256 KiB of lines: a quarter of a core's second-level cache, the rest being the entries that stream in.
 const LINES_PER_PART: u64 = 4096;
 
-/// Parts whose entries are given back at once: a sixteenth of them at 30 million dongles.
-const PARTS_PER_GROUP: usize = 128;
+/// Parts whose entries are given back at once: a sixty-fourth of them at 30 million dongles, which bounds a step too.
+const PARTS_PER_GROUP: usize = 32;
 
 /// Deals the entries out to the parts of the table.
 pub(super) struct Deal {

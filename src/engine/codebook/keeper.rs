@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use super::dongle::{Changes, Clocks, Dongle, Kind, Member, place};
-use super::edition::{Edition, Moment};
+use super::edition::Edition;
+use super::merge::Merge;
 use super::overlay::Overlay;
 use super::roll::Roll;
 use super::roster::Roster;
@@ -29,14 +30,21 @@ pub struct Learned {
     pub is_moved: bool,
 }
 
+/// A roll that is under way: first the dongles, then their codes.
+enum Rolling {
+    Merge { merge: Merge, now: UnixMs },
+    Roll(Roll),
+}
+
 pub struct Keeper {
     chain: SlotLength,
     roster: Roster,
     edition: Arc<Edition>,
     /// The latest of each dongle since the roster was.
     changes: Changes,
-    /// The roll that is under way, and the changes that its roster has and the present edition has not.
-    rolling: Option<(Roll, Changes)>,
+    rolling: Option<Rolling>,
+    /// Changes that the present edition has not, and the roll that is under way will have.
+    taken: Changes,
     /// Clocks that are still within the book.
     learned: Clocks,
     /// The edition is not of this roster, nor of one that it came from.
@@ -53,6 +61,7 @@ impl Keeper {
             edition: Edition::empty(chain, UnixMs(0)),
             changes: Changes::new(),
             rolling: None,
+            taken: Changes::new(),
             learned: Clocks::new(),
             is_replaced: true,
             generation: 0,
@@ -79,15 +88,27 @@ impl Keeper {
 
     /// Roster and present edition, and what a roll has made of the next one.
     pub fn bytes(&self) -> usize {
-        let rolling = self.rolling.as_ref().map_or(0, |(roll, _)| roll.bytes());
+        let rolling = match &self.rolling {
+            Some(Rolling::Roll(roll)) => roll.bytes(),
+            Some(Rolling::Merge { .. }) | None => 0,
+        };
         self.roster.bytes() + self.edition.codes_bytes() + rolling
     }
 
-    pub fn dongle(&self, device: DeviceId) -> Option<Dongle> {
+    /// `None` as well while its key is on its way to the next roster.
+    fn dongle(&self, device: DeviceId) -> Option<Dongle> {
         if let Some(change) = self.changes.get(&place(device)) {
             return change.clone();
         }
+        if self.is_merging() {
+            return None;
+        }
         Some(self.rostered(self.roster.members.find(device)?))
+    }
+
+    /// The dongles of a roll are being put together: who can wait with what was heard should.
+    pub fn is_merging(&self) -> bool {
+        matches!(self.rolling, Some(Rolling::Merge { .. }))
     }
 
     fn rostered(&self, owner: usize) -> Dongle {
@@ -97,8 +118,9 @@ impl Keeper {
     }
 
     /// Up to `count` dongles with ids after `after`, as they are now and in the order of the store.
-    pub fn dongles_after(&self, after: Option<DeviceId>, count: usize) -> Vec<Dongle> {
+    pub fn dongles_after(&mut self, after: Option<DeviceId>, count: usize) -> Vec<Dongle> {
         use std::ops::Bound::{Excluded, Unbounded};
+        self.finish_merge();
         let after = after.map(place);
         let members = self.roster.members.all();
         let start = members.partition_point(|member| Some(member.place()) <= after);
@@ -123,7 +145,7 @@ impl Keeper {
 
     /// Takes over what became of a dongle. `false` when it is what is known of it.
     pub fn change(&mut self, device: DeviceId, now: Option<Dongle>) -> bool {
-        if self.dongle(device) == now {
+        if !self.is_merging() && self.dongle(device) == now {
             return false;
         }
         self.learned.remove(&place(device));
@@ -132,7 +154,9 @@ impl Keeper {
     }
 
     /// Learns from a verified hearing, when there is something to learn. A fixed code says nothing of a clock.
+    /// Has the dongles of a roll together first: what is believed of the clock is on its way to them.
     pub fn learn(&mut self, hit: Hit, at: UnixMs) -> Option<Learned> {
+        self.finish_merge();
         let changed = self.changes.get(&place(hit.device));
         let (kind, known) = if let Some(change) = changed {
             change.as_ref().map(|dongle| (Kind::of(&dongle.secret), dongle.offset))?
@@ -145,26 +169,32 @@ impl Keeper {
             return None;
         }
         let offset = known.learned(kind.slot_ms(self.chain), hit.slot, at).filter(|offset| *offset != known)?;
-        let is_moved = self.put_clock(hit.device, offset);
+        let is_moved = self.put_clock(hit.device, kind, known, offset);
         Some(Learned { offset, is_moved })
     }
 
-    fn put_clock(&mut self, device: DeviceId, offset: ClockOffset) -> bool {
+    /// `kind` and `known` are the dongle's.
+    fn put_clock(&mut self, device: DeviceId, kind: Kind, known: ClockOffset, offset: ClockOffset) -> bool {
         if let Some(Some(dongle)) = self.changes.get_mut(&place(device)) {
-            let is_moved = is_other_slot(&self.edition.moment, dongle, offset);
             dongle.offset = offset;
-            return is_moved;
+            return self.is_other_slot(kind, known, offset);
         }
-        let Some(owner) = self.roster.members.find(device) else { return false };
-        let dongle = self.roster.dongle(owner);
-        let is_moved = is_other_slot(&self.edition.moment, &dongle, offset);
-        if is_moved {
-            self.learned.remove(&place(device));
-            self.changes.insert(place(device), Some(Dongle { offset, ..dongle.clone() }));
-        } else {
+        let rolled = self.roster.members.find(device).map_or(known, |owner| self.roster.members.all()[owner].offset());
+        if !self.is_other_slot(kind, rolled, offset) {
             self.learned.insert(place(device), offset);
+            return false;
         }
-        is_moved
+        if let Some(dongle) = self.dongle(device) {
+            self.learned.remove(&place(device));
+            self.changes.insert(place(device), Some(Dongle { offset, ..dongle }));
+        }
+        true
+    }
+
+    /// Whether the dongle's three codes would be other ones: the next that it shows may not be in the book.
+    fn is_other_slot(&self, kind: Kind, from: ClockOffset, to: ClockOffset) -> bool {
+        let slot = |offset| self.edition.moment.middle_slot(Member::new(DeviceId(0), offset), kind).0;
+        slot(from) != slot(to)
     }
 
     /// So much changed that a roll should take it in.
@@ -178,52 +208,80 @@ impl Keeper {
 
     /// Begins to make the edition for the slot of `now`. A roll that was under way is given up.
     pub fn begin_roll(&mut self, now: UnixMs) {
-        let mut changes = self.rolling.take().map(|(_, changes)| changes).unwrap_or_default();
-        let new = std::mem::take(&mut self.changes);
-        let learned = std::mem::take(&mut self.learned);
-        let (roster, mut fresh) = std::mem::take(&mut self.roster).changed(&new, &learned);
-        // What the roll that is given up was to take in, the edition does not know either.
-        let unknown = changes.keys().filter_map(|place| roster.members.find(DeviceId(place.cast_unsigned())));
-        fresh.extend(unknown.map(|owner| owner as u32));
+        self.finish_merge();
+        let (changes, learned) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.learned));
+        if changes.is_empty() && learned.is_empty() {
+            self.begin_codes(now, Vec::new());
+            return;
+        }
+        let merge = Merge::new(&self.roster, changes.clone(), learned);
+        self.rolling = Some(Rolling::Merge { merge, now });
+        self.taken.extend(changes);
+    }
+
+    /// Has the dongles of the roll together, when one is under way and has not.
+    fn finish_merge(&mut self) {
+        match self.rolling.take() {
+            Some(Rolling::Merge { merge, now }) => self.roll_merged(merge, now),
+            other => self.rolling = other,
+        }
+    }
+
+    fn roll_merged(&mut self, merge: Merge, now: UnixMs) {
+        let (roster, fresh) = merge.finish(&mut self.roster);
+        self.roster = roster;
+        self.begin_codes(now, fresh);
+    }
+
+    fn begin_codes(&mut self, now: UnixMs, mut fresh: Vec<u32>) {
+        // What a roll that was given up was to take in, the edition does not know either.
+        let members = &self.roster.members;
+        let taken = self.taken.keys().filter_map(|place| members.find(DeviceId(place.cast_unsigned())));
+        fresh.extend(taken.map(|owner| owner as u32));
         fresh.sort_unstable();
         fresh.dedup();
-        self.roster = roster;
-        changes.extend(new);
         let before = (!self.is_replaced).then(|| Arc::clone(&self.edition));
-        let roll = Roll::new(self.chain, now, &self.roster, before, fresh);
-        self.rolling = Some((roll, changes));
+        self.rolling = Some(Rolling::Roll(Roll::new(self.chain, now, &self.roster, before, fresh)));
     }
 
     /// Splits the dear part of a roll for that many threads. Without it the steps do it all.
     pub fn shares(&mut self, count: usize) -> Vec<Share<'_>> {
-        self.rolling.as_mut().map(|(roll, _)| roll.shares(&self.roster, count)).unwrap_or_default()
+        self.finish_merge();
+        match &mut self.rolling {
+            Some(Rolling::Roll(roll)) => roll.shares(&self.roster, count),
+            Some(Rolling::Merge { .. }) | None => Vec::new(),
+        }
     }
 
     /// Goes on with the roll for some milliseconds. `false` when none is under way any more: the next book has it.
     pub fn step(&mut self) -> bool {
-        let Some((roll, _)) = &mut self.rolling else { return false };
-        if roll.step(&self.roster) {
-            return true;
+        match self.rolling.take() {
+            Some(Rolling::Merge { mut merge, now }) => {
+                if merge.step(&mut self.roster) {
+                    self.rolling = Some(Rolling::Merge { merge, now });
+                } else {
+                    self.roll_merged(merge, now);
+                }
+                true
+            }
+            Some(Rolling::Roll(mut roll)) => {
+                if roll.step(&self.roster) {
+                    self.rolling = Some(Rolling::Roll(roll));
+                    return true;
+                }
+                self.edition = roll.finish(&self.roster);
+                self.taken.clear();
+                self.is_replaced = false;
+                false
+            }
+            None => false,
         }
-        if let Some((roll, _)) = self.rolling.take() {
-            self.edition = roll.finish(&self.roster);
-            self.is_replaced = false;
-        }
-        false
     }
 
     /// The book as of now, with the next generation.
     pub fn book(&mut self) -> Codebook {
         self.generation += 1;
-        let rolling = self.rolling.as_ref().map(|(_, changes)| changes);
-        let overlay = Overlay::new(&self.edition, rolling.into_iter().chain([&self.changes]));
+        let overlay = Overlay::new(&self.edition, [&self.taken, &self.changes].into_iter());
         Codebook { edition: Arc::clone(&self.edition), overlay, generation: self.generation }
     }
-}
-
-/// Whether the dongle's three codes would be other ones: the next that it shows may not be in the book.
-fn is_other_slot(moment: &Moment, dongle: &Dongle, offset: ClockOffset) -> bool {
-    let kind = Kind::of(&dongle.secret);
-    let slot = |offset| moment.middle_slot(Member::new(dongle.device, offset), kind).0;
-    slot(dongle.offset) != slot(offset)
 }

@@ -277,6 +277,16 @@ fn a_change_during_a_roll_waits_for_nothing() {
 }
 
 #[test]
+fn a_hearing_at_the_start_of_a_roll_teaches_by_what_the_dongle_is_now() {
+    let mut keeper = keeper_of(&(0..5).map(|device| (device, dongle_of(device, 3, 0))).collect(), NOW);
+    let is_fixed = dongle_of(2, 1, 0);
+    keeper.change(is_fixed.device, Some(is_fixed.clone()));
+    keeper.begin_roll(NOW);
+    let slot = Slot(LENGTH.slot_at(NOW).0 + 1);
+    assert_eq!(keeper.learn(Hit { device: is_fixed.device, slot }, NOW), None, "a fixed code says nothing of a clock");
+}
+
+#[test]
 fn of_two_dongles_with_one_code_the_first_is_in_the_book_and_the_other_comes_when_it_goes() {
     let same = |device| Dongle { secret: Secret::Fixed { code: Code([5; 16]) }, ..dongle_of(device, 3, 0) };
     let mut model: Model = (0..3_000).map(|device| (device, dongle_of(device, 3, 0))).collect();

@@ -212,7 +212,9 @@ impl World {
     /// Drifts from -150 to 150 ppm.
     fn new(dongles: u64) -> World {
         let mut roster = RosterBuilder::new(dongles as usize);
-        fleet(dongles).iter().for_each(|dongle| roster.push(dongle));
+        for dongle in fleet(dongles) {
+            roster.push(&dongle);
+        }
         let drift = |nth| nth * 300 / (dongles as i64 - 1) - 150;
         World {
             keeper: Keeper::new(CHAIN, roster.finish()),
@@ -286,7 +288,7 @@ impl World {
     fn search(&mut self, hit: Hit) -> bool {
         self.sweep.add(secret(hit.device.0).code(hit.slot), STATION, self.now);
         while self.sweep.due().is_some() {
-            let keeper = &self.keeper;
+            let keeper = &mut self.keeper;
             let swept = self.sweep.step(CHAIN, self.now, |after, count| keeper.dongles_after(after, count));
             if let Some(found) = swept.found.first() {
                 assert_eq!(found.hit, hit);

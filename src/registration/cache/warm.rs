@@ -122,7 +122,7 @@ impl Operator {
 
     fn shelve(&self, warmed: &mut Warmed, progress: &mut impl FnMut(Warmed)) -> Result<(), WarmError> {
         // The slot length matters to codes, and none are made.
-        let fleet = Fleet::read(SlotLength::DEFAULT, &self.db, &self.envelope)?;
+        let mut fleet = Fleet::read(SlotLength::DEFAULT, &self.db, &self.envelope)?;
         let mut begun = Shelf::begin(&self.url, store_id(&self.db)?, fleet.revision)?;
         let mut after: Option<DeviceId> = None;
         loop {
