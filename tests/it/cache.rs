@@ -237,7 +237,7 @@ async fn what_another_process_changed_leaves_the_near_cache() {
 }
 
 /// `forecourt cache ...` on the data folder; whether it went well, and what it said.
-fn cache(folder: &Path, redis: &RedisServer, what: &str) -> (bool, String) {
+pub(crate) fn cache(folder: &Path, redis: &RedisServer, what: &str) -> (bool, String) {
     let mut command = Command::new(FORECOURT);
     command.args(["cache", what]).env("FORECOURT_ENGINE_DATA", folder);
     let output = command.env("FORECOURT_REGISTRATION_REDIS_URL", redis.url()).output().expect("it is built");

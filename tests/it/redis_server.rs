@@ -99,7 +99,8 @@ fn spawn(program: &PathBuf, folder: &TempDir, port: u16) -> Child {
     let port = port.to_string();
     Command::new(program)
         .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--loglevel", "warning"])
-        .arg("--dir")
+        // A dump that is looked through shows what it holds.
+        .args(["--rdbcompression", "no", "--dir"])
         .arg(folder.path())
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -6,9 +6,11 @@ use forecourt::engine::{code::Secret, proof::ProofKey};
 use serde_json::json;
 
 use crate::{
+    cache::cache,
     couplings::Phone,
     engine::{Engine, PATIENCE},
     leaks::Planted,
+    redis_server::RedisServer,
     site::{STATION, import, terminal_token, uplink},
 };
 
@@ -33,7 +35,9 @@ fn planted() -> Planted {
 
 #[tokio::test]
 async fn no_planted_key_is_found_outside_of_the_engine() {
-    let mut engine = Engine::start_prepared(&[], |command| {
+    let redis = RedisServer::start().await;
+    let settings: Vec<_> = redis.iter().map(|redis| ("REGISTRATION_REDIS_URL", redis.url())).collect();
+    let mut engine = Engine::start_prepared(&settings, |command| {
         command.env("FORECOURT_LOG_FILTER", "debug").stderr(Stdio::piped()).stdout(Stdio::piped());
     })
     .await;
@@ -69,6 +73,11 @@ async fn no_planted_key_is_found_outside_of_the_engine() {
     engine.get(&format!("/v1/stations/{STATION}/vehicles"), &terminal).await.is(200);
     drop(station);
 
+    if let Some(redis) = &redis {
+        let (went_well, said) = cache(engine.folder(), redis, "warm");
+        assert!(went_well, "{said}");
+        planted.assert_not_in("what warming says", said.as_bytes());
+    }
     planted.assert_not_in("/metrics", engine.metrics().await.as_bytes());
     let by_its_nature = ["kek", "operator.token"];
     // While it runs the log of the writes is there, and after its end the snapshot.
@@ -80,4 +89,9 @@ async fn no_planted_key_is_found_outside_of_the_engine() {
     assert!(["serving", "stopped"].iter().all(|line| said.contains(line)), "{said}");
     planted.assert_not_in("the log", &log);
     assert!(planted.assert_not_in_folder(engine.folder(), &by_its_nature) >= 4);
+    if let Some(redis) = redis {
+        // Registrations, and the segments of all dongles.
+        assert!(redis.ask::<u64>(&["DBSIZE"]).expect("it answers") >= 4);
+        planted.assert_not_in("Redis' dump", &redis.dump());
+    }
 }

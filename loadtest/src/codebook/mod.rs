@@ -10,6 +10,7 @@
 mod cost;
 mod dongles;
 mod lookups;
+mod shelf;
 mod snapshot;
 
 use std::{io, num::NonZero, time::Instant};
@@ -19,13 +20,14 @@ use forecourt::{
         codebook::{Codebook, Hit, Keeper},
         time::{SlotLength, UnixMs},
     },
-    registration::roll_at_once,
+    registration::{RedisUrl, roll_at_once},
 };
 use serde::Serialize;
 
 use crate::process::usage;
 use dongles::Synthetic;
 use lookups::Lookups;
+use shelf::FromRedis;
 use snapshot::Snapshot;
 
 pub const SMALL: usize = 100_000;
@@ -46,6 +48,8 @@ pub struct Config {
     pub forged: u64,
     /// Where the snapshot is written; without it, in the system's temporary folder.
     pub folder: Option<std::path::PathBuf>,
+    /// A Redis to start from as well; what is in it under another name stays.
+    pub redis: Option<RedisUrl>,
 }
 
 /// What came of it.
@@ -90,6 +94,8 @@ pub struct Figures {
     pub change_publish_ms: f64,
     #[serde(flatten)]
     pub snapshot: Snapshot,
+    #[serde(flatten)]
+    pub redis: Option<FromRedis>,
     /// Dongles that a book did not find, or found for another one.
     pub wrong: u64,
 }
@@ -131,7 +137,8 @@ fn measure(config: &Config, tell: &mut impl FnMut(&str)) -> io::Result<(Figures,
     let bytes_per_device_after_roll = resident.more()? / devices;
     wrong += lookups::wrong(&book, &synthetic, SLOT.slot_at(rolled.now), |index| !synthetic.goes(index, CHANGES));
     drop(book);
-    let snapshot = snapshot::measure(keeper, config, tell)?;
+    let (snapshot, keeper) = snapshot::measure(keeper, config, tell)?;
+    let redis = config.redis.as_ref().map(|url| shelf::measure(keeper, url, tell)).transpose()?;
     let figures = Figures {
         devices: config.devices,
         bytes_per_device,
@@ -148,6 +155,7 @@ fn measure(config: &Config, tell: &mut impl FnMut(&str)) -> io::Result<(Figures,
         overlaid_lookup_miss_ns: overlaid.lookup_miss_ns,
         change_publish_ms: publish.ms,
         snapshot,
+        redis,
         wrong,
     };
     Ok((figures, forged))
@@ -243,7 +251,7 @@ mod tests {
     #[test]
     fn a_small_book_is_right_before_and_after_its_roll() {
         let one = NonZero::new(1).unwrap();
-        let config = Config { devices: 20_000, seed: 7, threads: one, forged: 10_000, folder: None };
+        let config = Config { devices: 20_000, seed: 7, threads: one, forged: 10_000, folder: None, redis: None };
         let (figures, (accepted, _)) = measure(&config, &mut |_: &str| {}).unwrap();
         assert_eq!((figures.wrong, accepted, figures.snapshot.snapshot_devices), (0, 0, 20_000));
     }

@@ -28,8 +28,12 @@ pub struct Snapshot {
     pub snapshot_devices: usize,
 }
 
-/// Writes the dongles down, forgets them, and starts from what was written.
-pub(super) fn measure(mut keeper: Keeper, config: &Config, tell: &mut impl FnMut(&str)) -> io::Result<Snapshot> {
+/// Writes the dongles down, forgets them, and starts from what was written; answers what it started.
+pub(super) fn measure(
+    mut keeper: Keeper,
+    config: &Config,
+    tell: &mut impl FnMut(&str),
+) -> io::Result<(Snapshot, Keeper)> {
     let temporary = tempfile::tempdir()?;
     let folder = config.folder.as_deref().unwrap_or(temporary.path());
     let (path, envelope) = (folder.join(CODEBOOK_FILE), Envelope::new(1, &[7; 32]));
@@ -56,12 +60,13 @@ pub(super) fn measure(mut keeper: Keeper, config: &Config, tell: &mut impl FnMut
     let ready_from_snapshot_s = began.elapsed().as_secs_f64();
     tell(&format!("ready from it in {ready_from_snapshot_s:.1} s"));
     std::fs::remove_file(&path)?;
-    Ok(Snapshot {
+    let snapshot = Snapshot {
         snapshot_write_s,
         snapshot_bytes,
         snapshot_longest_step_ms: longest_ms,
         ready_from_snapshot_s,
         snapshot_read_s,
         snapshot_devices,
-    })
+    };
+    Ok((snapshot, keeper))
 }

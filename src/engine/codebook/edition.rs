@@ -91,36 +91,50 @@ impl Edition {
 
     #[inline]
     pub(super) fn hit(&self, entry: Entry) -> Hit {
-        self.hit_of(entry, self.members.all()[entry.owner()])
-    }
-
-    #[inline]
-    fn hit_of(&self, entry: Entry, member: Member) -> Hit {
+        let member = self.members.all()[entry.owner()];
         let middle = self.moment.middle_slot(member, self.members.kind(entry.owner()));
         let shift = entry.which() as i64 - 1;
         Hit { device: member.device(), slot: Slot(middle.0.saturating_add_signed(shift)) }
     }
 
-    /// Tells of each code, in order, what was found: in groups, whose reads are under way together.
+    /// Tells of each code, in order, what was found. Groups of them go through three stages one behind the other, so that
+    /// the memory is always asked for one group's lines and another's codes while a third is compared.
     pub(super) fn find_all(&self, asked: &[Code], mut tell: impl FnMut(usize, Option<(Entry, Hit)>)) {
-        let (codes, members): (&[[Code; CODES_EACH]], &[Member]) = (&self.codes, self.members.all());
-        let mut glances = [Glance::default(); GROUP];
-        for (group, asked) in asked.chunks(GROUP).enumerate() {
-            self.index.glance(asked, &mut glances, |entry| {
-                let code = entry.code(codes).map_or(0, |code| code.0[0]);
-                code ^ members.get(entry.owner()).map_or(0, Member::first_byte)
-            });
-            for (nth, (code, glance)) in asked.iter().zip(&glances).enumerate() {
-                let entry = glance.candidate;
-                let found = if entry.code(codes) == Some(code) {
-                    Some((entry, self.hit_of(entry, members[entry.owner()])))
-                } else if glance.is_open {
-                    self.find(hash(code), code).map(|entry| (entry, self.hit(entry)))
-                } else {
-                    None
-                };
-                tell(group * GROUP + nth, found);
+        if self.index.is_empty() {
+            return (0..asked.len()).for_each(|nth| tell(nth, None));
+        }
+        let mut spots = [[(0, 0); GROUP]; 2];
+        let mut glances = [[Glance::default(); GROUP]; 2];
+        let group = |nth: usize| asked.get(nth * GROUP..asked.len().min((nth + 1) * GROUP)).unwrap_or_default();
+        for stage in 0..asked.len().div_ceil(GROUP) + 2 {
+            self.index.ask(group(stage), &mut spots[stage % 2]);
+            if let Some(before) = stage.checked_sub(1) {
+                let spots = &spots[before % 2][..group(before).len()];
+                self.index.glance(spots, &mut glances[before % 2], |entry| self.touch(entry));
+            }
+            if let Some(first) = stage.checked_sub(2) {
+                for (nth, (code, glance)) in group(first).iter().zip(&glances[first % 2]).enumerate() {
+                    tell(first * GROUP + nth, self.compare(code, *glance));
+                }
             }
         }
+    }
+
+    /// Asks the memory for a dongle's codes and its id.
+    #[inline]
+    fn touch(&self, entry: Entry) -> u8 {
+        let code = entry.code(&self.codes).map_or(0, |code| code.0[0]);
+        code ^ self.members.all().get(entry.owner()).map_or(0, Member::first_byte)
+    }
+
+    #[inline]
+    fn compare(&self, code: &Code, glance: Glance) -> Option<(Entry, Hit)> {
+        let entry = glance.candidate;
+        if entry.code(&self.codes) == Some(code) {
+            return Some((entry, self.hit(entry)));
+        }
+        // Seldom: the line is full and its neighbour has some of its codes, or two of them look alike.
+        let entry = if glance.is_open { self.find(hash(code), code) } else { None }?;
+        Some((entry, self.hit(entry)))
     }
 }

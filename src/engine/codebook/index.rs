@@ -64,9 +64,11 @@ pub(super) fn place(hash: u32, lines: usize) -> (usize, u8) {
     ((scaled >> 32) as usize, ((scaled >> 24) as u8).max(1))
 }
 
-/// Look-ups of a batch that are under way at once: more than a core's dozens of outstanding reads, and their notes
-/// still lie in its nearest cache.
-pub(super) const GROUP: usize = 32;
+/// Look-ups of a batch that are on the same stage: more than a core's dozens of outstanding reads.
+pub(super) const GROUP: usize = 64;
+
+/// Where a code's entry would be: its line, and its tag there.
+pub(super) type Spot = (u32, u8);
 
 /// What the line of a code says of it.
 #[derive(Clone, Copy)]
@@ -93,6 +95,10 @@ impl Index {
         self.lines.bytes()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
     /// The entry of the code among `codes`.
     #[inline]
     pub(super) fn find(&self, hash: u32, code: &Code, codes: &[[Code; CODES_EACH]]) -> Option<Entry> {
@@ -113,29 +119,35 @@ impl Index {
         None
     }
 
-    /// Looks at the lines of some codes. All of the lines are asked for before one of them is needed, and then
-    /// whatever `touch` reads of the candidates, so that the memory answers many at once: independent reads in a loop are
-    /// their own prefetch, as long as the loop does little else.
+    /// Finds the spots of some codes, and asks the memory for their lines. Independent reads in a loop are their own
+    /// prefetch, the more of them the less else the loop does: so the hashes have a loop of their own.
     #[inline]
-    pub(super) fn glance(&self, asked: &[Code], glances: &mut [Glance; GROUP], touch: impl Fn(Entry) -> u8) {
+    pub(super) fn ask(&self, asked: &[Code], spots: &mut [Spot; GROUP]) {
         let lines: &[Line] = &self.lines;
-        let mut places = [(0, 0); GROUP];
-        let mut seen = 0;
-        for (code, noted) in asked.iter().zip(&mut places) {
+        for (code, spot) in asked.iter().zip(&mut *spots) {
             let (at, tag) = place(hash(code), lines.len());
-            seen ^= lines.get(at).map_or(0, |line| line.entries[0]);
-            *noted = (at as u32, tag);
+            *spot = (at as u32, tag);
         }
+        let seen = spots[..asked.len()].iter().fold(0, |seen, (at, _)| seen ^ lines[*at as usize].entries[0]);
         black_box(seen);
-        let mut seen = 0;
-        for ((at, tag), glance) in places[..asked.len()].iter().zip(glances) {
-            let Some(line) = lines.get(*at as usize) else { continue };
+    }
+
+    /// Looks at the lines of some codes, which were asked for before, and asks for what `touch` reads of the candidates.
+    #[inline]
+    pub(super) fn glance(&self, spots: &[Spot], glances: &mut [Glance; GROUP], touch: impl Fn(Entry) -> u8) {
+        let lines: &[Line] = &self.lines;
+        for ((at, tag), glance) in spots.iter().zip(&mut *glances) {
+            let line = &lines[*at as usize];
             let mut matches = line.tags.matches(*tag);
             let is_open = matches.are_several() || line.tags.has_passed(*tag);
             let candidate = Entry(matches.next().map_or(NOBODY, |place| line.entries[place]));
-            seen ^= touch(candidate);
             *glance = Glance { candidate, is_open };
         }
+        // What is open goes on to the next line, which is asked for as well; what is not reads its own line once more.
+        let seen = spots.iter().zip(&*glances).fold(0, |seen, ((at, _), glance)| {
+            let on = *at as usize + usize::from(glance.is_open);
+            seen ^ touch(glance.candidate) ^ lines.get(on).map_or(0, |line| line.entries[0] as u8)
+        });
         black_box(seen);
     }
 

@@ -3,6 +3,7 @@
 use std::{num::NonZero, path::PathBuf};
 
 use clap::Args;
+use forecourt::registration::RedisUrl;
 use loadtest::{
     codebook::{self, Config, Outcome},
     report::{Bound, Run, Table, Verdict},
@@ -33,6 +34,9 @@ pub(crate) struct Arguments {
     /// Where the snapshot is written, 45 bytes a dongle; without it, in the system's temporary folder.
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
+    /// A Redis to write the segments to and start from, as redis://host:port; they stay there, under a name of their own.
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
     #[command(flatten)]
     tell: TellArguments,
 }
@@ -44,6 +48,7 @@ pub(crate) fn run(arguments: &Arguments) -> Ran {
         threads: arguments.threads,
         forged: arguments.forged,
         folder: arguments.data.clone(),
+        redis: arguments.redis.clone().map(RedisUrl::new),
     };
     let mut report = Run::new("", "The codebook of a whole country");
     let outcome = codebook::run(&config, |line| eprintln!("{line}"))?;
