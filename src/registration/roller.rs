@@ -37,8 +37,9 @@ const LEARNED_MAX: usize = 20_000;
 /// After a book that took a second, four seconds belong to others.
 const REST_PER_BUILD: u64 = 4;
 
-/// The sweep takes a fifth of a core at most, of those that nobody else wants.
-const REST_PER_SWEEP: u64 = 4;
+/// The sweep takes a twentieth of a core at most: strangers stand at some pump at any time, and their codes are tried
+/// with every dongle too.
+const REST_PER_SWEEP: u64 = 19;
 
 /// What was heard is looked at this often. Waking the thread for each hearing would cost the one who heard it far more
 /// than noting it down: a switch of threads, some microseconds, when thousands of stations hear newcomers.

@@ -22,6 +22,9 @@ const CAR_KM_PER_H: f64 = 200.0;
 /// Stays are refreshed this often, so the last hearing may be this much later than the directory says.
 pub(super) const REFRESH_MS: u64 = 10_000;
 
+/// A neighbour that heard the dongle so much earlier than this station has lost it: two refreshes.
+const LOST_MS: u64 = 2 * REFRESH_MS;
+
 /// Degrees of latitude and longitude (WGS 84).
 pub(super) type Place = (f64, f64);
 
@@ -101,12 +104,14 @@ impl Whereabouts {
         self.stays.get(&device).is_some_and(|stays| stays.iter().any(|stay| stay.station == station && stay.contested))
     }
 
-    /// Whether a neighbour hears the dongle better than `dbm`.
+    /// Whether a neighbour hears the dongle better than `dbm`. One that has lost it while it is still heard here does not:
+    /// a car that drove over the road would stay hidden for as long as it counts as parked there.
     pub fn is_heard_better_elsewhere(&self, device: DeviceId, station: StationId, dbm: i8) -> bool {
         let Some(stays) = self.stays.get(&device) else { return false };
         let Some(own) = stays.iter().find(|stay| stay.station == station) else { return false };
         let neighbour = |stay: &&Stay| stay.station != station && matches!(journey(stay, own), Journey::Neighbours);
-        stays.iter().filter(neighbour).any(|stay| stay.dbm > dbm)
+        let hears = |stay: &&Stay| own.last.since(stay.last) <= LOST_MS;
+        stays.iter().filter(neighbour).filter(hears).any(|stay| stay.dbm > dbm)
     }
 }
 
@@ -187,5 +192,15 @@ mod tests {
         assert!(!whereabouts.is_heard_better_elsewhere(CAR, ROME_NEXT_DOOR.0, -50));
         whereabouts.left(CAR, ROME_NEXT_DOOR.0);
         assert!(!whereabouts.is_heard_better_elsewhere(CAR, ROME.0, -80));
+    }
+
+    #[test]
+    fn a_neighbour_that_has_lost_the_car_has_it_no_more() {
+        let whereabouts = Whereabouts::default();
+        enter(&whereabouts, ROME_NEXT_DOOR, -50, 0);
+        enter(&whereabouts, ROME, -80, 1);
+        assert!(!whereabouts.is_heard_better_elsewhere(CAR, ROME.0, -80), "it drove over the road");
+        whereabouts.refresh(CAR, ROME_NEXT_DOOR.0, -50, UnixMs(1_800_000_060_000));
+        assert!(whereabouts.is_heard_better_elsewhere(CAR, ROME.0, -80));
     }
 }
