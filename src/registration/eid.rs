@@ -109,7 +109,7 @@ impl EidBeacon {
     /// that was read.
     fn offset(&self, secret: &Secret, now: UnixMs) -> Result<ClockOffset, Error> {
         let slot = slot_of_eid(secret, self.exponent, self.beacon_s, self.eid).ok_or(Error::EidMismatch)?;
-        let read = i64::from(self.beacon_s) * 1000 - now.0 as i64;
+        let read = i64::from(self.beacon_s) - (now.0 / 1000) as i64;
         let read = i32::try_from(read).map(ClockOffset).map_err(|_| Error::ClockTooFar)?;
         read.learned(1000 << self.exponent, slot, now).ok_or(Error::ClockTooFar)
     }

@@ -3,7 +3,13 @@
 use std::time::Duration;
 
 use forecourt::{
-    engine::{batch::Hearing, code::Secret, id::ReceiverId, proof::ProofKey, time::SlotLength},
+    engine::{
+        batch::Hearing,
+        code::Secret,
+        id::ReceiverId,
+        proof::ProofKey,
+        time::{SlotLength, UnixMs},
+    },
     telemetry::now,
 };
 use serde_json::{Value, json};
@@ -29,8 +35,8 @@ fn beacon(resolver: &str) -> ([u8; 32], [u8; 16]) {
     (public, identity_key)
 }
 
-fn registration(public: [u8; 32], secret: &Secret) -> Value {
-    let at = now();
+/// `at` is what the beacon's clock shows.
+fn registration(public: [u8; 32], secret: &Secret, at: UnixMs) -> Value {
     let code = secret.code(secret.slot_at(SlotLength::DEFAULT, at)).0;
     json!({
         "device": 7, "beacon_key": hex::encode(public), "exponent": EXPONENT, "beacon_s": at.0 / 1000,
@@ -40,6 +46,18 @@ fn registration(public: [u8; 32], secret: &Secret) -> Value {
 
 #[tokio::test]
 async fn a_registered_beacon_is_coupled_and_seen() {
+    seen_by_its_clock(0).await;
+}
+
+#[tokio::test]
+async fn a_beacon_that_counts_from_its_first_power_is_seen_too() {
+    let an_hour_ago = now().0 - 3_600_000;
+    seen_by_its_clock(an_hour_ago).await;
+}
+
+/// The beacon's clock was at zero at `zero_ms`.
+async fn seen_by_its_clock(zero_ms: u64) {
+    let clock = || UnixMs(now().0 - zero_ms);
     let engine = Engine::start().await;
     import(&engine, &[]).await;
     let resolver = engine.get("/v1/eid-resolver", engine.operator()).await.is(200).text("public_key");
@@ -47,11 +65,11 @@ async fn a_registered_beacon_is_coupled_and_seen() {
     let secret = Secret::EddystoneEid { identity_key, exponent: EXPONENT };
     let register = async |body: Value| engine.post("/v1/eid-registrations", engine.operator(), body).await;
     let wrong = Secret::EddystoneEid { identity_key: [1; 16], exponent: EXPONENT };
-    register(registration(public, &wrong)).await.refused_as(422, "EID_MISMATCH");
-    register(registration([0; 32], &secret)).await.refused_as(422, "BEACON_KEY_WEAK");
-    let registered = register(registration(public, &secret)).await.is(201);
+    register(registration(public, &wrong, clock())).await.refused_as(422, "EID_MISMATCH");
+    register(registration([0; 32], &secret, clock())).await.refused_as(422, "BEACON_KEY_WEAK");
+    let registered = register(registration(public, &secret, clock())).await.is(201);
     assert_eq!(registered.text("scheme"), "eddystone-eid/10");
-    register(registration(public, &secret)).await.is(201);
+    register(registration(public, &secret, clock())).await.is(201);
 
     let phone = Phone::new(9);
     let claimed = engine.post("/v1/couplings", "", phone.claim("LABEL-0001", "12가3456")).await.is(201);
@@ -61,8 +79,7 @@ async fn a_registered_beacon_is_coupled_and_seen() {
     let terminal = terminal_token(&engine, STATION).await;
     let uplink = uplink(&engine, STATION);
     eventually("the beacon's car", async || {
-        let at = now();
-        let code = secret.code(secret.slot_at(SlotLength::DEFAULT, at));
+        let (at, code) = (now(), secret.code(secret.slot_at(SlotLength::DEFAULT, clock())));
         uplink.hear_all(&[Hearing { code, receiver: ReceiverId(PUMP as u8), rssi: -55, at }]);
         tokio::time::sleep(Duration::from_millis(50)).await;
         let vehicles = engine.get(&format!("/v1/stations/{STATION}/vehicles"), &terminal).await;
