@@ -153,6 +153,7 @@ impl App {
         let (known, open) = (registrations.clone(), sessions.clone());
         let stations = Stations::start(settings.station, known, open, workers.clone(), snapshot);
         let snapshot_writer = tokio::spawn(stations.clone().keep_snapshots(snapshots.clone()));
+        tokio::spawn(stations.clone().follow_bindings(snapshots.clone()));
         let surface = Surface {
             stations: stations.clone(),
             registrations: registrations.clone(),

@@ -73,6 +73,11 @@ pub(super) struct SelectVehicle(pub(super) Select);
 #[rtype(result = "()")]
 pub(super) struct EnteredElsewhere(pub(super) DeviceId);
 
+/// The binding of a vehicle that stands here is another one, or is suspended, restored or revoked.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct BindingChanged(pub(super) DeviceId);
+
 #[derive(Message)]
 #[rtype(result = "Vec<Record>")]
 pub(super) struct Snapshot;
@@ -438,6 +443,38 @@ impl Handler<EnteredElsewhere> for StationActor {
     fn handle(&mut self, EnteredElsewhere(device): EnteredElsewhere, ctx: &mut Context<Self>) {
         self.forecourt.presence_mut().entered_elsewhere(device);
         self.settle(now(), ctx);
+    }
+}
+
+impl Handler<BindingChanged> for StationActor {
+    type Result = ();
+
+    fn handle(&mut self, BindingChanged(device): BindingChanged, ctx: &mut Context<Self>) {
+        if self.events.receiver_count() == 0 {
+            return;
+        }
+        let registrations = self.stations.registrations().clone();
+        let find = async move { registrations.find(device).await };
+        ctx.spawn(find.into_actor(self).map(move |found, actor, _| {
+            if let Ok(Some(registration)) = found {
+                actor.tell_again(device, &registration);
+            }
+        }));
+    }
+}
+
+impl StationActor {
+    /// The vehicle as it is to be shown from now on; one that is not served any more leaves the list.
+    fn tell_again(&self, device: DeviceId, registration: &Registration) {
+        let Some(seen) = self.forecourt.presence().seen(device).filter(|seen| seen.state.is_selectable()) else {
+            return;
+        };
+        let at = now();
+        if !registration.is_active() {
+            self.send(at, &departed(device, at), registration);
+        } else if !self.is_next_door(&seen) {
+            self.send(at, &seen, registration);
+        }
     }
 }
 

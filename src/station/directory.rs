@@ -4,12 +4,14 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use dashmap::DashMap;
-use tokio::sync::broadcast;
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Config,
-    actor::{AttachUplink, EnteredElsewhere, Feed, SelectVehicle, Snapshot, StationActor, Vehicles, Watch},
+    actor::{
+        AttachUplink, BindingChanged, EnteredElsewhere, Feed, SelectVehicle, Snapshot, StationActor, Vehicles, Watch,
+    },
     error::{AttachError, SelectError, StationError},
     intake::{Applied, BatchStream, IntakeEnd},
     metrics::Metrics,
@@ -160,6 +162,27 @@ impl Stations {
         }
     }
 
+    /// Tells the stations at which a vehicle stands of each change of its binding, until `shutdown` comes.
+    pub async fn follow_bindings(self, shutdown: CancellationToken) {
+        let mut changes = self.0.registrations.changes();
+        loop {
+            let change = tokio::select! {
+                change = changes.recv() => change,
+                () = shutdown.cancelled() => return,
+            };
+            match change {
+                Ok(change) => {
+                    for station in self.0.whereabouts.stations_of(change.device) {
+                        self.tell(station, BindingChanged(change.device));
+                    }
+                }
+                // A selection looks the binding up; only what stands on a screen is older for a while.
+                Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "screens were not told of changed bindings"),
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
     /// Writes the presence windows down now and then, and once more when `shutdown` comes.
     pub async fn keep_snapshots(self, shutdown: CancellationToken) {
         let period = Duration::from_secs(self.0.config.snapshot_s.max(1).into());
@@ -215,10 +238,14 @@ impl Stations {
         &self.0.metrics
     }
 
-    /// Tells another station, if its actor runs; one that does not has nothing to forget.
-    pub(super) fn tell(&self, station: StationId, elsewhere: EnteredElsewhere) {
+    /// Tells a station, if its actor runs; one that does not has nothing to forget.
+    pub(super) fn tell<M>(&self, station: StationId, message: M)
+    where
+        M: Message<Result = ()> + Send + 'static,
+        StationActor: Handler<M>,
+    {
         if let Some(actor) = self.0.actors.get(&station)
-            && actor.try_send(elsewhere).is_err()
+            && actor.try_send(message).is_err()
         {
             self.0.metrics.mailbox_full.increment(1);
         }

@@ -91,6 +91,11 @@ impl Whereabouts {
         });
     }
 
+    /// Where the dongle has entered.
+    pub(super) fn stations_of(&self, device: DeviceId) -> Vec<StationId> {
+        self.stays.get(&device).map_or_else(Vec::new, |stays| stays.iter().map(|stay| stay.station).collect())
+    }
+
     /// The driver has proven to be at `station`: every other claim is void. The answer names those stations.
     pub fn proven(&self, device: DeviceId, station: StationId) -> Vec<StationId> {
         let Some(mut stays) = self.stays.get_mut(&device) else { return Vec::new() };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::Response;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::site::{Car, STATION, Site};
 
@@ -35,6 +35,21 @@ async fn terminal_and_phone_are_told_of_a_selection() {
     site.select("3456").await.is(201);
     read_until(terminal, &["event: snapshot", "event: session", "Selected"]).await;
     read_until(driver, &["event: snapshot", "event: session", "Selected"]).await;
+}
+
+#[tokio::test]
+async fn a_terminal_is_told_when_a_car_that_stands_there_is_suspended_and_restored() {
+    let car = Car::new(7, "12가3456", "tok_ok_7");
+    let site = Site::with_cars(&[&car]).await;
+    let vehicles = site.engine.get(&format!("/v1/stations/{STATION}/vehicles"), &site.terminal).await.is(200);
+    let binding = vehicles.body["vehicles"][0]["binding"].as_str().expect("a binding").to_owned();
+    let present = vehicles.body["vehicles"][0]["state"].as_str().expect("a state").to_owned();
+    for (order, state) in [("suspension", "left"), ("restoration", present.as_str())] {
+        let terminal = open(&site, &format!("/v1/stations/{STATION}/events"), &site.terminal).await;
+        let path = format!("/v1/bindings/{binding}/{order}");
+        site.engine.post(&path, site.engine.operator(), json!({ "reason": "a test" })).await.is(200);
+        read_until(terminal, &["event: presence", &format!("\"state\":\"{state}\"")]).await;
+    }
 }
 
 #[tokio::test]
