@@ -337,8 +337,10 @@ async fn a_hearing_that_is_late_by_a_slot_is_learned_and_kept() {
     book_of(&registrations, 1).await;
     let now = telemetry::now();
     let behind = Slot(SLOT.slot_at(now).0 - 1);
-    // Learned is the nearest offset, which puts the dongle at the end of its slot: a minute on, it is still in it now.
-    registrations.heard(Hit { device: DEVICE, slot: behind }, now.plus(60_000));
+    // Learned is the nearest offset, which puts the dongle at the end of its slot late in ours: it is 250 s behind, and
+    // in the slot before ours when ours is half over.
+    let late = SLOT.start_of(SLOT.slot_at(now)).plus(250_000);
+    registrations.heard(Hit { device: DEVICE, slot: behind }, late);
     registrations.stop();
     drop(registrations);
     let two_behind = Secret::from_root(&ROOT).code(Slot(behind.0 - 1));

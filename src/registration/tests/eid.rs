@@ -49,8 +49,8 @@ impl Beacon {
 async fn a_beacon_whose_eid_fits_is_coupled_and_heard_by_its_clock() {
     let folder = TempDir::new().unwrap();
     let registrations = start(folder.path());
-    // Five days ahead: no code of it would be in the codebook by our own clock.
-    let beacon = Beacon::new(&registrations, 9, 5 * 24 * 3600).await;
+    // It counts from its first power: no code of it would be in the codebook by our own clock.
+    let beacon = Beacon::new(&registrations, 9, 5_000 - telemetry::now().0 as i64 / 1000).await;
     let known = registrations.register_beacon(beacon.registration(7), OWNER).await.unwrap();
     assert_eq!((known.scheme.as_str(), known.provable, known.binding), ("eddystone-eid/10", true, None));
     registrations.register_beacon(beacon.registration(7), OWNER).await.unwrap();
@@ -76,8 +76,8 @@ async fn a_beacon_is_refused_for_its_reason() {
     assert_eq!(refusal(EidBeacon { public_key: [0; 32], ..good.clone() }).await, Error::WeakBeaconKey);
     assert_eq!(refusal(EidBeacon { exponent: 16, ..good.clone() }).await, Error::Exponent);
     assert_eq!(refusal(EidBeacon { exponent: 4, ..good.clone() }).await, Error::Exponent, "shorter than a slot");
-    let unset = Beacon::new(&registrations, 9, -(telemetry::now().0 as i64 / 1000)).await;
-    assert_eq!(refusal(unset.registration(7)).await, Error::ClockTooFar);
+    let seventy_years = Beacon::new(&registrations, 9, 70 * 365 * 24 * 3600).await;
+    assert_eq!(refusal(seventy_years.registration(7)).await, Error::ClockTooFar);
 
     registrations.register_beacon(good.clone(), OWNER).await.unwrap();
     let twin = EidBeacon { device: DeviceId(8), activation_code: None, ..good.clone() };
