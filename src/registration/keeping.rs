@@ -54,7 +54,7 @@ impl Keeping {
         tracing::warn!(reason = %refused, "no snapshot of the codebook is of use");
         if let Some(url) = &self.redis {
             let read = shelf::read(url, store_id(db)?, &self.envelope, threads);
-            match self.caught_up(slot, db, read.map_err(Refusal::from))? {
+            match self.caught_up(slot, db, read)? {
                 Ok(fleet) => {
                     metrics.starts_from_redis.increment(1);
                     return Ok(fleet);

@@ -21,9 +21,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::cache::{Names, RedisUrl};
 use super::envelope::Envelope;
-use super::segment::{self, HEADER_BYTES, Segment, SegmentError};
+use super::segment::{self, HEADER_BYTES, SEGMENT_MAX, Segment, SegmentError};
 use super::truth::Revision;
-use crate::engine::codebook::{Roster, RosterBuilder};
+use crate::engine::codebook::{Keeper, Roster, RosterBuilder};
 use crate::engine::id::DeviceId;
 
 /// A revocation waits as long behind a Redis that hangs, once for each snapshot.
@@ -35,8 +35,9 @@ const TTL_S: u64 = 30 * 24 * 3600;
 /// Segments that a thread reads and opens before they are put together: some 3 MB.
 const SEGMENTS_PER_TURN: usize = 8;
 
-/// Ten thousand million dongles.
-const SEGMENTS_MAX: u64 = 2_000_000;
+/// 327 million dongles. What a set says of itself is proven when all of it is read, and room is made before: of addresses,
+/// 12 bytes a dongle or 4 GB, and of memory no more than is read.
+const SEGMENTS_MAX: u64 = 40_000;
 
 const DOMAIN: &[u8] = b"forecourt segments v1";
 
@@ -71,7 +72,9 @@ impl Set {
     fn of(connection: &mut redis::Connection, names: &Names) -> Result<Set, ShelfError> {
         let bytes: Option<Vec<u8>> = redis::cmd("GET").arg(names.segments()).query(connection)?;
         let set = Set::read_from_bytes(&bytes.ok_or(ShelfError::Missing)?).map_err(|_| ShelfError::Damaged)?;
-        if set.segments.get() > SEGMENTS_MAX { Err(ShelfError::Damaged) } else { Ok(set) }
+        let (segments, dongles) = (set.segments.get(), set.dongles.get());
+        let is_possible = segments <= SEGMENTS_MAX && dongles <= segments * SEGMENT_MAX as u64;
+        if is_possible { Ok(set) } else { Err(ShelfError::Damaged) }
     }
 }
 
@@ -89,6 +92,23 @@ impl Shelf {
         let (segments, dongles) = (0.into(), 0.into());
         let set = Set { revision: revision.0.into(), segments, dongles, tag: [0; 16] };
         Ok(Shelf { connection: connect(url)?, names: Names::of_store(store), set, headers: Sha256::new() })
+    }
+
+    /// All dongles of the keeper, and the set is whole. `told` hears how many each segment has.
+    pub fn put_all(
+        &mut self,
+        keeper: &mut Keeper,
+        envelope: &Envelope,
+        mut told: impl FnMut(usize),
+    ) -> Result<(), ShelfError> {
+        let (revision, mut after) = (Revision(self.set.revision.get()), None);
+        loop {
+            let dongles = keeper.dongles_after(after, SEGMENT_MAX);
+            let Some(last) = dongles.last() else { return self.finish(envelope) };
+            after = Some(last.device);
+            self.put(&segment::seal(envelope, &dongles, revision))?;
+            told(dongles.len());
+        }
     }
 
     /// The next segment, in the order of the store.
@@ -135,13 +155,12 @@ pub fn read(
     for from in (0..set.segments.get()).step_by(turn) {
         let numbers: Vec<u64> = (from..set.segments.get().min(from + turn as u64)).collect();
         for (header, segment) in reader.segments(set.revision.get(), &numbers)? {
-            let ids = segment.dongles.first().zip(segment.dongles.last()).ok_or(ShelfError::Damaged)?;
-            let ascends = last.is_none_or(|last: DeviceId| last.0.cast_signed() < ids.0.0.0.cast_signed());
+            let ascends = last.is_none_or(|last: DeviceId| last.0.cast_signed() < header.first().0.cast_signed());
             if !ascends || segment.revision.0 != set.revision.get() {
                 return Err(ShelfError::Damaged);
             }
-            last = Some(ids.1.0);
-            headers.update(header);
+            last = Some(header.last());
+            headers.update(header.as_bytes());
             segment.push_onto(&mut roster);
         }
     }
@@ -157,7 +176,7 @@ struct Reader<'a> {
     envelope: &'a Envelope,
 }
 
-type Opened = ([u8; HEADER_BYTES], Segment);
+type Opened = (segment::Header, Segment);
 
 impl Reader<'_> {
     /// Reads and opens some segments, each thread a run of them.
@@ -189,8 +208,7 @@ fn open_all(
     let found: Vec<Option<Vec<u8>>> = get.query(connection)?;
     let opened = found.into_iter().map(|bytes| {
         let bytes = bytes.ok_or(ShelfError::Damaged)?;
-        let segment = segment::open(envelope, &bytes)?;
-        Ok((*bytes.first_chunk().expect("it opened"), segment))
+        Ok((segment::Header::read(&bytes)?, segment::open(envelope, &bytes)?))
     });
     opened.collect()
 }

@@ -8,7 +8,6 @@ use forecourt::{
         RedisUrl, Revision,
         envelope::Envelope,
         roll_at_once,
-        segment::{SEGMENT_MAX, seal},
         shelf::{Shelf, read},
     },
 };
@@ -34,14 +33,7 @@ pub(super) fn measure(mut keeper: Keeper, url: &RedisUrl, tell: &mut impl FnMut(
     let envelope = Envelope::new(1, &[7; 32]);
     let began = Instant::now();
     let mut shelf = Shelf::begin(url, STORE, Revision(1)).map_err(io::Error::other)?;
-    let mut after = None;
-    loop {
-        let dongles = keeper.dongles_after(after, SEGMENT_MAX);
-        let Some(last) = dongles.last() else { break };
-        after = Some(last.device);
-        shelf.put(&seal(&envelope, &dongles, Revision(1))).map_err(io::Error::other)?;
-    }
-    shelf.finish(&envelope).map_err(io::Error::other)?;
+    shelf.put_all(&mut keeper, &envelope, |_| {}).map_err(io::Error::other)?;
     let redis_write_s = began.elapsed().as_secs_f64();
     tell(&format!("segments written to Redis in {redis_write_s:.1} s"));
     drop(keeper);

@@ -23,7 +23,6 @@ use crate::{
         envelope::{Envelope, KekHex},
         error::StartError,
         fleet::Fleet,
-        segment::{self, SEGMENT_MAX},
         shelf::{Shelf, ShelfError},
         truth::{Revision, Truth, binding_of, bound_after, revision, store_id},
     },
@@ -124,16 +123,11 @@ impl Operator {
         // The slot length matters to codes, and none are made.
         let mut fleet = Fleet::read(SlotLength::DEFAULT, &self.db, &self.envelope)?;
         let mut begun = Shelf::begin(&self.url, store_id(&self.db)?, fleet.revision)?;
-        let mut after: Option<DeviceId> = None;
-        loop {
-            let dongles = fleet.keeper.dongles_after(after, SEGMENT_MAX);
-            let Some(last) = dongles.last() else { break };
-            after = Some(last.device);
-            begun.put(&segment::seal(&self.envelope, &dongles, fleet.revision))?;
-            warmed.dongles += dongles.len() as u64;
+        begun.put_all(&mut fleet.keeper, &self.envelope, |dongles| {
+            warmed.dongles += dongles as u64;
             progress(*warmed);
-        }
-        Ok(begun.finish(&self.envelope)?)
+        })?;
+        Ok(())
     }
 
     /// Every record in Redis against the store.
