@@ -4,8 +4,8 @@
 //! the real doors, QUIC ([`uplinks`]) and HTTP ([`people`]), and the [`oracle`] compares what the engine says with what
 //! is true. The [`demo`] is a small town with the engine in the same process; [`nation`] is what a [`scenario`] says,
 //! against the real engine's process. [`flood`] asks how much the engine takes, [`imports`] how fast dongles come in,
-//! [`codebook`] what a country's dongles take, [`peers`] what others would make of the
-//! same, and [`report`] writes down what came of it.
+//! [`codebook`] what a country's dongles take, [`sessions`] how many sales a second, [`peers`] what others would make of
+//! the same, and [`report`] writes down what came of it.
 
 pub mod codebook;
 pub mod demo;
@@ -21,6 +21,7 @@ pub mod people;
 pub mod process;
 pub mod report;
 pub mod scenario;
+pub mod sessions;
 pub mod town;
 pub mod uplinks;
 pub mod world;

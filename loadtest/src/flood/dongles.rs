@@ -40,7 +40,7 @@ impl Dongles {
         hex::encode(self.root(index))
     }
 
-    fn root(&self, index: u64) -> [u8; 32] {
+    pub(crate) fn root(&self, index: u64) -> [u8; 32] {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.seed.to_le_bytes());
         seed[8..16].copy_from_slice(&index.to_le_bytes());

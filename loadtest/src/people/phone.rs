@@ -54,7 +54,7 @@ struct Claimed {
 }
 
 #[derive(Serialize)]
-struct Proof {
+pub(crate) struct Proof {
     mac: String,
     signature: String,
 }
@@ -85,7 +85,7 @@ impl Phone {
     /// Gets the phone its token, as its car's enrolment asks: by coupling, or by login.
     pub async fn enrol(client: &Client, id: CarId, car: &Car) -> Result<Phone, EnrolError> {
         let key = SigningKey::from_bytes(&car.phone_seed);
-        let TokenGiven { token } = match &car.enrolment {
+        let token = match &car.enrolment {
             Enrolment::Coupled { activation_code } => couple(client, &key, car, activation_code).await?,
             Enrolment::Imported | Enrolment::Unknown => log_in(client, &key, car.dongle.device).await?,
         };
@@ -157,7 +157,7 @@ impl Phone {
 
 fn drop_answer(_: serde_json::Value) {}
 
-async fn couple(client: &Client, key: &SigningKey, car: &Car, code: &str) -> Result<TokenGiven, EnrolError> {
+async fn couple(client: &Client, key: &SigningKey, car: &Car, code: &str) -> Result<String, EnrolError> {
     let phone_key = key.verifying_key().to_bytes();
     let claiming = Claiming {
         activation_code: code,
@@ -171,21 +171,26 @@ async fn couple(client: &Client, key: &SigningKey, car: &Car, code: &str) -> Res
     let terms = CoupleTerms { nonce: nonce(&claimed.nonce)?, device: claimed.device, phone_key };
     let mac = car.dongle.answer(claimed.device, &terms).ok_or(EnrolError::Silent)?;
     let path = format!("/v1/couplings/{}/proof", claimed.coupling);
-    Ok(client.post(&path, &proof(key, &terms, &mac)).await?)
+    let TokenGiven { token } = client.post(&path, &proof(key, &terms, &mac)).await?;
+    Ok(token)
 }
 
-async fn log_in(client: &Client, key: &SigningKey, device: DeviceId) -> Result<TokenGiven, EnrolError> {
+/// The phone's token, for one that was imported.
+pub(crate) async fn log_in(client: &Client, key: &SigningKey, device: DeviceId) -> Result<String, CallError> {
     let at = telemetry::now();
     let signature = hex::encode(key.sign(&phone_token_message(device, at)).to_bytes());
-    Ok(client.post("/v1/phone/tokens", &LoggingIn { device, at, signature }).await?)
+    let TokenGiven { token } = client.post("/v1/phone/tokens", &LoggingIn { device, at, signature }).await?;
+    Ok(token)
 }
 
-fn proof(key: &SigningKey, terms: &impl Terms, mac: &[u8; 32]) -> Proof {
+/// What dongle and phone answer.
+pub(crate) fn proof(key: &SigningKey, terms: &impl Terms, mac: &[u8; 32]) -> Proof {
     let signature = key.sign(&terms.phone_message(mac)).to_bytes();
     Proof { mac: hex::encode(mac), signature: hex::encode(signature) }
 }
 
-fn terms(challenge: &ChallengeView) -> Option<PayTerms> {
+/// `None` when the nonce is none.
+pub(crate) fn terms(challenge: &ChallengeView) -> Option<PayTerms> {
     Some(PayTerms {
         nonce: nonce(&challenge.nonce).ok()?,
         device: challenge.device,
@@ -204,7 +209,7 @@ fn nonce(text: &str) -> Result<Nonce, hex::FromHexError> {
 }
 
 /// The sessions that an event of the phone tells of.
-fn read(event: &Event) -> Result<Vec<SessionView>, serde_json::Error> {
+pub(crate) fn read(event: &Event) -> Result<Vec<SessionView>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Snapshot {
         sessions: Vec<SessionView>,

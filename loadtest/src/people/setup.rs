@@ -69,7 +69,12 @@ pub async fn import(operator: &Client, world: &World) -> Result<(), SetupError> 
     Ok(())
 }
 
-async fn import_one(operator: &Client, what: &'static str, path: &str, csv: String) -> Result<(), SetupError> {
+pub(crate) async fn import_one(
+    operator: &Client,
+    what: &'static str,
+    path: &str,
+    csv: String,
+) -> Result<(), SetupError> {
     let imported: Imported = operator.post_csv(path, csv).await.map_err(|source| SetupError::Call { what, source })?;
     match imported.refusals.into_iter().next() {
         Some(Refusal { reason }) => Err(SetupError::Import { what, refused: imported.refused, reason }),
@@ -128,9 +133,14 @@ pub async fn terminals(operator: &Client, world: &World, sites: Vec<SiteId>) -> 
         .map_err(|source| SetupError::Call { what: "a terminal", source })
 }
 
-async fn terminal(operator: &Client, site: SiteId, station: StationId) -> Result<Arc<Terminal>, CallError> {
+/// A caller with the token of one of the station's terminals.
+pub(crate) async fn terminal_token(operator: &Client, station: StationId) -> Result<Client, CallError> {
     let TerminalToken { token } = operator.post("/v1/terminals", &json!({ "station": station })).await?;
-    let caller = operator.with_token(token);
+    Ok(operator.with_token(token))
+}
+
+async fn terminal(operator: &Client, site: SiteId, station: StationId) -> Result<Arc<Terminal>, CallError> {
+    let caller = terminal_token(operator, station).await?;
     let grades: Vec<_> =
         PRICES.iter().map(|(grade, price)| json!({ "grade": grade, "unit_price_milli": price })).collect();
     let prices = json!({ "currency": CURRENCY, "grades": grades });

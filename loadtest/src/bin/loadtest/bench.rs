@@ -123,11 +123,19 @@ pub(crate) fn report_of(title: &str, load: &Load, bench: &Bench, outcome: &impl 
     Ok(report)
 }
 
-fn figures(keys: &Map<String, Value>) -> Table {
+pub(crate) fn figures(keys: &Map<String, Value>) -> Table {
     Table {
         title: "What it came to".into(),
         columns: ["", "value"].map(str::to_owned).into(),
         rows: keys.iter().map(|(key, value)| vec![key.clone(), value.to_string()]).collect(),
+    }
+}
+
+/// Figures with names, as the keys of a summary.
+pub(crate) fn keys(of: &impl Serialize) -> serde_json::Result<Map<String, Value>> {
+    match serde_json::to_value(of)? {
+        Value::Object(keys) => Ok(keys),
+        _ => unreachable!("figures with names are an object"),
     }
 }
 

@@ -10,7 +10,10 @@ use loadtest::{
 };
 use serde_json::{Map, Value};
 
-use crate::{Held, Ran, bench::TellArguments};
+use crate::{
+    Held, Ran,
+    bench::{TellArguments, keys},
+};
 
 /// Memory, look-ups, rolls and a start of a codebook with that many dongles, and with 100 thousand beside them.
 ///
@@ -76,13 +79,6 @@ impl Arguments {
             ("seed", self.seed.to_string()),
         ];
         all.map(|(key, value)| (key.to_owned(), value)).into()
-    }
-}
-
-fn keys(of: &impl serde::Serialize) -> serde_json::Result<Map<String, Value>> {
-    match serde_json::to_value(of)? {
-        Value::Object(keys) => Ok(keys),
-        _ => unreachable!("figures with names are an object"),
     }
 }
 

@@ -12,6 +12,7 @@ mod load;
 mod overload;
 mod peers;
 mod race;
+mod sessions;
 mod sink;
 mod uplinks;
 
@@ -53,6 +54,7 @@ enum Command {
     /// Import a file of dongles, the same again, and once more through a running engine.
     Import(import::ImportArguments),
     Fleet(fleet::Arguments),
+    Sessions(sessions::Arguments),
     #[command(hide = true)]
     Sink(sink::SinkArguments),
     /// Print what is known of this machine and this build, as it stands in every report.
@@ -94,6 +96,7 @@ fn run(command: &Command) -> Ran {
         Command::Codebook(arguments) => codebook::run(arguments),
         Command::Import(arguments) => import::run(arguments),
         Command::Fleet(arguments) => fleet::run(arguments),
+        Command::Sessions(arguments) => sessions::run(arguments),
         Command::Sink(arguments) => sink::run(arguments),
         Command::Host => print_host(),
         Command::Compare(arguments) => compare::run(arguments),

@@ -1,0 +1,101 @@
+//! `loadtest sessions`: how many fuellings a second are selected, proven and paid.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use loadtest::{
+    report::{Bound, Run, Verdict},
+    sessions::{self, Config, Outcome},
+};
+
+use crate::{
+    Held, Ran,
+    bench::{TellArguments, figures, keys, setting},
+};
+
+/// Fuellings a second, from the selection to the payment, through HTTP and with every step durable.
+///
+/// A closed loop: each car is served again as soon as it has paid and is cleared. Engine and generator share the cores.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// Served before the clock starts.
+    #[arg(long, default_value_t = 3)]
+    warm_up_seconds: u64,
+    /// Cars that are served at a time, each with its phone's event stream.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=5_000))]
+    cars: u32,
+    /// Cars at one station, each at a pump of its own.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=31))]
+    cars_per_station: u32,
+    /// Milliseconds that the PSP simulator takes for an answer.
+    #[arg(long, default_value_t = 10)]
+    psp_ms: u64,
+    /// The same seed makes the same chain.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where the engine's data folder is made, and its disk measured; without it, in the system's temporary folder.
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+    /// The engine's program; without it, the `forecourt` beside this one.
+    #[arg(long, value_name = "FILE")]
+    engine: Option<PathBuf>,
+    /// A setting of the engine, as FORECOURT_<SECTION>_<KEY>=VALUE; may be given again.
+    #[arg(long = "setting", value_name = "NAME=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+    #[command(flatten)]
+    tell: TellArguments,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Ran {
+    let config = Config {
+        seconds: arguments.seconds,
+        warm_up_seconds: arguments.warm_up_seconds,
+        cars: arguments.cars as usize,
+        cars_per_station: arguments.cars_per_station as usize,
+        seed: arguments.seed,
+        psp_ms: arguments.psp_ms,
+        folder: arguments.data.clone(),
+        engine: arguments.engine.clone(),
+        settings: arguments.settings.clone(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(sessions::run(&config, |line| eprintln!("{line}")))?;
+    let mut report = Run::new("", "Fuellings, from the selection to the payment");
+    report.conditions = arguments.conditions();
+    report.summary = keys(&outcome)?;
+    report.tables = vec![figures(&report.summary)];
+    report.thresholds = thresholds(&outcome);
+    let held = Held(report.passed());
+    arguments.tell.tell(report)?;
+    Ok(held)
+}
+
+fn thresholds(outcome: &Outcome) -> Vec<Verdict> {
+    let none = |key, count: u64| Verdict::new(key, Bound::AtMost(0.0), count as f64);
+    vec![
+        none("lost", outcome.lost),
+        none("double_charged", outcome.double_charged),
+        none("wrongly_charged", outcome.wrongly_charged),
+        none("failed_calls", outcome.failed_calls),
+        Verdict::new("sessions", Bound::AtLeast(1.0), outcome.sessions as f64),
+    ]
+}
+
+impl Arguments {
+    fn conditions(&self) -> Vec<(String, String)> {
+        let all = [
+            ("seconds", self.seconds.to_string()),
+            ("cars", self.cars.to_string()),
+            ("cars_per_station", self.cars_per_station.to_string()),
+            ("psp_ms", self.psp_ms.to_string()),
+            ("calls_per_session", "select, completion, proof, cleared; two event streams' words".into()),
+            (
+                "cores_shared_by_engine_and_generator",
+                std::thread::available_parallelism().map_or(1, usize::from).to_string(),
+            ),
+        ];
+        all.map(|(key, value)| (key.to_owned(), value)).into()
+    }
+}
