@@ -22,7 +22,7 @@ pub const DEFAULT_TOML: &str = include_str!("default.toml");
 const ENVIRONMENT_PREFIX: &str = "FORECOURT_";
 
 /// Numbers of which 0 makes sense. Of the others it would be a queue without places or a period without end.
-const MAY_BE_ZERO: [&str; 10] = [
+const MAY_BE_ZERO: [&str; 14] = [
     "engine.workers",
     "station.enter_dbm",
     "station.park_dbm",
@@ -33,6 +33,10 @@ const MAY_BE_ZERO: [&str; 10] = [
     "payment.arrival_ms",
     "payment.simulator_latency_ms",
     "http.event_streams_max",
+    "http.terminal_calls_per_second",
+    "http.phone_calls_per_second",
+    "http.operator_calls_per_second",
+    "http.stranger_calls_per_second",
 ];
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

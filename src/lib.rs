@@ -20,6 +20,7 @@
 //! - Nothing per frame allocates, locks, hashes a key or looks up a metric.
 //! - Nothing is charged without a verified proof, and nothing twice.
 
+mod address;
 pub mod app;
 pub mod config;
 pub mod engine;

@@ -8,7 +8,8 @@ use std::{
 
 /// Each stage, and the stages that it may name. A stage not listed beside another is upstream of it, or none of its
 /// business.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
+    ("address", &[]),
     ("engine", &[]),
     ("telemetry", &["config", "engine"]),
     ("ledger", &["engine", "telemetry"]),
@@ -16,8 +17,8 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("payment", &["engine", "ledger", "telemetry"]),
     ("session", &["engine", "ledger", "payment", "registration", "telemetry"]),
     ("station", &["engine", "registration", "session", "telemetry"]),
-    ("ingest", &["engine", "station", "telemetry"]),
-    ("http", &["engine", "registration", "session", "station", "telemetry"]),
+    ("ingest", &["address", "engine", "station", "telemetry"]),
+    ("http", &["address", "engine", "registration", "session", "station", "telemetry"]),
     ("uplink", &["engine", "telemetry"]),
     ("config", &["engine", "http", "ingest", "ledger", "payment", "registration", "session", "station"]),
     (

@@ -137,7 +137,7 @@ macro_rules! problems {
     };
 }
 
-const ANY: [Code; 3] = [Code::BadRequest, Code::Overloaded, Code::Unavailable];
+const ANY: [Code; 4] = [Code::BadRequest, Code::TooManyCalls, Code::Overloaded, Code::Unavailable];
 const TOKEN: [Code; 2] = [Code::Unauthorised, Code::Forbidden];
 const BODY: [Code; 2] = [Code::BodyTooLarge, Code::MediaTypeUnsupported];
 const FOUND: [Code; 1] = [Code::NotFound];

@@ -12,10 +12,11 @@ use axum::{
 use super::{
     Shared,
     problem::{Code, Problem},
+    serve::Peer,
 };
 use crate::{
     engine::id::{BindingId, StationId},
-    registration::{OperatorName, Registrations, Role},
+    registration::{OperatorName, Role},
     session::By,
 };
 
@@ -51,15 +52,27 @@ impl Operator {
     }
 }
 
+/// Somebody without a token: a phone that couples or logs in. What he says is checked by its signature.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stranger;
+
 /// Anybody with a token.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caller(pub(super) By);
+
+impl FromRequestParts<Shared> for Stranger {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Stranger, Problem> {
+        check_stranger(parts, shared).map(|()| Stranger)
+    }
+}
 
 impl FromRequestParts<Shared> for Terminal {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Terminal, Problem> {
-        match role(&parts.headers, &shared.surface.registrations).await? {
+        match role(parts, shared).await? {
             Role::Terminal(station) => Ok(Terminal(station)),
             Role::Phone(_) | Role::Operator(_) => Err(not_for("terminals")),
         }
@@ -70,7 +83,7 @@ impl FromRequestParts<Shared> for Phone {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Phone, Problem> {
-        match role(&parts.headers, &shared.surface.registrations).await? {
+        match role(parts, shared).await? {
             Role::Phone(binding) => Ok(Phone(binding)),
             Role::Terminal(_) | Role::Operator(_) => Err(not_for("phones")),
         }
@@ -81,7 +94,7 @@ impl FromRequestParts<Shared> for Operator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Operator, Problem> {
-        match role(&parts.headers, &shared.surface.registrations).await? {
+        match role(parts, shared).await? {
             Role::Operator(name) => Ok(Operator(name)),
             Role::Terminal(_) | Role::Phone(_) => Err(not_for("operators")),
         }
@@ -92,7 +105,7 @@ impl FromRequestParts<Shared> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Caller, Problem> {
-        let by = match role(&parts.headers, &shared.surface.registrations).await? {
+        let by = match role(parts, shared).await? {
             Role::Terminal(station) => By::Station(station),
             Role::Phone(binding) => By::Phone(binding),
             Role::Operator(_) => By::Operator,
@@ -101,10 +114,19 @@ impl FromRequestParts<Shared> for Caller {
     }
 }
 
-async fn role(headers: &HeaderMap, registrations: &Registrations) -> Result<Role, Problem> {
-    let token = bearer(headers)?;
-    let role = registrations.resolve(token).await?;
-    role.ok_or_else(|| Problem::new(Code::Unauthorised, "the token is unknown or has expired"))
+async fn role(parts: &Parts, shared: &Shared) -> Result<Role, Problem> {
+    let token = bearer(&parts.headers)?;
+    let Some(role) = shared.surface.registrations.resolve(token).await? else {
+        check_stranger(parts, shared)?;
+        return Err(Problem::new(Code::Unauthorised, "the token is unknown or has expired"));
+    };
+    shared.limits.check(role)?;
+    Ok(role)
+}
+
+fn check_stranger(parts: &Parts, shared: &Shared) -> Result<(), Problem> {
+    let Peer(address) = parts.extensions.get().expect("every connection says who is at its other end");
+    shared.limits.check_stranger(address.ip())
 }
 
 /// The token of `Authorization: Bearer <token>`; the scheme's case does not matter (RFC 9110).

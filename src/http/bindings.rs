@@ -1,4 +1,4 @@
-//! The operator's calls on bindings, on dongles that were lost, and on those who may make such calls.
+//! The operator's calls on bindings, and on dongles that were lost.
 //!
 //! Every change names its operator by the token and takes a reason; both are in the journal.
 
@@ -20,7 +20,7 @@ use crate::{
         plate::Plate,
         time::UnixMs,
     },
-    registration::{Amendment, Cause, Device, JournalRow, Mandate, OperatorName, Request, Role, Summary, Who},
+    registration::{Amendment, Cause, Device, JournalRow, Mandate, OperatorName, Request, Summary},
     session::By,
 };
 
@@ -39,8 +39,6 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(permit_phone))
         .routes(routes!(device))
         .routes(routes!(free_device))
-        .routes(routes!(issue_operator))
-        .routes(routes!(revoke_operator))
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -113,11 +111,11 @@ async fn history(
 /// Why an operator changes something.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Because {
+pub(super) struct Because {
     /// Plain text of 1 to 500 bytes.
     #[serde(default)]
     #[schema(required = true)]
-    reason: String,
+    pub(super) reason: String,
 }
 
 /// Suspends a binding: its vehicle is seen, and not served.
@@ -258,52 +256,4 @@ async fn free_device(
 ) -> Result<Json<Device>, Problem> {
     let mandate = Mandate::operator(name, &because.reason)?;
     Ok(Json(shared.surface.registrations.free_device(device, mandate).await?))
-}
-
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewOperator {
-    /// As the journal is to name him: 1 to 32 letters, digits and `.-_@`.
-    name: String,
-    /// Milliseconds until the token expires; without it, never.
-    valid_ms: Option<u64>,
-}
-
-#[derive(Serialize, utoipa::ToSchema)]
-struct OperatorToken {
-    name: String,
-    /// The operator's bearer token; it is shown this once.
-    token: String,
-}
-
-/// Gives an operator a token with his name. Only the bearer of the data folder's own token may: whoever could give
-/// himself another name would leave a journal that says nothing.
-#[utoipa::path(post, path = "/v1/operators", tag = "operator", security(("operator" = [])), request_body = NewOperator,
-    responses((status = 201, body = OperatorToken), ReasonProblems))]
-async fn issue_operator(
-    State(shared): State<Shared>,
-    operator: Operator,
-    Body(NewOperator { name, valid_ms }): Body<NewOperator>,
-) -> Result<(StatusCode, Json<OperatorToken>), Problem> {
-    let who = Who::Operator(operator.of_folder()?);
-    let role = Role::Operator(OperatorName::parse(&name)?);
-    let token = shared.surface.registrations.issue(role, valid_ms, who).await?;
-    Ok((StatusCode::CREATED, Json(OperatorToken { name, token: token.reveal().to_owned() })))
-}
-
-/// Takes back every token of an operator.
-#[utoipa::path(post, path = "/v1/operators/{name}/revocation", tag = "operator", security(("operator" = [])),
-    params(("name" = String, Path, description = "As the token was given.")), request_body = Because,
-    responses((status = 204), ReasonProblems))]
-async fn revoke_operator(
-    State(shared): State<Shared>,
-    operator: Operator,
-    Named(name): Named<String>,
-    Body(because): Body<Because>,
-) -> Result<StatusCode, Problem> {
-    let mandate = Mandate::operator(operator.of_folder()?, &because.reason)?;
-    if shared.surface.registrations.revoke_operator(OperatorName::parse(&name)?, mandate).await? {
-        return Ok(StatusCode::NO_CONTENT);
-    }
-    Err(Problem::new(Code::NotFound, "no operator of this name has a token"))
 }

@@ -11,7 +11,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Shared,
     answer::{DriverProblems, OfPhoneWrite, PhoneClaimProblems, ReadProblems},
-    auth::Phone,
+    auth::{Phone, Stranger},
     extract::{Body, Hex},
     idempotency::Write,
     phone::Claimed,
@@ -53,6 +53,7 @@ struct ClaimingPhone {
     request_body = ClaimingPhone, responses((status = 201, body = Claimed), PhoneClaimProblems))]
 async fn claim_phone(
     State(shared): State<Shared>,
+    _: Stranger,
     Body(claiming): Body<ClaimingPhone>,
 ) -> Result<(StatusCode, Json<Claimed>), Problem> {
     let claim = PhoneClaim {

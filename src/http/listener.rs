@@ -8,9 +8,9 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use axum::serve::Listener;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -18,6 +18,8 @@ use tokio::{
 };
 
 use super::StartError;
+
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Bounded {
@@ -41,25 +43,29 @@ impl Bounded {
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
-}
 
-impl Listener for Bounded {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+    pub(super) async fn accept(&mut self) -> (Connection, SocketAddr) {
         let place = self.places.clone().acquire_owned().await.expect("the semaphore is never closed");
-        // axum's own accept waits and tries again when the process is out of file descriptors.
-        let (stream, address) = Listener::accept(&mut self.listener).await;
+        let (stream, address) = loop {
+            match self.listener.accept().await {
+                Ok(accepted) => break accepted,
+                Err(error) => wait_after(&error).await,
+            }
+        };
         // An event is small and waits for nothing: Nagle's algorithm would hold it back for a round trip.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection keeps its delay");
         }
         (Connection { stream, _place: place }, address)
     }
+}
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.address)
+/// A caller that gave up costs nobody anything; out of file descriptors, others have to end first.
+async fn wait_after(error: &io::Error) {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
+        tracing::error!(%error, "no connection can be taken");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 }
 

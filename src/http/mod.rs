@@ -21,6 +21,7 @@ mod driver;
 mod events;
 mod extract;
 mod idempotency;
+mod limits;
 mod listener;
 mod metrics;
 mod open;
@@ -29,16 +30,18 @@ mod phone;
 mod problem;
 mod readiness;
 mod routes;
+mod serve;
 mod terminal;
+mod tokens;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use problem::{Code, Problem};
 pub use readiness::{Part, PartReport, Readiness, Report};
+use serve::serve;
 
 use crate::{registration::Registrations, session::Sessions, station::Stations};
 
@@ -60,6 +63,18 @@ pub struct Config {
     /// Milliseconds after which a call without an answer is given up. A hold may take 30 s; imports and event streams
     /// are not bounded by it.
     pub request_timeout_ms: u32,
+    /// Milliseconds for a request's head to come, so that slow callers do not hold connections.
+    pub head_timeout_ms: u32,
+    /// Calls a second of one station's terminals; more are refused, past a burst of two seconds. 0: no limit. So the
+    /// other three.
+    pub terminal_calls_per_second: u32,
+    /// Of one binding's phone.
+    pub phone_calls_per_second: u32,
+    /// Of one operator.
+    pub operator_calls_per_second: u32,
+    /// Of one address (IPv6: /64) without a token: couplings, logins, tokens that are none. Behind a proxy all
+    /// strangers have its address.
+    pub stranger_calls_per_second: u32,
     /// Event streams at a time. Each holds its connection.
     pub event_streams_max: usize,
     /// Writes under an idempotency key at a time, 32 bytes each; further ones are told to come again.
@@ -89,10 +104,8 @@ struct Shared {
     surface: Surface,
     events: events::Events,
     in_flight: idempotency::InFlight,
+    limits: Arc<limits::Limits>,
 }
-
-/// How long a drain waits for calls that are being answered.
-const DRAIN: Duration = Duration::from_secs(10);
 
 /// The running surface. Ends when the token given to [`start`] is cancelled: no connection is taken, event streams
 /// end, calls under way are answered.
@@ -130,14 +143,16 @@ pub fn start(config: &Config, surface: Surface, shutdown: CancellationToken) -> 
     let metrics = listener::bind(config.metrics_listen, METRICS_CONNECTIONS_MAX)?;
     let (local_addr, metrics_addr) = (api.address(), metrics.address());
     let render = surface.prometheus.clone();
+    let head_timeout = Duration::from_millis(config.head_timeout_ms.into());
     let shared = Shared {
         surface,
         events: events::Events::new(config.event_streams_max, shutdown.clone()),
         in_flight: idempotency::InFlight::new(config.writes_max),
+        limits: Arc::new(limits::Limits::new(config)),
     };
     let servers = [
-        tokio::spawn(serve(api, routes::router(config, shared), shutdown.clone())),
-        tokio::spawn(serve(metrics, open::metrics(render), shutdown)),
+        tokio::spawn(serve(api, routes::router(config, shared), head_timeout, shutdown.clone())),
+        tokio::spawn(serve(metrics, open::metrics(render), head_timeout, shutdown)),
     ];
     tracing::info!(%local_addr, %metrics_addr, "listening for HTTP");
     Ok(Http { local_addr, metrics_addr, servers })
@@ -145,18 +160,3 @@ pub fn start(config: &Config, surface: Surface, shutdown: CancellationToken) -> 
 
 /// Scrapers are few.
 const METRICS_CONNECTIONS_MAX: usize = 16;
-
-async fn serve(listener: listener::Bounded, router: Router, shutdown: CancellationToken) {
-    let overdue = {
-        let shutdown = shutdown.clone();
-        async move {
-            shutdown.cancelled().await;
-            tokio::time::sleep(DRAIN).await;
-        }
-    };
-    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
-    tokio::select! {
-        ended = server => ended.expect("serving ends without an error"),
-        () = overdue => tracing::warn!("calls were still under way when the drain's time was up"),
-    }
-}

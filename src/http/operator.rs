@@ -1,13 +1,12 @@
-//! The operator's calls beside those on bindings: stations and terminals, refunds, imports, and who changed what.
+//! The operator's calls beside those on bindings and tokens: stations, refunds, imports, and who changed what.
 
 use std::{io::Cursor, sync::Arc};
 
 use axum::{
     Json,
     extract::{Request, State},
-    http::StatusCode,
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use zeroize::Zeroizing;
 
@@ -15,16 +14,13 @@ use super::{
     Shared,
     answer::{OfOrder, OrderProblems, ReadProblems, SessionAnswer, WriteProblems, order},
     auth::Operator,
-    extract::{self, Asked, Body, Named},
+    extract::{self, Asked, Named},
     idempotency::Write,
-    problem::{Code, Problem},
+    problem::Problem,
 };
 use crate::{
-    engine::{
-        id::{SessionId, StationId},
-        money::Money,
-    },
-    registration::{AuditRow, ImportReport, Role, Station, Who},
+    engine::{id::SessionId, money::Money},
+    registration::{AuditRow, ImportReport, Station},
     session::{By, Command, SessionView},
 };
 
@@ -32,11 +28,7 @@ use crate::{
 const AUDIT_ROWS_MAX: u32 = 1_000;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
-    OpenApiRouter::new()
-        .routes(routes!(stations))
-        .routes(routes!(issue_terminal))
-        .routes(routes!(refund))
-        .routes(routes!(audit))
+    OpenApiRouter::new().routes(routes!(stations)).routes(routes!(refund)).routes(routes!(audit))
 }
 
 /// The imports, apart because their bodies are larger and take longer.
@@ -50,38 +42,6 @@ pub(super) fn import_routes() -> OpenApiRouter<Shared> {
 async fn stations(State(shared): State<Shared>, _: Operator) -> Json<Vec<Station>> {
     let stations = shared.surface.registrations.stations();
     Json(stations.into_iter().map(Arc::unwrap_or_clone).collect())
-}
-
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewTerminal {
-    station: StationId,
-    /// Milliseconds until the token expires; without it, never.
-    valid_ms: Option<u64>,
-}
-
-#[derive(Serialize, utoipa::ToSchema)]
-struct TerminalToken {
-    station: StationId,
-    /// The terminal's bearer token; it is shown this once.
-    token: String,
-}
-
-/// Gives a terminal of a station its bearer token.
-#[utoipa::path(post, path = "/v1/terminals", tag = "operator", security(("operator" = [])), request_body = NewTerminal,
-    responses((status = 201, body = TerminalToken), WriteProblems))]
-async fn issue_terminal(
-    State(shared): State<Shared>,
-    Operator(name): Operator,
-    Body(NewTerminal { station, valid_ms }): Body<NewTerminal>,
-) -> Result<(StatusCode, Json<TerminalToken>), Problem> {
-    let registrations = &shared.surface.registrations;
-    if !registrations.station_known(station) {
-        return Err(Problem::new(Code::NotFound, format!("there is no station {station}")));
-    }
-    let token = registrations.issue(Role::Terminal(station), valid_ms, Who::Operator(name)).await?;
-    let token = TerminalToken { station, token: token.reveal().to_owned() };
-    Ok((StatusCode::CREATED, Json(token)))
 }
 
 #[derive(Debug, Deserialize, utoipa::ToSchema)]

@@ -13,7 +13,7 @@ use super::{
         CouplingProblems, LoginProblems, OfOrder, OfSession, OrderProblems, ReadProblems, ReceiptProblems,
         SessionAnswer, SignedProblems, WriteProblems, answer, order,
     },
-    auth::{Caller, Phone},
+    auth::{Caller, Phone, Stranger},
     events::{EventStream, Source, Watching, named},
     extract::{Body, Hex, Named, Nothing},
     idempotency::Write,
@@ -89,6 +89,7 @@ impl From<registration::Claimed> for Claimed {
     responses((status = 201, body = Claimed), CouplingProblems))]
 async fn claim(
     State(shared): State<Shared>,
+    _: Stranger,
     Body(claiming): Body<Claiming>,
 ) -> Result<(StatusCode, Json<Claimed>), Problem> {
     let claim = Claim {
@@ -132,6 +133,7 @@ struct Coupled {
     responses((status = 201, body = Coupled), CouplingProblems))]
 async fn prove_coupling(
     State(shared): State<Shared>,
+    _: Stranger,
     Named(coupling): Named<CouplingId>,
     Body(proof): Body<Proof>,
 ) -> Result<(StatusCode, Json<Coupled>), Problem> {
@@ -170,6 +172,7 @@ struct PhoneToken {
     responses((status = 201, body = PhoneToken), LoginProblems))]
 async fn log_in(
     State(shared): State<Shared>,
+    _: Stranger,
     Body(login): Body<LoggingIn>,
 ) -> Result<(StatusCode, Json<PhoneToken>), Problem> {
     let request = PhoneTokenRequest { device: login.device, at: login.at, signature: login.signature.0 };

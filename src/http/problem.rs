@@ -95,6 +95,7 @@ codes! {
     EidMismatch = "EID_MISMATCH", UNPROCESSABLE_ENTITY, "The EID does not follow from the keys";
     ClockTooFar = "CLOCK_TOO_FAR", UNPROCESSABLE_ENTITY, "The dongle's clock is too far off";
     BindingSuspended = "BINDING_SUSPENDED", LOCKED, "The binding is suspended";
+    TooManyCalls = "TOO_MANY_CALLS", TOO_MANY_REQUESTS, "The caller calls too often";
     Overloaded = "OVERLOADED", SERVICE_UNAVAILABLE, "Too much is under way";
     Unavailable = "UNAVAILABLE", SERVICE_UNAVAILABLE, "The service cannot answer at present";
 }
@@ -113,6 +114,9 @@ pub struct Problem {
     #[serde(flatten)]
     #[schema(additional_properties)]
     members: Map<String, Value>,
+    /// Seconds after which the call may be made again.
+    #[serde(skip)]
+    retry_after: Option<u64>,
 }
 
 impl Problem {
@@ -124,7 +128,13 @@ impl Problem {
             detail: detail.into(),
             code,
             members: Map::new(),
+            retry_after: (code.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
         }
+    }
+
+    /// To be tried again after so many seconds.
+    pub(super) fn after(self, seconds: u64) -> Problem {
+        Problem { retry_after: Some(seconds), ..self }
     }
 
     /// Adds a member of the code's own.
@@ -146,8 +156,8 @@ impl IntoResponse for Problem {
         if self.code == Code::Unauthorised {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if self.code.status() == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         response.extensions_mut().insert(self.code);
         response

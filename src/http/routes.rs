@@ -23,7 +23,7 @@ use super::{
     metrics::{Group, Requests, count},
     open, operator, phone,
     problem::{Code, Problem},
-    terminal,
+    terminal, tokens,
 };
 use crate::station::Candidate;
 
@@ -57,7 +57,8 @@ pub(super) fn router(config: &Config, shared: Shared) -> Router {
         .merge(counted(Group::Phone, bounded(phone::routes().merge(driver::routes()))))
         .merge(counted(
             Group::Operator,
-            bounded(operator::routes().merge(bindings::routes()).merge(beacons::routes())).merge(imports),
+            bounded(operator::routes().merge(tokens::routes()).merge(bindings::routes()).merge(beacons::routes()))
+                .merge(imports),
         ))
         .merge(counted(Group::Open, open::routes()));
     let (api, _) = api.split_for_parts();
@@ -75,6 +76,7 @@ pub(super) fn document() -> Document {
         .merge(phone::routes())
         .merge(driver::routes())
         .merge(operator::routes())
+        .merge(tokens::routes())
         .merge(bindings::routes())
         .merge(beacons::routes())
         .merge(operator::import_routes())
@@ -148,6 +150,7 @@ mod tests {
         post /v1/bindings/{binding}/phone-replacement
         post /v1/bindings/{binding}/restoration
         post /v1/bindings/{binding}/revocation
+        post /v1/bindings/{binding}/sign-out
         post /v1/bindings/{binding}/suspension
         post /v1/couplings
         post /v1/couplings/replacements
@@ -176,6 +179,7 @@ mod tests {
         post /v1/sessions/{id}/release
         post /v1/sessions/{id}/reservation
         post /v1/stations/{station}/sessions
+        post /v1/stations/{station}/terminals/revocation
         post /v1/terminals
         put /v1/bindings/{binding}/plate
         put /v1/phone/means

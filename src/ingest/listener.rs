@@ -12,12 +12,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Config,
-    admission::{Admission, Limits, Verdict, source_of},
+    admission::{Admission, Limits, Verdict},
     connection,
     metrics::Metrics,
     waiting::Waiting,
 };
 use crate::{
+    address::source_of,
     engine::{control::Goodbye, time::SlotLength},
     station::Stations,
 };

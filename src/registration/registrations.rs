@@ -25,7 +25,7 @@ use super::nonces::{IssuedNonce, Nonces, Purpose};
 use super::phone::{ClockProof, PhoneTokenRequest, PresenceProof, Prover};
 use super::roller::{Pace, Roller};
 use super::stations::{Directory, Station};
-use super::tokens::{self, Grant, OperatorName, Role, Token, TokenCache};
+use super::tokens::{self, Grant, Role, Token, TokenCache};
 use super::truth::{Truth, audit, binding_by_id, binding_of, live_binding_of_plate, proof_key, revision, spawn};
 use crate::engine::code::Code;
 use crate::engine::codebook::{Codebook, Hit};
@@ -377,9 +377,9 @@ impl Registrations {
         Ok(grant.filter(|grant| grant.is_valid(telemetry::now())).map(|grant| grant.role))
     }
 
-    /// Takes back every token of an operator, at once. `false` when there was none.
-    pub async fn revoke_operator(&self, name: OperatorName, mandate: Mandate) -> Result<bool, Unavailable> {
-        let (role, now) = (Role::Operator(name), telemetry::now());
+    /// Takes back every token of a role, at once. `false` when there was none.
+    pub async fn revoke_tokens(&self, role: Role, mandate: Mandate) -> Result<bool, Unavailable> {
+        let now = telemetry::now();
         let effects = Arc::clone(&self.inner.effects);
         let delete = move |db: &rusqlite::Connection| {
             let count = tokens::delete_of(db, role)?;

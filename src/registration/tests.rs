@@ -388,7 +388,7 @@ async fn the_operator_token_of_the_folder_stays_until_it_is_taken_back() {
     let registrations = start(folder.path());
     let renewed = registrations.ensure_operator_token(folder.path()).unwrap();
     assert_eq!(registrations.resolve(tokens[0].reveal()).await, Ok(None), "the removed one is void");
-    assert_eq!(registrations.revoke_operator(OperatorName::FOLDER, kim("left")).await, Ok(true));
+    assert_eq!(registrations.revoke_tokens(Role::Operator(OperatorName::FOLDER), kim("left")).await, Ok(true));
     assert_eq!(registrations.resolve(renewed.reveal()).await, Ok(None));
 }
 

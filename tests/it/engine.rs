@@ -258,6 +258,8 @@ fn command(folder: &Path, addresses: Option<Addresses>, settings: &[(&str, Strin
         .env("FORECOURT_HTTP_LISTEN", at(|addresses| addresses.http))
         .env("FORECOURT_HTTP_METRICS_LISTEN", at(|addresses| addresses.metrics))
         .env("FORECOURT_LOG_FILTER", "warn")
+        // Tests ask again and again.
+        .env("FORECOURT_HTTP_PHONE_CALLS_PER_SECOND", "0")
         .envs(settings.iter().map(|(name, value)| (format!("FORECOURT_{name}"), value)))
         .stdin(Stdio::null());
     command

@@ -6,6 +6,7 @@ mod leaks;
 mod redis_server;
 mod site;
 
+mod access;
 mod beacons;
 mod cache;
 mod captures;

@@ -205,6 +205,10 @@ pub(crate) fn command(path: &Path, data: &Path, settings: &[(String, String)]) -
     for door in ["INGEST_LISTEN", "HTTP_LISTEN", "HTTP_METRICS_LISTEN"] {
         command.env(format!("{ENVIRONMENT_PREFIX}{door}"), "127.0.0.1:0");
     }
+    // One generator stands for a nation's callers.
+    for who in ["TERMINAL", "PHONE", "OPERATOR", "STRANGER"] {
+        command.env(format!("{ENVIRONMENT_PREFIX}HTTP_{who}_CALLS_PER_SECOND"), "0");
+    }
     command
         .env("FORECOURT_LOG_FILTER", "warn")
         .env("FORECOURT_ENGINE_DATA", data)

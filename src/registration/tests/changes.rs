@@ -277,7 +277,7 @@ async fn a_named_operators_token_is_taken_back_by_its_name() {
     let name = OperatorName::parse("lee").unwrap();
     let token = registrations.issue(Role::Operator(name), None, OWNER).await.unwrap();
     assert_eq!(registrations.resolve(token.reveal()).await, Ok(Some(Role::Operator(name))));
-    assert_eq!(registrations.revoke_operator(name, kim("left the company")).await, Ok(true));
+    assert_eq!(registrations.revoke_tokens(Role::Operator(name), kim("left the company")).await, Ok(true));
     assert_eq!(registrations.resolve(token.reveal()).await, Ok(None));
-    assert_eq!(registrations.revoke_operator(name, kim("left the company")).await, Ok(false));
+    assert_eq!(registrations.revoke_tokens(Role::Operator(name), kim("left the company")).await, Ok(false));
 }
