@@ -68,7 +68,7 @@ async fn claim_phone(
 
 /// A binding as its own driver sees it.
 #[derive(Serialize, utoipa::ToSchema)]
-struct Mine {
+struct MyBinding {
     #[serde(flatten)]
     binding: Summary,
     /// Tokens of the payment provider, in the order in which they are charged.
@@ -77,11 +77,11 @@ struct Mine {
 
 /// The phone's own binding.
 #[utoipa::path(get, path = "/v1/phone/binding", operation_id = "own_binding", tag = "phone", security(("phone" = [])),
-    responses((status = 200, body = Mine), ReadProblems))]
-async fn mine(State(shared): State<Shared>, Phone(binding): Phone) -> Result<Json<Mine>, Problem> {
+    responses((status = 200, body = MyBinding), ReadProblems))]
+async fn mine(State(shared): State<Shared>, Phone(binding): Phone) -> Result<Json<MyBinding>, Problem> {
     let found = shared.surface.registrations.binding(binding).await?;
     let found = found.ok_or_else(|| Problem::new(Code::NotFound, "there is no such binding"))?;
-    Ok(Json(Mine { binding: Summary::from(&*found), means: found.means.clone() }))
+    Ok(Json(MyBinding { binding: Summary::from(&*found), means: found.means.clone() }))
 }
 
 /// What shows that the phone wants the change.

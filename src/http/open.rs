@@ -47,7 +47,7 @@ async fn ready(State(shared): State<Shared>) -> (StatusCode, Json<Report>) {
 
 /// This document.
 #[utoipa::path(get, path = "/openapi.json", tag = "open",
-    responses((status = 200, body = String, content_type = "application/json")))]
+    responses((status = 200, body = serde_json::Value)))]
 async fn document() -> impl IntoResponse {
     static DOCUMENT: OnceLock<Bytes> = OnceLock::new();
     let document = DOCUMENT.get_or_init(|| {

@@ -193,7 +193,7 @@ fn login_refused(error: registration::Error) -> Problem {
 
 /// The sessions that a phone shows.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct Mine {
+struct MySessions {
     at: UnixMs,
     /// Those that are not at an end, and the last that is.
     sessions: Vec<SessionView>,
@@ -203,7 +203,7 @@ struct Mine {
 /// the higher `version` is the later.
 #[utoipa::path(get, path = "/v1/phone/events", operation_id = "phone_events", tag = "phone",
     security(("phone" = [])),
-    responses((status = 200, body = Mine, content_type = "text/event-stream"), ReadProblems))]
+    responses((status = 200, body = MySessions, content_type = "text/event-stream"), ReadProblems))]
 async fn events(State(shared): State<Shared>, Phone(binding): Phone) -> Result<EventStream, Problem> {
     let source = PhoneSessions { sessions: shared.surface.sessions, binding };
     shared.events.stream(source).await
@@ -216,13 +216,13 @@ struct PhoneSessions {
 }
 
 impl Source for PhoneSessions {
-    type Snapshot = Mine;
+    type Snapshot = MySessions;
     type Change = SessionView;
 
-    fn watch(&self) -> Watching<'_, Mine, SessionView> {
+    fn watch(&self) -> Watching<'_, MySessions, SessionView> {
         Box::pin(async {
             let (sessions, changes) = self.sessions.watch_phone(self.binding).await?;
-            Ok((Mine { at: telemetry::now(), sessions }, changes))
+            Ok((MySessions { at: telemetry::now(), sessions }, changes))
         })
     }
 

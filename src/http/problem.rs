@@ -27,8 +27,9 @@ macro_rules! codes {
     ($($name:ident = $text:literal, $status:ident, $title:literal;)*) => {
         /// What went wrong, stable over releases.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+        #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
         pub enum Code {
-            $(#[serde(rename = $text)] $name,)*
+            $($name,)*
         }
 
         impl Code {

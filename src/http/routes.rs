@@ -232,6 +232,13 @@ mod tests {
     }
 
     #[test]
+    fn the_document_names_the_codes_as_they_are_sent() {
+        let document = serde_json::to_value(document()).unwrap();
+        let listed: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(document["components"]["schemas"]["Code"]["enum"], serde_json::json!(listed));
+    }
+
+    #[test]
     fn every_reference_of_the_document_leads_somewhere() {
         let text = document().to_json().unwrap();
         let document: Value = serde_json::from_str(&text).unwrap();

@@ -3,6 +3,7 @@
 mod data;
 mod engine;
 mod leaks;
+mod python;
 mod redis_server;
 mod site;
 
@@ -14,6 +15,7 @@ mod clocks;
 mod commands;
 mod couplings;
 mod events;
+mod openapi;
 mod secrets;
 mod sessions;
 mod traces;
