@@ -70,6 +70,10 @@ impl Client {
         self.token.as_deref().unwrap_or_default()
     }
 
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
+        read(self.request(Method::GET, path)).await
+    }
+
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, CallError> {
         read(self.request(Method::POST, path).json(body)).await
     }

@@ -26,9 +26,6 @@ use crate::{
     process::Serve,
 };
 
-/// A car is heard each second, and stays on the screen.
-const HEARD_EACH: Duration = Duration::from_secs(1);
-
 /// Counts the vehicles that came on a screen.
 const PRESENCE: &str = "forecourt_station_presence_total";
 
@@ -76,12 +73,17 @@ impl Chain {
     }
 
     /// Makes everybody known and has the cars heard until all are on the screens.
-    pub(super) async fn open(self, operator: &Client, engine: &Serve) -> Result<Radio, ChainError> {
+    pub(super) async fn open(
+        self,
+        operator: &Client,
+        engine: &Serve,
+        heard_each: Duration,
+    ) -> Result<Radio, ChainError> {
         setup::import_one(operator, "stations", "/v1/imports/stations", self.stations_csv()).await?;
         setup::import_one(operator, "dongles", "/v1/imports/devices", self.dongles_csv()).await?;
         let uplinks = self.uplinks(engine)?;
         let broadcasts = tokio::spawn(async move {
-            let mut each = tokio::time::interval(HEARD_EACH);
+            let mut each = tokio::time::interval(heard_each);
             loop {
                 each.tick().await;
                 self.broadcast(&uplinks);
@@ -92,14 +94,18 @@ impl Chain {
         Ok(radio)
     }
 
-    /// Signs terminals and phones in.
-    pub(super) async fn customers(self, operator: &Client) -> Result<Vec<Customer>, ChainError> {
-        let stations = 1..=self.stations() as u32;
-        let terminals: Vec<Client> = stream::iter(stations)
+    /// Signs a terminal of each station in.
+    pub(super) async fn terminals(self, operator: &Client) -> Result<Vec<Client>, CallError> {
+        stream::iter(1..=self.stations() as u32)
             .map(|station| setup::terminal_token(operator, StationId(station)))
             .buffered(AT_A_TIME)
             .try_collect()
-            .await?;
+            .await
+    }
+
+    /// Signs terminals and phones in.
+    pub(super) async fn customers(self, operator: &Client) -> Result<Vec<Customer>, ChainError> {
+        let terminals = self.terminals(operator).await?;
         stream::iter(0..self.cars)
             .map(|car| {
                 let terminal = terminals[car / self.cars_per_station].clone();
@@ -114,7 +120,7 @@ impl Chain {
         Dongles { seed: self.seed, count: self.cars as u64 }
     }
 
-    fn car(self, number: usize) -> Car {
+    pub(super) fn car(self, number: usize) -> Car {
         let root = self.dongles().root(number as u64);
         Car {
             number,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use forecourt::{
     engine::{
-        id::{PumpNumber, SessionId},
+        id::SessionId,
         money::{Money, amount_minor},
         proof::Terms as _,
     },
@@ -30,8 +30,9 @@ const PAID_WITHIN: Duration = Duration::from_secs(60);
 /// After a call that failed.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Millilitres: the price of a litre is not whole won, so that the amount is rounded.
+/// What a sale has at least, and how far the sales of one car differ, so that each has an amount of its own.
 const VOLUME_ML: u32 = 31_370;
+const VOLUME_SPREAD_ML: u32 = 10_000;
 
 pub(super) struct Customer {
     car: Car,
@@ -79,7 +80,7 @@ impl Customer {
             if begun >= ends {
                 break;
             }
-            let sale = self.sale(number);
+            let sale = sale(&self.car, number);
             match self.serve(&sale).await {
                 Ok(session) => {
                     served.sales.push((session, sale.amount.minor));
@@ -115,10 +116,8 @@ impl Customer {
     }
 
     async fn prove(&self, challenge: &ChallengeView) -> Result<(), CallError> {
-        let terms = phone::terms(challenge).ok_or_else(|| CallError::Answer(serde::de::Error::custom("no nonce")))?;
-        let mac = terms.mac(&self.car.proof_key);
         let path = format!("/v1/sessions/{}/proof", challenge.session);
-        let proof = phone::proof(&self.car.phone, &terms, &mac);
+        let proof = proof(&self.car, challenge)?;
         self.phone.post_once::<serde_json::Value>(&path, &challenge.nonce, &proof).await.map(drop)
     }
 
@@ -141,22 +140,22 @@ impl Customer {
             }
         }
     }
+}
 
-    /// What the pump shows; the site's transaction is the car's and the fuelling's own.
-    fn sale(&self, number: u32) -> Completion {
-        let (grade, unit_price_milli) = PRICES[1];
-        let minor = amount_minor(VOLUME_ML, unit_price_milli).expect("a car's tank is within every bound");
-        let amount = Money { minor, currency: CURRENCY.parse().expect("three capital letters") };
-        let transaction = format!("{}-{number}", self.car.number);
-        Completion {
-            pump: PumpNumber(self.car.pump.0),
-            grade: grade.into(),
-            volume_ml: VOLUME_ML,
-            unit_price_milli,
-            amount,
-            transaction,
-        }
-    }
+/// What dongle and phone answer to a challenge.
+pub(super) fn proof(car: &Car, challenge: &ChallengeView) -> Result<phone::Proof, CallError> {
+    let terms = phone::terms(challenge).ok_or_else(|| CallError::Answer(serde::de::Error::custom("no nonce")))?;
+    Ok(phone::proof(&car.phone, &terms, &terms.mac(&car.proof_key)))
+}
+
+/// What the pump shows at the car's fuelling with this number; the site's transaction is its own.
+pub(super) fn sale(car: &Car, number: u32) -> Completion {
+    let (grade, unit_price_milli) = PRICES[1];
+    let volume_ml = VOLUME_ML + number % VOLUME_SPREAD_ML;
+    let minor = amount_minor(volume_ml, unit_price_milli).expect("a car's tank is within every bound");
+    let amount = Money { minor, currency: CURRENCY.parse().expect("three capital letters") };
+    let transaction = format!("{}-{number}", car.number);
+    Completion { pump: car.pump, grade: grade.into(), volume_ml, unit_price_milli, amount, transaction }
 }
 
 impl Served {

@@ -6,6 +6,7 @@
 //! session counts that the phone was told to be paid within the time; the PSP's own books are the oracle.
 
 mod chain;
+pub mod crashes;
 mod customer;
 mod disk;
 
@@ -23,6 +24,9 @@ use crate::{
 };
 use chain::{Chain, ChainError};
 use customer::{Customer, Served};
+
+/// A car is heard each second, and stays on the screen.
+const HEARD_EACH: Duration = Duration::from_secs(1);
 
 /// Latencies from a hundredth of a millisecond to a minute, in microseconds.
 const LATENCY_US: (u64, u64) = (10, 60_000_000);
@@ -113,7 +117,7 @@ pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Ou
     let operator =
         Client::new(format!("http://{}", engine.addresses().http)).with_token(engine.operator_token().to_owned());
     let chain = Chain { seed: config.seed, cars: config.cars, cars_per_station: config.cars_per_station };
-    let radio = chain.open(&operator, &engine).await?;
+    let radio = chain.open(&operator, &engine, HEARD_EACH).await?;
     let customers = chain.customers(&operator).await?;
     progress(format!("{} cars stand at {} stations", config.cars, chain.stations()));
 

@@ -3,6 +3,7 @@
 mod bench;
 mod codebook;
 mod compare;
+mod crashes;
 mod fleet;
 mod flood;
 mod floor;
@@ -55,6 +56,7 @@ enum Command {
     Import(import::ImportArguments),
     Fleet(fleet::Arguments),
     Sessions(sessions::Arguments),
+    Crashes(crashes::Arguments),
     #[command(hide = true)]
     Sink(sink::SinkArguments),
     /// Print what is known of this machine and this build, as it stands in every report.
@@ -97,6 +99,7 @@ fn run(command: &Command) -> Ran {
         Command::Import(arguments) => import::run(arguments),
         Command::Fleet(arguments) => fleet::run(arguments),
         Command::Sessions(arguments) => sessions::run(arguments),
+        Command::Crashes(arguments) => crashes::run(arguments),
         Command::Sink(arguments) => sink::run(arguments),
         Command::Host => print_host(),
         Command::Compare(arguments) => compare::run(arguments),

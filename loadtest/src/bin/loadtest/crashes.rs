@@ -1,0 +1,79 @@
+//! `loadtest crashes`: the engine killed again and again while sales go on.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use loadtest::{
+    report::{Bound, Run, Verdict},
+    sessions::crashes::{self, Config, Outcome},
+};
+
+use crate::{
+    Held, Ran,
+    bench::{TellArguments, figures, keys, setting},
+};
+
+/// Kills the engine (SIGKILL) again and again in the middle of sales: none that was acknowledged may be lost or charged
+/// twice.
+///
+/// The PSP simulator's own books are the oracle. Faults of its own come by `--setting`, as
+/// FORECOURT_PAYMENT_SIMULATOR_FAULT_PERMILLE=100.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[arg(long, default_value_t = 300)]
+    kills: u32,
+    /// Cars that are served at a time.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=2_000))]
+    cars: u32,
+    /// The same seed makes the same chain and the same times of the kills.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where the engine's data folder is made; without it, in the system's temporary folder.
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+    /// The engine's program; without it, the `forecourt` beside this one.
+    #[arg(long, value_name = "FILE")]
+    engine: Option<PathBuf>,
+    /// A setting of the engine, as FORECOURT_<SECTION>_<KEY>=VALUE; may be given again.
+    #[arg(long = "setting", value_name = "NAME=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+    #[command(flatten)]
+    tell: TellArguments,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Ran {
+    let config = Config {
+        kills: arguments.kills,
+        cars: arguments.cars as usize,
+        seed: arguments.seed,
+        folder: arguments.data.clone(),
+        engine: arguments.engine.clone(),
+        settings: arguments.settings.clone(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(crashes::run(&config, |line| eprintln!("{line}")))?;
+    let mut report = Run::new("", "Sales while the engine is killed again and again");
+    let all = [
+        ("kills", arguments.kills.to_string()),
+        ("cars", arguments.cars.to_string()),
+        ("seed", arguments.seed.to_string()),
+    ];
+    report.conditions = all.map(|(key, value)| (key.to_owned(), value)).into();
+    report.summary = keys(&outcome)?;
+    report.tables = vec![figures(&report.summary)];
+    report.thresholds = thresholds(&outcome);
+    let held = Held(report.passed());
+    arguments.tell.tell(report)?;
+    Ok(held)
+}
+
+fn thresholds(outcome: &Outcome) -> Vec<Verdict> {
+    let none = |key, count: u64| Verdict::new(key, Bound::AtMost(0.0), count as f64);
+    vec![
+        none("lost", outcome.lost),
+        none("stuck", outcome.stuck),
+        none("double_charged", outcome.double_charged),
+        none("wrongly_charged", outcome.wrongly_charged),
+        Verdict::new("completions", Bound::AtLeast(1.0), outcome.completions as f64),
+    ]
+}
