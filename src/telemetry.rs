@@ -2,8 +2,8 @@
 
 use std::{
     io::IsTerminal,
-    sync::OnceLock,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::{LazyLock, OnceLock},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -24,6 +24,14 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub fn now() -> UnixMs {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMs(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The wall clock as it stood at the first call, and the time that has passed since: it never jumps. For waits that
+/// must have been as long as they seem.
+pub fn steady_now() -> UnixMs {
+    static START: LazyLock<(UnixMs, Instant)> = LazyLock::new(|| (now(), Instant::now()));
+    let (start, since) = *START;
+    start.plus(u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Has the kernel prefer the other threads of the process to this one. A step of niceness is a tenth of the CPU: at 5,

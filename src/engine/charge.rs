@@ -107,7 +107,7 @@ pub struct Patience {
     /// The first look-up comes after this; each one doubles it.
     pub ask_ms_min: u64,
     pub ask_ms_max: u64,
-    /// "Not found" counts only this long after sending: before, the charge may still be on its way.
+    /// "Not found" counts only if asked this long after sending: before, the charge may still be on its way.
     pub arrival_ms: u64,
 }
 
@@ -158,8 +158,10 @@ pub enum Event {
     AnsweredDeclined,
     /// The connection broke: whether the request arrived is unknown.
     NoAnswer,
-    /// A look-up found the key unknown.
-    NotFound,
+    /// A look-up that was sent at `asked_at` found the key unknown.
+    NotFound {
+        asked_at: UnixMs,
+    },
     /// The process stopped between the intent and the outcome.
     Restarted,
     /// From the journal: it was concluded that the charge never arrived, or that only reconciliation can tell.
@@ -207,13 +209,18 @@ impl Charge {
         Charge { instruction, state: State::Intended, intended_at: now, sent_at: now, sends: 0, wanted: true, patience }
     }
 
+    /// A charge that was asked about before anybody wanted it: it will never be sent.
+    pub fn never_sent(instruction: Instruction, patience: Patience, now: UnixMs) -> Charge {
+        Charge { state: State::Failed, ..Charge::intended(instruction, patience, now) }
+    }
+
     pub fn on_event(&mut self, event: Event, now: UnixMs) -> Result<Action, Refused> {
         match event {
             Event::Sent => self.on_sent(now),
             Event::Answered { amount, reference } => self.on_success(amount, reference),
             Event::AnsweredDeclined => self.on_decline(),
             Event::NoAnswer => self.on_silence(now),
-            Event::NotFound => self.on_not_found(now),
+            Event::NotFound { asked_at } => self.on_not_found(asked_at, now),
             Event::Restarted => self.on_restart(now),
             Event::ConcludedFailed => self.on_journalled(State::Failed),
             Event::GivenUp => self.on_journalled(State::Unresolved),
@@ -300,10 +307,11 @@ impl Charge {
         }
     }
 
-    fn on_not_found(&mut self, now: UnixMs) -> Result<Action, Refused> {
+    /// Only a look-up that left when the charge must have arrived says anything, however late its answer comes.
+    fn on_not_found(&mut self, asked_at: UnixMs, now: UnixMs) -> Result<Action, Refused> {
         let State::Unknown { .. } = self.state else { return Err(Refused) };
         let forgotten = now.since(self.intended_at) >= KEY_REMEMBERED_MS;
-        if forgotten || now.since(self.sent_at) < self.patience.arrival_ms {
+        if forgotten || asked_at.since(self.sent_at) < self.patience.arrival_ms {
             return Ok(Action::Nothing);
         }
         if self.wanted && self.sends < self.instruction.operation.sends_max() {
@@ -316,6 +324,8 @@ impl Charge {
     fn on_restart(&mut self, now: UnixMs) -> Result<Action, Refused> {
         let State::Intended = self.state else { return Err(Refused) };
         self.wanted = self.instruction.operation.undoes();
+        // It may have been sent up to the moment at which the process stopped.
+        self.sent_at = now;
         self.sends = 1;
         self.ask_after(0, now);
         Ok(Action::Nothing)
@@ -384,7 +394,7 @@ mod tests {
             charge
         };
         let mut failed = after(vec![Event::Sent, Event::NoAnswer, Event::Unwanted]);
-        failed.on_event(Event::NotFound, NOW).unwrap();
+        failed.on_event(Event::NotFound { asked_at: NOW }, NOW).unwrap();
         let mut unresolved = after(vec![Event::Sent, Event::NoAnswer]);
         unresolved.on_deadline(sent.plus(UNRESOLVED_MS));
         vec![
@@ -405,7 +415,7 @@ mod tests {
             answered(),
             Event::AnsweredDeclined,
             Event::NoAnswer,
-            Event::NotFound,
+            Event::NotFound { asked_at: NOW },
             Event::Restarted,
             Event::ConcludedFailed,
             Event::GivenUp,
@@ -475,8 +485,28 @@ mod tests {
         let mut charge = Charge::intended(instruction(Operation::Charge), PATIENCE, NOW);
         charge.on_event(Event::Sent, NOW).unwrap();
         charge.on_event(Event::NoAnswer, NOW).unwrap();
-        assert_eq!(charge.on_event(Event::NotFound, NOW.plus(KEY_REMEMBERED_MS)), Ok(Action::Nothing));
+        let later = NOW.plus(KEY_REMEMBERED_MS);
+        assert_eq!(charge.on_event(Event::NotFound { asked_at: later }, later), Ok(Action::Nothing));
         assert!(matches!(charge.state, State::Unknown { .. }));
+    }
+
+    #[test]
+    fn a_look_up_that_left_before_the_charge_must_have_arrived_proves_nothing() {
+        let mut charge = Charge::intended(instruction(Operation::Charge), PATIENCE, NOW);
+        charge.on_event(Event::Sent, NOW).unwrap();
+        charge.on_event(Event::NoAnswer, NOW).unwrap();
+        let early = Event::NotFound { asked_at: NOW.plus(PATIENCE.arrival_ms - 1) };
+        assert_eq!(charge.on_event(early, NOW.plus(4_000)), Ok(Action::Nothing));
+    }
+
+    #[test]
+    fn a_restart_waits_for_what_the_process_before_it_may_have_sent_last() {
+        let mut charge = Charge::intended(instruction(Operation::Charge), PATIENCE, NOW);
+        let restart = NOW.plus(60_000);
+        charge.on_event(Event::Restarted, restart).unwrap();
+        let not_found = |after| Event::NotFound { asked_at: restart.plus(after) };
+        assert_eq!(charge.on_event(not_found(100), restart.plus(100)), Ok(Action::Nothing));
+        assert_eq!(charge.on_event(not_found(2_000), restart.plus(2_000)), Ok(Action::Conclude(Outcome::Failed)));
     }
 
     #[test]
@@ -484,8 +514,9 @@ mod tests {
         let mut charge = Charge::intended(instruction(Operation::Charge), PATIENCE, NOW);
         charge.on_event(Event::Restarted, NOW).unwrap();
         let later = NOW.plus(10_000);
-        assert_eq!(charge.clone().on_event(Event::NotFound, later), Ok(Action::Conclude(Outcome::Failed)));
+        let not_found = Event::NotFound { asked_at: later };
+        assert_eq!(charge.clone().on_event(not_found.clone(), later), Ok(Action::Conclude(Outcome::Failed)));
         charge.on_event(Event::Wanted, NOW).unwrap();
-        assert_eq!(charge.on_event(Event::NotFound, later), Ok(Action::Send));
+        assert_eq!(charge.on_event(not_found.clone(), later), Ok(Action::Send));
     }
 }

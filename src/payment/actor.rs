@@ -6,13 +6,13 @@ use actix::prelude::*;
 
 use super::{
     Answer, Error, Finding, Gateway, News, Report, StartError,
-    cashier::{Cashier, FORMAT, Full, Record},
+    cashier::{Cashier, Full, Record, Step},
     metrics::Metrics,
 };
 use crate::{
-    engine::charge::{Action, ChargeKey, Event, Instruction, Outcome},
-    ledger::{self, Entry, Kind, Ledger, LedgerError},
-    telemetry::now,
+    engine::charge::{ChargeKey, Event, Instruction},
+    ledger::{Kind, Ledger, LedgerError},
+    telemetry::{now, steady_now},
 };
 
 /// Pause before an outcome that the journal did not take is offered to it again.
@@ -31,10 +31,7 @@ pub(super) struct Ask(pub Instruction);
 
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct Attach {
-    pub reports: Recipient<Report>,
-    pub resumed: Vec<(Instruction, bool)>,
-}
+pub(super) struct Attach(pub Recipient<Report>);
 
 pub(super) struct PaymentActor {
     cashier: Cashier,
@@ -52,19 +49,10 @@ pub(super) fn recover(cashier: &mut Cashier, ledger: &Ledger) -> Result<(), Star
     let mut outcome = Ok(());
     ledger.replay(|_, entry| {
         if entry.kind == Kind::Charge && outcome.is_ok() {
-            outcome = take_up(cashier, &entry);
+            outcome = cashier.take_up(&entry, steady_now());
         }
     })?;
     outcome
-}
-
-fn take_up(cashier: &mut Cashier, entry: &Entry) -> Result<(), StartError> {
-    if entry.format != FORMAT {
-        return Err(StartError::Format(entry.format));
-    }
-    let key = entry.subject.as_slice().try_into().map_err(|_| StartError::Format(entry.format))?;
-    cashier.recover(ChargeKey(key), ledger::decode(&entry.payload)?, entry.at);
-    Ok(())
 }
 
 impl PaymentActor {
@@ -72,33 +60,33 @@ impl PaymentActor {
         PaymentActor { cashier, gateway, ledger, limit, reports: None, timer: None, metrics: Metrics::new() }
     }
 
-    /// Carries out one decision, then sets the timer for the next one.
-    fn act(&mut self, key: ChargeKey, action: Action, context: &mut Context<Self>) {
-        match action {
-            Action::Nothing => {}
-            Action::Send => self.send(key, context),
-            Action::Ask => self.look_up(key, context),
-            Action::Doubt => {
-                self.metrics.in_doubt.increment(1);
-                self.report(key, News::InDoubt, context);
+    /// Carries out what the cashier decided, then sets the timer for the next decision.
+    fn carry_out(&mut self, step: Option<Step>, context: &mut Context<Self>) {
+        match step {
+            None => {}
+            Some(Step::Journal(key, record)) => {
+                if record == Record::Unresolved {
+                    tracing::error!(?key, "a charge stayed unknown for a week: reconciliation has to tell");
+                }
+                let journalled = self.journal(key, record).map(|_, _, _| ());
+                context.spawn(journalled);
             }
-            Action::Conclude(outcome) => self.conclude(key, outcome, context),
-            Action::Tell(outcome) => self.report(key, News::Concluded(outcome), context),
-            Action::GiveUp => self.give_up(key, context),
+            Some(Step::Send(instruction)) => self.send(instruction, context),
+            Some(Step::LookUp(key)) => self.look_up(key, context),
+            Some(Step::Report(report)) => self.tell(report, context),
         }
         self.metrics.open.set(self.cashier.open_count() as f64);
         self.arm(context);
     }
 
     fn on_event(&mut self, key: ChargeKey, event: Event, context: &mut Context<Self>) {
-        let action = self.cashier.on_event(key, event, now());
-        self.act(key, action, context);
+        let step = self.cashier.on_event(key, event, steady_now());
+        self.carry_out(step, context);
     }
 
-    fn send(&mut self, key: ChargeKey, context: &mut Context<Self>) {
-        let Some(instruction) = self.cashier.instruction(key).cloned() else { return };
+    fn send(&mut self, instruction: Instruction, context: &mut Context<Self>) {
         self.metrics.sent(instruction.operation);
-        self.on_event(key, Event::Sent, context);
+        let key = instruction.key();
         let (gateway, limit) = (self.gateway.clone(), self.limit);
         let answer = async move { tokio::time::timeout(limit, gateway.perform(instruction)).await };
         context.spawn(answer.into_actor(self).map(move |answer, actor, context| {
@@ -114,64 +102,48 @@ impl PaymentActor {
     fn look_up(&mut self, key: ChargeKey, context: &mut Context<Self>) {
         self.metrics.look_ups.increment(1);
         let (gateway, limit) = (self.gateway.clone(), self.limit);
+        let asked_at = steady_now();
         let finding = async move { tokio::time::timeout(limit, gateway.look_up(key)).await };
         context.spawn(finding.into_actor(self).map(move |finding, actor, context| {
             let event = match finding.unwrap_or(Finding::NoAnswer) {
                 Finding::Succeeded { amount, reference } => Event::Answered { amount, reference },
                 Finding::Declined => Event::AnsweredDeclined,
-                Finding::NotFound => Event::NotFound,
+                Finding::NotFound => Event::NotFound { asked_at },
                 Finding::NoAnswer => Event::NoAnswer,
             };
             actor.on_event(key, event, context);
         }));
     }
 
-    /// The outcome is durable before the session hears of it; a journal that fails is offered it again.
-    fn conclude(&mut self, key: ChargeKey, outcome: Outcome, context: &mut Context<Self>) {
-        let append = self.journal(key, &Record::Concluded(outcome.clone()));
-        context.spawn(append.into_actor(self).map(move |appended, actor, context| match appended {
-            Ok(()) => {
-                actor.metrics.concluded(&outcome);
-                actor.report(key, News::Concluded(outcome), context);
+    /// Appends the record and goes on from there; the answer says whether it is durable.
+    fn journal(&self, key: ChargeKey, record: Record) -> ResponseActFuture<Self, Result<(), Error>> {
+        let (ledger, entry) = (self.ledger.clone(), record.entry(key, now()));
+        let append = async move { ledger.append(vec![entry]).await };
+        Box::pin(append.into_actor(self).map(move |appended, actor, context| {
+            match &appended {
+                Ok(_) => {
+                    actor.metrics.journalled(&record);
+                    let step = actor.cashier.durable(key, record, steady_now());
+                    actor.carry_out(step, context);
+                }
+                Err(error) => {
+                    tracing::error!(%error, ?key, "a step of a charge is not journalled");
+                    let again = actor.cashier.refused(key, record);
+                    // Once the journal is closed the engine stops; the next start asks the PSP.
+                    if again.is_some() && *error != LedgerError::Closed {
+                        context.run_later(JOURNAL_RETRY, |actor, context| actor.carry_out(again, context));
+                    }
+                }
             }
-            // The engine stops; the next start asks the PSP for the outcome.
-            Err(Error::Ledger(LedgerError::Closed)) => {}
-            Err(error) => {
-                tracing::error!(%error, ?key, "the outcome of a charge is not journalled yet");
-                context.run_later(JOURNAL_RETRY, move |actor, context| actor.conclude(key, outcome, context));
-            }
-        }));
-    }
-
-    fn give_up(&mut self, key: ChargeKey, context: &mut Context<Self>) {
-        tracing::error!(?key, "a charge stayed unknown for a week: reconciliation has to tell");
-        let append = self.journal(key, &Record::Unresolved);
-        context.spawn(append.into_actor(self).map(|appended, _, _| {
-            if let Err(error) = appended {
-                tracing::error!(%error, "an unresolved charge is not journalled: the next start asks about it again");
-            }
-        }));
-    }
-
-    fn journal(&self, key: ChargeKey, record: &Record) -> impl Future<Output = Result<(), Error>> + 'static {
-        let entry = Entry {
-            at: now(),
-            kind: Kind::Charge,
-            subject: key.0.to_vec(),
-            format: FORMAT,
-            payload: ledger::encode(record),
-        };
-        let ledger = self.ledger.clone();
-        async move { Ok(ledger.append(vec![entry]).await.map(|_| ())?) }
-    }
-
-    fn report(&mut self, key: ChargeKey, news: News, context: &mut Context<Self>) {
-        let Some(instruction) = self.cashier.instruction(key) else { return };
-        self.tell(Report { session: instruction.session, ordinal: instruction.ordinal, news }, context);
+            Ok(appended.map(|_| ())?)
+        }))
     }
 
     /// An awaited send: a full mailbox delays a report and loses none.
     fn tell(&mut self, report: Report, context: &mut Context<Self>) {
+        if report.news == News::InDoubt {
+            self.metrics.in_doubt.increment(1);
+        }
         let Some(reports) = self.reports.clone() else { return };
         let sent = async move { reports.send(report).await };
         context.spawn(sent.into_actor(self).map(|sent, _, _| {
@@ -186,12 +158,12 @@ impl PaymentActor {
             context.cancel_future(timer);
         }
         let Some(deadline) = self.cashier.next_deadline().filter(|_| self.reports.is_some()) else { return };
-        let wait = Duration::from_millis(deadline.since(now()));
+        let wait = Duration::from_millis(deadline.since(steady_now()));
         self.timer = Some(context.run_later(wait, |actor, context| {
             actor.timer = None;
             for _ in 0..DUE_MAX {
-                let Some((key, action)) = actor.cashier.due(now()) else { break };
-                actor.act(key, action, context);
+                let Some(step) = actor.cashier.due(steady_now()) else { break };
+                actor.carry_out(Some(step), context);
             }
             actor.arm(context);
         }));
@@ -209,7 +181,7 @@ impl PaymentActor {
                 return Ok(());
             }
             for entry in known? {
-                if let Err(error) = take_up(&mut actor.cashier, &entry) {
+                if let Err(error) = actor.cashier.take_up(&entry, steady_now()) {
                     tracing::error!(%error, ?key, "a journalled charge cannot be read");
                     return Err(Error::Ledger(LedgerError::Failed(error.to_string())));
                 }
@@ -223,23 +195,18 @@ impl PaymentActor {
         instruction: Instruction,
         context: &mut Context<Self>,
     ) -> ResponseActFuture<Self, Result<(), Error>> {
-        let key = instruction.key();
-        if self.cashier.knows(key) {
-            self.on_event(key, Event::Wanted, context);
-            return Box::pin(fut::ready(Ok(())));
-        }
-        if self.cashier.intend(instruction.clone(), now()) == Err(Full) {
-            self.metrics.refused.increment(1);
-            return Box::pin(fut::ready(Err(Error::Full)));
-        }
-        let append = self.journal(key, &Record::Intended(instruction));
-        Box::pin(append.into_actor(self).map(move |appended, actor, context| {
-            match &appended {
-                Ok(()) => actor.send(key, context),
-                Err(_) => actor.cashier.withdraw(key),
+        let answer = match self.cashier.instruct(instruction, steady_now()) {
+            Ok(Some(Step::Journal(key, record))) => return self.journal(key, record),
+            Ok(step) => {
+                self.carry_out(step, context);
+                Ok(())
             }
-            appended
-        }))
+            Err(Full) => {
+                self.metrics.refused.increment(1);
+                Err(Error::Full)
+            }
+        };
+        Box::pin(fut::ready(answer))
     }
 }
 
@@ -263,15 +230,10 @@ impl Handler<Ask> for PaymentActor {
     type Result = ResponseActFuture<Self, Result<(), Error>>;
 
     fn handle(&mut self, Ask(instruction): Ask, _: &mut Context<Self>) -> Self::Result {
-        let key = instruction.key();
-        Box::pin(self.remember(key).map(move |known, actor, context| {
+        Box::pin(self.remember(instruction.key()).map(move |known, actor, context| {
             known?;
-            if actor.cashier.knows(key) {
-                actor.on_event(key, Event::Unwanted, context);
-            } else {
-                let Instruction { session, ordinal, .. } = instruction;
-                actor.tell(Report { session, ordinal, news: News::Concluded(Outcome::Failed) }, context);
-            }
+            let step = actor.cashier.ask(instruction, steady_now());
+            actor.carry_out(step, context);
             Ok(())
         }))
     }
@@ -280,31 +242,8 @@ impl Handler<Ask> for PaymentActor {
 impl Handler<Attach> for PaymentActor {
     type Result = ();
 
-    fn handle(&mut self, Attach { reports, resumed }: Attach, context: &mut Context<Self>) {
+    fn handle(&mut self, Attach(reports): Attach, context: &mut Context<Self>) {
         self.reports = Some(reports);
-        for (instruction, wanted) in resumed {
-            let told = self.resume(instruction, wanted);
-            context.spawn(told);
-        }
         self.arm(context);
-    }
-}
-
-impl PaymentActor {
-    /// As [`Instruct`] or [`Ask`], from a session that was rebuilt.
-    fn resume(&self, instruction: Instruction, wanted: bool) -> ResponseActFuture<Self, ()> {
-        let key = instruction.key();
-        Box::pin(self.remember(key).then(move |known, actor, context| {
-            let done: ResponseActFuture<Self, Result<(), Error>> = match known {
-                Ok(()) if wanted => actor.instruct(instruction, context),
-                Ok(()) => Handler::handle(actor, Ask(instruction), context),
-                Err(error) => Box::pin(fut::ready(Err(error))),
-            };
-            done.map(|done, _, _| {
-                if let Err(error) = done {
-                    tracing::error!(%error, "a session's charge was not taken up again");
-                }
-            })
-        }))
     }
 }

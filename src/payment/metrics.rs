@@ -2,6 +2,7 @@
 
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
+use super::cashier::Record;
 use crate::engine::charge::{Operation, Outcome};
 
 pub(super) struct Metrics {
@@ -42,11 +43,13 @@ impl Metrics {
         self.sent[operation as usize].increment(1);
     }
 
-    pub(super) fn concluded(&self, outcome: &Outcome) {
-        let counter = match outcome {
-            Outcome::Succeeded { .. } => &self.succeeded,
-            Outcome::Declined => &self.declined,
-            Outcome::Failed => &self.failed,
+    /// A record became durable; an outcome counts then.
+    pub(super) fn journalled(&self, record: &Record) {
+        let counter = match record {
+            Record::Concluded(Outcome::Succeeded { .. }) => &self.succeeded,
+            Record::Concluded(Outcome::Declined) => &self.declined,
+            Record::Concluded(Outcome::Failed) => &self.failed,
+            Record::Intended(_) | Record::Unresolved => return,
         };
         counter.increment(1);
     }

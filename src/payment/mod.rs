@@ -30,7 +30,7 @@ use crate::{
     ledger::{self, Ledger, LedgerError},
 };
 use actor::{Ask, Attach, Instruct, PaymentActor};
-use cashier::Cashier;
+pub use cashier::{Cashier, Full, Record, Step};
 pub use gateway::{Answer, Finding, Gateway};
 pub use simulator::{SessionCharges, Simulator};
 
@@ -137,9 +137,9 @@ impl Payments {
         self.actor.send(Ask(instruction)).await.unwrap_or(Err(Error::Stopped))
     }
 
-    /// Names who hears of outcomes, and with that begins to ask about the charges that a restart left open.
-    /// `resumed`: the instructions that sessions have no outcome of, and whether they still want them.
-    pub async fn attach(&self, reports: Recipient<Report>, resumed: Vec<(Instruction, bool)>) -> Result<(), Error> {
-        self.actor.send(Attach { reports, resumed }).await.map_err(|_| Error::Stopped)
+    /// Names who hears of outcomes, and with that begins to ask about the charges that a restart left open. Sessions
+    /// then say anew what they want and what they only want to know.
+    pub async fn attach(&self, reports: Recipient<Report>) -> Result<(), Error> {
+        self.actor.send(Attach(reports)).await.map_err(|_| Error::Stopped)
     }
 }

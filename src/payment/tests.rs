@@ -59,7 +59,11 @@ async fn start(folder: &Path, resumed: Vec<(Instruction, bool)>) -> Bench {
     let ledger = ledger(folder);
     let payments = Payments::start(&config(), folder, ledger.clone(), &Arbiter::current()).unwrap();
     let (sender, reports) = mpsc::unbounded_channel();
-    payments.attach(Collector(sender).start().recipient(), resumed).await.unwrap();
+    payments.attach(Collector(sender).start().recipient()).await.unwrap();
+    for (instruction, wanted) in resumed {
+        let taken = if wanted { payments.instruct(instruction).await } else { payments.ask(instruction).await };
+        taken.unwrap();
+    }
     Bench { payments, reports, ledger }
 }
 
@@ -110,13 +114,8 @@ async fn a_charge_that_never_arrived_fails_after_it_was_looked_up() {
 /// What a process leaves that was killed between the intent and the first byte.
 async fn leave_an_intent(folder: &Path, means: &str) {
     let ledger = ledger(folder);
-    let entry = ledger::Entry {
-        at: crate::telemetry::now().minus(60_000),
-        kind: ledger::Kind::Charge,
-        subject: charge(means).key().0.to_vec(),
-        format: cashier::FORMAT,
-        payload: ledger::encode(&cashier::Record::Intended(charge(means))),
-    };
+    let long_ago = crate::telemetry::now().minus(60_000);
+    let entry = Record::Intended(charge(means)).entry(charge(means).key(), long_ago);
     ledger.append(vec![entry]).await.unwrap();
     ledger.close().await.unwrap();
 }

@@ -10,7 +10,6 @@ use super::{
     desk::{Desk, Done},
     metrics::Metrics,
     orders::Witness,
-    prices::PricesSet,
     record::Unreadable,
     slot::{Cause, Job, Reply, answer_to},
     watchers::Watchers,
@@ -19,7 +18,7 @@ use crate::{
     engine::{
         charge::Instruction,
         id::{BindingId, SessionId},
-        session::{Effect, Effects, Event, Moment, Standing},
+        session::{Effect, Event, Moment, Standing},
     },
     ledger::{Entry, Kind, Ledger, LedgerError},
     payment::Payments,
@@ -58,34 +57,15 @@ pub enum StartError {
 
 /// Rebuilds every session and the prices from the journal.
 pub(super) fn recover(desk: &mut Desk, ledger: &Ledger) -> Result<(), StartError> {
-    let mut forgotten = Vec::new();
     let mut outcome = Ok(());
     ledger.replay(|_, entry| {
         if outcome.is_ok() {
-            outcome = take_up(desk, &entry, &mut forgotten);
+            outcome = desk.recover(&entry);
         }
     })?;
     outcome?;
-    for session in forgotten {
+    for session in desk.missed() {
         desk.recall(session, &ledger.read(Kind::Session, &session.0)?)?;
-    }
-    Ok(())
-}
-
-fn take_up(desk: &mut Desk, entry: &Entry, forgotten: &mut Vec<SessionId>) -> Result<(), StartError> {
-    match entry.kind {
-        Kind::Session => {
-            let Ok(id) = entry.subject.as_slice().try_into().map(SessionId) else { return Ok(()) };
-            if !desk.recover(id, entry)? {
-                forgotten.push(id);
-            }
-        }
-        Kind::Prices => {
-            if let Some((station, set)) = PricesSet::read(entry) {
-                desk.prices.set(station, set, entry.at);
-            }
-        }
-        Kind::Charge => {}
     }
     Ok(())
 }
@@ -154,7 +134,7 @@ impl SessionDesk {
                 Ok(()) => actor.desk.committed(id, moment()),
                 Err(journalled) => {
                     actor.metrics.journal_failures.increment(1);
-                    actor.desk.failed(id, journalled.as_deref(), moment())
+                    actor.desk.failed(id, journalled, moment())
                 }
             };
             actor.finish(id, done, context);
@@ -170,11 +150,14 @@ impl SessionDesk {
         if let Some(entry) = done.next {
             self.journal(id, entry, context);
         }
+        if let Some(event) = done.again {
+            context.run_later(RETRY, move |actor, context| actor.submit(id, Job::event(event), context));
+        }
         self.arm(context);
     }
 
     /// Words to phone and station are in the view, which has been published.
-    fn run(&mut self, effects: Effects, context: &mut Context<Self>) {
+    pub(super) fn run(&mut self, effects: impl IntoIterator<Item = Effect>, context: &mut Context<Self>) {
         for effect in effects {
             match effect {
                 Effect::Instruct(instruction) => self.instruct(instruction, context),
@@ -189,11 +172,11 @@ impl SessionDesk {
         let copy = instruction.clone();
         let taken = async move { payments.instruct(copy).await };
         context.spawn(taken.into_actor(self).map(move |taken, actor, context| match taken {
-            Ok(()) if instruction.operation.takes_money() => {
-                let event = Event::ChargeSent { ordinal: instruction.ordinal };
-                actor.submit(instruction.session, Job::event(event), context);
+            Ok(()) => {
+                if let Some(job) = Job::taken(&instruction) {
+                    actor.submit(instruction.session, job, context);
+                }
             }
-            Ok(()) => {}
             Err(error) => actor.retry(&error, instruction, context),
         }));
     }
@@ -209,14 +192,12 @@ impl SessionDesk {
         }));
     }
 
-    /// Tries again for as long as the session has no outcome; by then it may only want to know.
     fn retry(&mut self, error: &crate::payment::Error, instruction: Instruction, context: &mut Context<Self>) {
         tracing::warn!(%error, session = %instruction.session, "payments did not take an instruction");
         self.metrics.payment_retries.increment(1);
-        context.run_later(RETRY, move |actor, context| match actor.desk.wants(&instruction) {
-            Some(true) => actor.instruct(instruction, context),
-            Some(false) => actor.ask(instruction, context),
-            None => {}
+        context.run_later(RETRY, move |actor, context| {
+            let effect = actor.desk.again(&instruction);
+            actor.run(effect, context);
         });
     }
 
@@ -293,12 +274,13 @@ impl SessionDesk {
     }
 }
 
-/// What the journal holds of a session after an append failed: the failure alone does not say whether its event is in
-/// it. Asked until there is an answer, for the session stands still meanwhile; `None` once the journal is closed.
-async fn read_back(ledger: &Ledger, id: SessionId) -> Option<Vec<Entry>> {
+/// How many events the journal holds of a session after an append failed: the failure alone does not say whether its
+/// event is among them. Asked until there is an answer, for the session stands still meanwhile; `None` once the
+/// journal is closed.
+async fn read_back(ledger: &Ledger, id: SessionId) -> Option<usize> {
     loop {
         match ledger.of(Kind::Session, id.0.to_vec()).await {
-            Ok(entries) => return Some(entries),
+            Ok(entries) => return Some(entries.len()),
             Err(LedgerError::Closed) => return None,
             Err(error) => tracing::error!(%error, session = %id, "the journal cannot be read back"),
         }

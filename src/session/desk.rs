@@ -9,7 +9,7 @@ use super::{
     By, Error, Open, Receipt, Request, SessionView, Summary,
     index::Index,
     orders,
-    prices::PriceBoard,
+    prices::{PriceBoard, PricesSet},
     record::{Answered, Record, Requests, Unreadable, rebuild, replay},
     slot::{Cause, Job, Reply, Slot, Tentative, WAITING_MAX, answer_to},
 };
@@ -17,7 +17,7 @@ use crate::{
     engine::{
         charge::Instruction,
         id::{BindingId, DeviceId, SessionId, StationId},
-        session::{Effects, Event, Moment, Opening, Session, StateName},
+        session::{Effect, Effects, Event, Moment, Opening, Session, StateName},
         time::UnixMs,
     },
     ledger::{Entry, Kind},
@@ -36,15 +36,18 @@ struct Opened {
 
 /// What became durable, for the shell to carry out.
 #[derive(Default)]
-pub(super) struct Done {
+pub struct Done {
     pub effects: Effects,
     /// The session as it is now, for its station and its phone.
     pub changed: Option<Box<SessionView>>,
     /// The next event of the same session.
     pub next: Option<Entry>,
+    /// What came from within and was not journalled: to be submitted again after a pause.
+    pub again: Option<Event>,
 }
 
-pub(super) struct Desk {
+/// The plain struct of the sessions stage; the actor is its shell.
+pub struct Desk {
     slots: HashMap<SessionId, Slot>,
     opening: HashMap<SessionId, Opened>,
     deadlines: BTreeSet<(UnixMs, SessionId)>,
@@ -53,12 +56,14 @@ pub(super) struct Desk {
     ended: VecDeque<(UnixMs, SessionId)>,
     ended_max: usize,
     ended_ms: u64,
-    pub(super) prices: PriceBoard,
+    /// Sessions that were forgotten during the replay and of which more came: how many entries that was.
+    missed: HashMap<SessionId, usize>,
+    pub prices: PriceBoard,
     summary: Summary,
 }
 
 impl Desk {
-    pub(super) fn new(ended_max: usize, ended_ms: u64) -> Desk {
+    pub fn new(ended_max: usize, ended_ms: u64) -> Desk {
         Desk {
             slots: HashMap::new(),
             opening: HashMap::new(),
@@ -67,17 +72,18 @@ impl Desk {
             ended: VecDeque::new(),
             ended_max,
             ended_ms,
+            missed: HashMap::new(),
             prices: PriceBoard::default(),
             summary: Summary::default(),
         }
     }
 
-    pub(super) fn knows(&self, session: SessionId) -> bool {
+    pub fn knows(&self, session: SessionId) -> bool {
         self.slots.contains_key(&session) || self.opening.contains_key(&session)
     }
 
     /// Opens a session; the entry is what makes it durable. Without one, the answer is given.
-    pub(super) fn open(&mut self, open: Open, reply: Reply, moment: Moment) -> Option<Entry> {
+    pub fn open(&mut self, open: Open, reply: Reply, moment: Moment) -> Option<Entry> {
         let id = open.session;
         if let Some(opening) = self.opening.get_mut(&id) {
             if opening.request == open.request {
@@ -105,13 +111,13 @@ impl Desk {
     }
 
     /// The session that this request opened before, if it did.
-    pub(super) fn repeated(&self, session: SessionId, request: Request) -> Result<Option<SessionView>, Error> {
+    pub fn repeated(&self, session: SessionId, request: Request) -> Result<Option<SessionView>, Error> {
         let Some(slot) = self.slots.get(&session) else { return Ok(None) };
         Ok(slot.requests.find(request)?.map(|_| slot.view()))
     }
 
     /// What a job wants journalled; without an entry it is answered or waits.
-    pub(super) fn submit(&mut self, id: SessionId, job: Job, moment: Moment) -> Option<Entry> {
+    pub fn submit(&mut self, id: SessionId, job: Job, moment: Moment) -> Option<Entry> {
         let Some(slot) = self.slots.get_mut(&id) else {
             job.answer(Err(Error::NotFound));
             return None;
@@ -129,7 +135,7 @@ impl Desk {
     }
 
     /// The session's event is durable: it takes effect, and its callers hear of it.
-    pub(super) fn committed(&mut self, id: SessionId, moment: Moment) -> Done {
+    pub fn committed(&mut self, id: SessionId, moment: Moment) -> Done {
         if let Some(opened) = self.opening.remove(&id) {
             return self.opened(id, opened);
         }
@@ -137,76 +143,75 @@ impl Desk {
         let Some(tentative) = slot.tentative.take() else { return Done::default() };
         let before = slot.session.name();
         slot.session = tentative.session;
+        slot.requests.follow(before, slot.session.name());
         if let Some(request) = tentative.request {
             slot.requests.push(request, tentative.answered);
         }
-        match tentative.answered {
-            Answered::View => slot.answer(tentative.reply),
-            Answered::ProofWrong { tries_left } => answer_to(tentative.reply, Err(Error::ProofWrong { tries_left })),
-        }
+        slot.answer(tentative.reply, tentative.answered);
         slot.answer_parked();
         let changed = Some(Box::new(slot.view()));
         self.summary.count(Some(before), slot.session.name(), &tentative.effects);
         self.settle(id, before.is_end());
-        Done { effects: tentative.effects, changed, next: self.next(id, moment) }
+        Done { effects: tentative.effects, changed, next: self.next(id, moment), again: None }
     }
 
-    /// The event did not become durable, as far as the caller can tell: what the journal holds of the session now is
-    /// what counts.
-    pub(super) fn failed(&mut self, id: SessionId, journalled: Option<&[Entry]>, moment: Moment) -> Done {
+    /// The journal did not take the event, as far as can be told. `journalled`: how many of the session's events it
+    /// holds now, which says whether this one is among them after all; `None` once it cannot be asked any more.
+    pub fn failed(&mut self, id: SessionId, journalled: Option<usize>, moment: Moment) -> Done {
+        let known = self.slots.get(&id).map_or(0, |slot| slot.session.version() as usize);
+        if journalled.is_some_and(|count| count > known) {
+            return self.committed(id, moment);
+        }
         if let Some(opened) = self.opening.remove(&id) {
             self.index.unpin(opened.session.vehicle().device, id);
             opened.replies.into_iter().for_each(|reply| answer_to(Some(reply), Err(Error::Unavailable)));
-            if let Err(error) = self.recall(id, journalled.unwrap_or_default()) {
-                tracing::error!(%error, "a session cannot be read back");
-            }
             return Done::default();
         }
         let Some(slot) = self.slots.get_mut(&id) else { return Done::default() };
         let Some(tentative) = slot.tentative.take() else { return Done::default() };
         answer_to(tentative.reply, Err(Error::Unavailable));
-        let was_end = slot.session.name().is_end();
-        if let Some(Ok((session, requests))) = journalled.map(|entries| rebuild(id, entries)) {
-            slot.session = session;
-            slot.requests = requests;
-        }
         if let Some(transaction) = tentative.transaction {
             self.index.release_transaction(slot.session.opening().station, &transaction, id);
             self.index.claim_transactions(&slot.session);
         }
-        self.settle(id, was_end);
         self.postpone(id, moment.at.plus(DEADLINE_RETRY_MS));
-        Done { next: self.next(id, moment), ..Done::default() }
+        Done { next: self.next(id, moment), again: tentative.again, ..Done::default() }
     }
 
     /// Sessions whose deadline has passed, at most `max`.
-    pub(super) fn due(&self, now: UnixMs, max: usize) -> Vec<SessionId> {
+    pub fn due(&self, now: UnixMs, max: usize) -> Vec<SessionId> {
         self.deadlines.iter().take_while(|(at, _)| *at <= now).take(max).map(|(_, id)| *id).collect()
     }
 
-    pub(super) fn next_deadline(&self) -> Option<UnixMs> {
+    pub fn next_deadline(&self) -> Option<UnixMs> {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// Forgets the sessions that have been at an end for long, or are too many. They stay in the journal.
-    pub(super) fn evict(&mut self, now: UnixMs) {
-        while let Some((at, id)) = self.ended.front().copied() {
+    /// Forgets the sessions that have been at an end for long, or are too many. They stay in the journal. One that
+    /// still has something to be done stays.
+    pub fn evict(&mut self, now: UnixMs) {
+        for _ in 0..self.ended.len() {
+            let Some((at, id)) = self.ended.front().copied() else { return };
             if self.ended.len() <= self.ended_max && now.since(at) < self.ended_ms {
-                break;
+                return;
             }
             self.ended.pop_front();
-            if self.slots.get(&id).is_some_and(|slot| slot.tentative.is_none() && slot.session.name().is_end()) {
-                let slot = self.slots.remove(&id).expect("looked up above");
-                self.index.forget(&slot.session);
+            match self.slots.get(&id) {
+                Some(slot) if slot.is_at_rest() => {
+                    let slot = self.slots.remove(&id).expect("looked up above");
+                    self.index.forget(&slot.session);
+                }
+                Some(slot) if slot.session.name().is_end() => self.ended.push_back((at, id)),
+                _ => {}
             }
         }
     }
 
-    pub(super) fn view(&self, id: SessionId, by: By) -> Result<SessionView, Error> {
+    pub fn view(&self, id: SessionId, by: By) -> Result<SessionView, Error> {
         self.seen(id, by).map(SessionView::of)
     }
 
-    pub(super) fn receipt(&self, id: SessionId, by: By) -> Result<Receipt, Error> {
+    pub fn receipt(&self, id: SessionId, by: By) -> Result<Receipt, Error> {
         Receipt::of(self.seen(id, by)?).ok_or(Error::NotPaid)
     }
 
@@ -215,18 +220,18 @@ impl Desk {
         session.filter(|session| orders::may_see(session, by)).ok_or(Error::NotFound)
     }
 
-    pub(super) fn device(&self, id: SessionId) -> Option<(DeviceId, BindingId, u64)> {
+    pub fn device(&self, id: SessionId) -> Option<(DeviceId, BindingId, u64)> {
         let vehicle = self.slots.get(&id)?.session.vehicle();
         Some((vehicle.device, vehicle.binding, vehicle.epoch))
     }
 
     /// The station's sessions that are not at an end.
-    pub(super) fn of_station(&self, station: StationId) -> Vec<SessionView> {
+    pub fn of_station(&self, station: StationId) -> Vec<SessionView> {
         self.views(self.index.of_station(station)).filter(|view| !view.is_end).collect()
     }
 
     /// The binding's sessions that are not at an end, and the last that is.
-    pub(super) fn of_binding(&self, binding: BindingId) -> Vec<SessionView> {
+    pub fn of_binding(&self, binding: BindingId) -> Vec<SessionView> {
         let (mut ended, mut views): (Vec<_>, Vec<_>) =
             self.views(self.index.of_binding(binding)).partition(|view| view.is_end);
         ended.sort_by_key(|view| view.updated_at);
@@ -239,11 +244,11 @@ impl Desk {
     }
 
     /// The sessions that a change of the binding concerns.
-    pub(super) fn open_of_binding(&self, binding: BindingId) -> Vec<SessionId> {
+    pub fn open_of_binding(&self, binding: BindingId) -> Vec<SessionId> {
         self.index.of_binding(binding).filter(|id| self.is_open(*id)).collect()
     }
 
-    pub(super) fn open_sessions(&self) -> Vec<SessionId> {
+    pub fn open_sessions(&self) -> Vec<SessionId> {
         self.slots.keys().copied().filter(|id| self.is_open(*id)).collect()
     }
 
@@ -251,27 +256,73 @@ impl Desk {
         self.slots.get(&id).is_some_and(|slot| !slot.session.name().is_end())
     }
 
-    /// Instructions without an outcome, and whether their session still wants them.
-    pub(super) fn unsettled(&self) -> Vec<(Instruction, bool)> {
+    /// What a restart takes up again: every instruction without an outcome.
+    pub fn unsettled(&self) -> Effects {
         let sessions = self.slots.values().map(|slot| &slot.session);
-        sessions
-            .flat_map(|session| session.pending().map(|pending| (pending.clone(), session.wants(pending))))
-            .collect()
+        let mut pending: Vec<_> = sessions.flat_map(|session| session.pending().map(move |i| (session, i))).collect();
+        pending.sort_by_key(|(_, instruction)| (instruction.session, instruction.ordinal));
+        pending.into_iter().map(|(session, instruction)| wish(session, instruction)).collect()
     }
 
-    /// Whether an instruction still has no outcome, and if so whether it is wanted.
-    pub(super) fn wants(&self, instruction: &Instruction) -> Option<bool> {
-        let session = &self.slots.get(&instruction.session)?.session;
-        session.pending().find(|pending| *pending == instruction).map(|pending| session.wants(pending))
+    /// What to do about an instruction that payments did not take: by now its session may only want to know, or have
+    /// its outcome.
+    pub fn again(&self, instruction: &Instruction) -> Option<Effect> {
+        let session = self.session(instruction.session)?;
+        session.pending().find(|pending| *pending == instruction).map(|pending| wish(session, pending))
     }
 
-    pub(super) fn summary(&self) -> Summary {
+    /// The session as it is durable.
+    pub fn session(&self, id: SessionId) -> Option<&Session> {
+        self.slots.get(&id).map(|slot| &slot.session)
+    }
+
+    /// The session that a vehicle belongs to.
+    pub fn holder(&self, device: DeviceId) -> Option<SessionId> {
+        self.index.holder(device)
+    }
+
+    pub fn summary(&self) -> Summary {
         self.summary
     }
 
-    /// Takes up one entry of the journal at the start. `false`: it belongs to a session that was forgotten already,
-    /// which has to be recalled as a whole.
-    pub(super) fn recover(&mut self, id: SessionId, entry: &Entry) -> Result<bool, Unreadable> {
+    /// Takes up one entry of the journal at the start, whatever it is of.
+    pub fn recover(&mut self, entry: &Entry) -> Result<(), Unreadable> {
+        match entry.kind {
+            Kind::Session => {
+                let Ok(id) = entry.subject.as_slice().try_into().map(SessionId) else { return Ok(()) };
+                self.take_up(id, entry)?;
+                self.evict(entry.at);
+            }
+            Kind::Prices => {
+                if let Some((station, set)) = PricesSet::read(entry) {
+                    self.prices.set(station, set, entry.at);
+                }
+            }
+            Kind::Charge => {}
+        }
+        Ok(())
+    }
+
+    /// The sessions that were forgotten during the replay although more came of them: to be recalled once it is over.
+    pub fn missed(&self) -> Vec<SessionId> {
+        self.missed.keys().copied().collect()
+    }
+
+    /// Takes back a session that was forgotten.
+    pub fn recall(&mut self, id: SessionId, entries: &[Entry]) -> Result<(), Unreadable> {
+        if entries.is_empty() || self.knows(id) {
+            return Ok(());
+        }
+        debug_assert!(entries.iter().all(|entry| entry.kind == Kind::Session));
+        let missed = self.missed.remove(&id).unwrap_or(0);
+        let (known, missed) = entries.split_at(entries.len().saturating_sub(missed));
+        let (session, requests) = rebuild(id, known)?;
+        self.insert(id, session, requests);
+        self.settle(id, false);
+        missed.iter().try_for_each(|entry| self.take_up(id, entry))
+    }
+
+    fn take_up(&mut self, id: SessionId, entry: &Entry) -> Result<(), Unreadable> {
         let (before, effects) = match Record::read(entry)? {
             Record::Opened { opening, request, moment } => {
                 let (session, effects) = Session::open(opening, moment.at);
@@ -279,7 +330,10 @@ impl Desk {
                 (None, effects)
             }
             Record::Happened { event, request, moment } => {
-                let Some(slot) = self.slots.get_mut(&id) else { return Ok(false) };
+                let Some(slot) = self.slots.get_mut(&id) else {
+                    *self.missed.entry(id).or_default() += 1;
+                    return Ok(());
+                };
                 let before = slot.session.name();
                 (Some(before), replay(id, &mut slot.session, &mut slot.requests, event, request, moment)?)
             }
@@ -288,19 +342,6 @@ impl Desk {
         self.index.claim_transactions(&slot.session);
         self.summary.count(before, slot.session.name(), &effects);
         self.settle(id, before.is_some_and(StateName::is_end));
-        self.evict(entry.at);
-        Ok(true)
-    }
-
-    /// Takes back a session that was forgotten.
-    pub(super) fn recall(&mut self, id: SessionId, entries: &[Entry]) -> Result<(), Unreadable> {
-        if entries.is_empty() || self.knows(id) {
-            return Ok(());
-        }
-        debug_assert!(entries.iter().all(|entry| entry.kind == Kind::Session));
-        let (session, requests) = rebuild(id, entries)?;
-        self.insert(id, session, requests);
-        self.settle(id, false);
         Ok(())
     }
 
@@ -310,7 +351,7 @@ impl Desk {
         self.summary.count(None, opened.session.name(), &opened.effects);
         self.insert(id, opened.session, Requests::new(opened.request));
         self.settle(id, false);
-        Done { effects: opened.effects, changed: Some(Box::new(view)), next: None }
+        Done { effects: opened.effects, changed: Some(Box::new(view)), ..Done::default() }
     }
 
     fn insert(&mut self, id: SessionId, session: Session, requests: Requests) {
@@ -325,7 +366,7 @@ impl Desk {
         slot.arm(&mut self.deadlines, deadline);
         let name = slot.session.name();
         let device = slot.session.vehicle().device;
-        if name.pins_vehicle() {
+        if slot.session.pins_vehicle() {
             self.index.pin(device, id);
         } else {
             self.index.unpin(device, id);
@@ -356,6 +397,11 @@ impl Desk {
         let Self { slots, index, prices, deadlines, .. } = self;
         let slot = slots.get_mut(&id)?;
         let Job { cause, request, reply } = slot.answer_repetition(job)?;
+        // Nobody asks a second time for what came from within; a deadline comes by itself.
+        let again = match &cause {
+            Cause::Event(event) if *event != Event::DeadlinePassed => Some(event.clone()),
+            _ => None,
+        };
         let event = match cause {
             Cause::Event(event) => Ok(event),
             Cause::Order { by, command, witness } => {
@@ -374,7 +420,7 @@ impl Desk {
         });
         match turned {
             Err(error) => answer_to(reply, Err(error)),
-            Ok(None) => slot.answer(reply),
+            Ok(None) => slot.answer(reply, Answered::View),
             Ok(Some((event, effects))) => {
                 slot.arm(deadlines, None);
                 let transaction = transaction_of(&event).map(str::to_owned);
@@ -383,12 +429,18 @@ impl Desk {
                 }
                 let answered = Answered::kind(&event)(&next);
                 let entry = Record::Happened { event, request, moment }.entry(id);
-                slot.tentative = Some(Tentative { session: next, effects, answered, request, reply, transaction });
+                slot.tentative =
+                    Some(Tentative { session: next, effects, answered, request, reply, transaction, again });
                 return Some(entry);
             }
         }
         None
     }
+}
+
+/// A pending instruction is to happen, or only to be found out about.
+fn wish(session: &Session, pending: &Instruction) -> Effect {
+    if session.wants(pending) { Effect::Instruct(pending.clone()) } else { Effect::Ask(pending.clone()) }
 }
 
 fn transaction_of(event: &Event) -> Option<&str> {

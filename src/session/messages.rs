@@ -10,11 +10,8 @@ use super::{
     slot::{Cause, Job, Reply},
 };
 use crate::{
-    engine::{
-        id::{BindingId, SessionId, StationId},
-        session::Event,
-    },
-    payment::{News, Report},
+    engine::id::{BindingId, SessionId, StationId},
+    payment::Report,
     telemetry::now,
 };
 
@@ -38,6 +35,8 @@ message!(AttachStation(StationId, Recipient<SessionChanged>) -> Vec<SessionView>
 message!(WatchPhone(BindingId) -> (Vec<SessionView>, broadcast::Receiver<SessionView>));
 message!(SetPrices(StationId, PricesSet) -> Result<(), Error>);
 message!(Summarise() -> Summary);
+// Once payments know whom to tell: what the journal left unsettled is taken up.
+message!(TakeUp() -> ());
 
 impl Handler<OpenSession> for SessionDesk {
     type Result = ResponseActFuture<Self, ()>;
@@ -140,15 +139,22 @@ impl Handler<Summarise> for SessionDesk {
     }
 }
 
+impl Handler<TakeUp> for SessionDesk {
+    type Result = ();
+
+    fn handle(&mut self, _: TakeUp, context: &mut Context<Self>) {
+        let unsettled = self.desk.unsettled();
+        self.run(unsettled, context);
+    }
+}
+
 impl Handler<Report> for SessionDesk {
     type Result = ResponseActFuture<Self, ()>;
 
     fn handle(&mut self, report: Report, _: &mut Context<Self>) -> Self::Result {
-        let Report { session, ordinal, news } = report;
-        let event = match news {
-            News::InDoubt => Event::ChargeInDoubt { ordinal },
-            News::Concluded(outcome) => Event::ChargeConcluded { ordinal, outcome },
-        };
-        Box::pin(self.recall(session).map(move |(), actor, context| actor.submit(session, Job::event(event), context)))
+        let session = report.session;
+        Box::pin(self.recall(session).map(move |(), actor, context| {
+            actor.submit(session, Job::reported(report), context);
+        }))
     }
 }

@@ -32,13 +32,13 @@ use crate::{
         money::{Currency, Money},
     },
     ledger::Ledger,
-    payment::Payments,
+    payment::{self, Payments},
     registration::Registrations,
 };
 use actor::SessionDesk;
 pub use actor::StartError;
 use desk::Desk;
-use messages::{AttachStation, Give, OpenSession, Repeated, See, SeeReceipt, SetPrices, Summarise, WatchPhone};
+use messages::{AttachStation, Give, OpenSession, Repeated, See, SeeReceipt, SetPrices, Summarise, TakeUp, WatchPhone};
 use prices::PricesSet;
 pub use record::Unreadable;
 pub use summary::Summary;
@@ -108,6 +108,17 @@ pub enum Error {
     /// The journal or the registrations cannot be reached: nothing was changed.
     #[error("the service cannot take orders at present")]
     Unavailable,
+}
+
+/// What the actor is a shell around, for whoever drives it under a clock and a journal of their own.
+pub mod plain {
+    pub use super::{
+        desk::{Desk, Done},
+        orders::Witness,
+        prices::{PriceBoard, PricesSet},
+        record::Record,
+        slot::{Cause, Job, Reply},
+    };
 }
 
 /// Digests by which a repeated request is known, whatever it was.
@@ -239,13 +250,13 @@ impl Sessions {
     ) -> Result<Sessions, StartError> {
         let mut desk = Desk::new(config.ended_max, u64::from(config.ended_s) * 1_000);
         actor::recover(&mut desk, &ledger)?;
-        let unsettled = desk.unsettled();
         let (config, gateway) = (config.clone(), payments.clone());
         let desk = SessionDesk::start_in_arbiter(arbiter, move |context| {
             context.set_mailbox_capacity(config.mailbox_max.max(1));
             SessionDesk::new(&config, desk, ledger, gateway, registrations)
         });
-        payments.attach(desk.clone().recipient(), unsettled).await?;
+        payments.attach(desk.clone().recipient()).await?;
+        desk.send(TakeUp()).await.map_err(|_| payment::Error::Stopped)?;
         Ok(Sessions { desk })
     }
 

@@ -8,7 +8,7 @@ use crate::engine::{
 
 /// What the registrations said when a proof came in.
 #[derive(Debug, Clone)]
-pub(super) struct Witness {
+pub struct Witness {
     pub standing: Standing,
     pub key: Option<ProofKey>,
 }

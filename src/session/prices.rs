@@ -17,13 +17,13 @@ const REQUESTS_MAX: usize = 8;
 const FORMAT: u16 = 1;
 
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-pub(super) struct PricesSet {
+pub struct PricesSet {
     pub prices: Prices,
     pub request: Request,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct PriceBoard {
+pub struct PriceBoard {
     stations: HashMap<StationId, Board>,
 }
 
@@ -37,7 +37,7 @@ struct Board {
 
 impl PriceBoard {
     /// Whether prices may be set: `false` for a repetition.
-    pub(super) fn check(&self, station: StationId, set: &PricesSet) -> Result<bool, Error> {
+    pub fn check(&self, station: StationId, set: &PricesSet) -> Result<bool, Error> {
         let grades = &set.prices.grades;
         if grades.len() > GRADES_MAX {
             return Err(Error::Invalid("a station has at most 32 grades"));
@@ -60,7 +60,7 @@ impl PriceBoard {
         }
     }
 
-    pub(super) fn set(&mut self, station: StationId, set: PricesSet, at: UnixMs) {
+    pub fn set(&mut self, station: StationId, set: PricesSet, at: UnixMs) {
         let old = self.stations.remove(&station);
         let mut requests = old.as_ref().map(|board| board.requests.clone()).unwrap_or_default();
         if requests.len() == REQUESTS_MAX {
@@ -103,13 +103,13 @@ impl GradePrice {
 }
 
 impl PricesSet {
-    pub(super) fn entry(&self, station: StationId, at: UnixMs) -> Entry {
+    pub fn entry(&self, station: StationId, at: UnixMs) -> Entry {
         let subject = station.0.to_be_bytes().to_vec();
         Entry { at, kind: Kind::Prices, subject, format: FORMAT, payload: ledger::encode(self) }
     }
 
     /// Of an entry of another program's making, nothing.
-    pub(super) fn read(entry: &Entry) -> Option<(StationId, PricesSet)> {
+    pub fn read(entry: &Entry) -> Option<(StationId, PricesSet)> {
         let station = StationId(u32::from_be_bytes(entry.subject.as_slice().try_into().ok()?));
         let set = ledger::decode(&entry.payload).ok().filter(|_| entry.format == FORMAT)?;
         Some((station, set))

@@ -4,7 +4,7 @@ use super::{Error, Request};
 use crate::{
     engine::{
         id::SessionId,
-        session::{Effects, Event, Moment, Opening, Session},
+        session::{Effects, Event, Moment, Opening, Session, StateName},
     },
     ledger::{self, Entry, Kind},
 };
@@ -12,7 +12,7 @@ use crate::{
 pub(super) const FORMAT: u16 = 1;
 
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-pub(super) enum Record {
+pub enum Record {
     Opened { opening: Opening, request: Request, moment: Moment },
     Happened { event: Event, request: Option<Request>, moment: Moment },
 }
@@ -40,7 +40,7 @@ impl Record {
         }
     }
 
-    pub(super) fn read(entry: &Entry) -> Result<Record, Unreadable> {
+    pub fn read(entry: &Entry) -> Result<Record, Unreadable> {
         match entry.format {
             FORMAT => Ok(ledger::decode(&entry.payload)?),
             other => Err(Unreadable::Format(other)),
@@ -59,7 +59,12 @@ pub(super) struct Requests {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answered {
     View,
-    ProofWrong { tries_left: u8 },
+    ProofWrong {
+        tries_left: u8,
+    },
+    /// A hold was asked for: its outcome is the answer.
+    Holding,
+    HoldDeclined,
 }
 
 impl Answered {
@@ -69,7 +74,16 @@ impl Answered {
             Event::ProofRefused { .. } => |after| Answered::ProofWrong {
                 tries_left: after.state().challenge().map_or(0, |challenge| challenge.tries_left),
             },
+            Event::ReservationAsked { hold: true, .. } => |_| Answered::Holding,
             _ => |_| Answered::View,
+        }
+    }
+
+    pub(super) fn refusal(self) -> Option<Error> {
+        match self {
+            Answered::View | Answered::Holding => None,
+            Answered::ProofWrong { tries_left } => Some(Error::ProofWrong { tries_left }),
+            Answered::HoldDeclined => Some(Error::Declined),
         }
     }
 }
@@ -87,6 +101,14 @@ impl Requests {
             self.last.pop_front();
         }
         self.last.push_back((request, answered));
+    }
+
+    /// The session went from one state to another: a hold that was declined is what its request was answered with.
+    pub(super) fn follow(&mut self, before: StateName, now: StateName) {
+        if (before, now) == (StateName::Holding, StateName::Selected) {
+            let holding = self.last.iter_mut().filter(|(_, answered)| *answered == Answered::Holding);
+            holding.for_each(|(_, answered)| *answered = Answered::HoldDeclined);
+        }
     }
 
     /// `None` for a request that is new.
@@ -127,7 +149,9 @@ pub(super) fn replay(
     moment: Moment,
 ) -> Result<Effects, Unreadable> {
     let kind = Answered::kind(&event);
+    let before = state.name();
     let effects = state.on_event(event, moment).map_err(|_| Unreadable::Contradiction(session))?;
+    requests.follow(before, state.name());
     if let Some(request) = request {
         requests.push(request, kind(state));
     }

@@ -9,18 +9,22 @@ use super::{
     orders::Witness,
     record::{Answered, Requests},
 };
-use crate::engine::{
-    id::SessionId,
-    session::{Effects, Event, Session, StateName},
-    time::UnixMs,
+use crate::{
+    engine::{
+        charge::Instruction,
+        id::SessionId,
+        session::{Effects, Event, Session, StateName},
+        time::UnixMs,
+    },
+    payment::{News, Report},
 };
 
 /// Orders that may wait while one is being journalled.
 pub(super) const WAITING_MAX: usize = 16;
 
-pub(super) type Reply = oneshot::Sender<Result<SessionView, Error>>;
+pub type Reply = oneshot::Sender<Result<SessionView, Error>>;
 
-pub(super) enum Cause {
+pub enum Cause {
     /// From outside, with what the registrations said if it is a proof.
     Order { by: By, command: Command, witness: Option<Box<Witness>> },
     /// From payments, the registrations or the clock.
@@ -28,15 +32,29 @@ pub(super) enum Cause {
 }
 
 /// One thing that wants to happen to a session.
-pub(super) struct Job {
+pub struct Job {
     pub cause: Cause,
     pub request: Option<Request>,
     pub reply: Option<Reply>,
 }
 
 impl Job {
-    pub(super) fn event(event: Event) -> Job {
+    pub fn event(event: Event) -> Job {
         Job { cause: Cause::Event(event), request: None, reply: None }
+    }
+
+    /// Payments took the instruction, so its intent is durable.
+    pub fn taken(instruction: &Instruction) -> Option<Job> {
+        let sent = Event::ChargeSent { ordinal: instruction.ordinal };
+        instruction.operation.takes_money().then(|| Job::event(sent))
+    }
+
+    /// What payments report of an instruction.
+    pub fn reported(Report { ordinal, news, .. }: Report) -> Job {
+        Job::event(match news {
+            News::InDoubt => Event::ChargeInDoubt { ordinal },
+            News::Concluded(outcome) => Event::ChargeConcluded { ordinal, outcome },
+        })
     }
 
     pub(super) fn answer(self, answer: Result<SessionView, Error>) {
@@ -60,6 +78,8 @@ pub(super) struct Tentative {
     pub reply: Option<Reply>,
     /// A site transaction that this event claims for the session.
     pub transaction: Option<String>,
+    /// The event, if it has to come again should the journal not take it.
+    pub again: Option<Event>,
 }
 
 pub(super) struct Slot {
@@ -87,6 +107,11 @@ impl Slot {
         self.armed = at;
     }
 
+    /// At an end, with nothing under way: what the journal holds of it is all there is to know.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.session.name().is_end() && self.session.pending().next().is_none() && self.tentative.is_none()
+    }
+
     pub(super) fn view(&self) -> SessionView {
         SessionView::of(&self.session)
     }
@@ -96,15 +121,17 @@ impl Slot {
         let Some(request) = job.request else { return Some(job) };
         match self.requests.find(request) {
             Ok(None) => return Some(job),
-            Ok(Some(Answered::View)) => self.answer(job.reply),
-            Ok(Some(Answered::ProofWrong { tries_left })) => job.answer(Err(Error::ProofWrong { tries_left })),
+            Ok(Some(answered)) => self.answer(job.reply, answered),
             Err(error) => job.answer(Err(error)),
         }
         None
     }
 
     /// Answers with the session as it is; while a hold is open, as it will be then.
-    pub(super) fn answer(&mut self, reply: Option<Reply>) {
+    pub(super) fn answer(&mut self, reply: Option<Reply>, answered: Answered) {
+        if let Some(refusal) = answered.refusal() {
+            return answer_to(reply, Err(refusal));
+        }
         match reply {
             Some(reply) if self.session.name() == StateName::Holding && self.parked.len() < WAITING_MAX => {
                 self.parked.push(reply);

@@ -156,8 +156,7 @@ impl Bench {
     fn restarted(&self) -> Desk {
         let mut desk = Desk::new(100, 1_000_000);
         for entry in &self.journal {
-            let id = SessionId(entry.subject.as_slice().try_into().unwrap());
-            assert!(desk.recover(id, entry).unwrap());
+            desk.recover(entry).unwrap();
         }
         desk
     }
@@ -236,7 +235,7 @@ fn a_restart_while_paying_still_wants_its_charge() {
     let view = bench.station(Command::Complete(sale("T1")), 10).unwrap();
     bench.phone(prove(&view), 11).unwrap();
     let unsettled = bench.restarted().unsettled();
-    assert_eq!(unsettled, [(bench.instructions()[0].clone(), true)]);
+    assert_eq!(unsettled, [Effect::Instruct(bench.instructions()[0].clone())]);
 }
 
 #[test]
@@ -248,7 +247,7 @@ fn nobody_hears_of_an_event_before_it_is_durable_and_a_failed_one_leaves_no_trac
     assert!(answer.try_recv().is_err());
     assert_eq!(bench.desk.view(ID, By::Operator).unwrap().state, StateName::Selected);
     let moment = bench.moment();
-    bench.desk.failed(ID, Some(&bench.journal), moment);
+    bench.desk.failed(ID, Some(bench.journal.len()), moment);
     assert_eq!(answer.try_recv().unwrap(), Err(Error::Unavailable));
     assert_eq!(bench.desk.view(ID, By::Operator).unwrap().state, StateName::Selected);
     assert_eq!(bench.station(Command::Release, 10).unwrap().state, StateName::Released);
@@ -262,8 +261,57 @@ fn an_event_that_is_in_the_journal_after_all_counts() {
     let entry = bench.desk.submit(ID, order, bench.moment()).unwrap();
     bench.journal.push(entry);
     let moment = bench.moment();
-    bench.desk.failed(ID, Some(&bench.journal), moment);
+    bench.desk.failed(ID, Some(bench.journal.len()), moment);
     assert_eq!(bench.desk.view(ID, By::Operator).unwrap().state, StateName::Released);
+}
+
+#[test]
+fn an_opening_that_is_in_the_journal_after_all_counts_and_is_counted() {
+    let mut bench = Bench::new();
+    let (reply, mut answer) = oneshot::channel();
+    let entry = bench.desk.open(open(ID, "tok_ok"), reply, bench.moment()).unwrap();
+    bench.journal.push(entry);
+    bench.desk.failed(ID, Some(1), bench.moment());
+    assert_eq!(answer.try_recv().unwrap().unwrap().state, StateName::Selected);
+    assert_eq!(bench.desk.summary(), bench.restarted().summary());
+}
+
+#[test]
+fn what_payments_report_comes_again_when_the_journal_does_not_take_it() {
+    let mut bench = Bench::new();
+    bench.open(open(ID, "tok_ok")).unwrap();
+    let view = bench.station(Command::Complete(sale("T1")), 10).unwrap();
+    bench.phone(prove(&view), 11).unwrap();
+    let event = Event::ChargeConcluded { ordinal: 1, outcome: Outcome::Declined };
+    assert!(bench.desk.submit(ID, Job::event(event.clone()), bench.moment()).is_some());
+    let done = bench.desk.failed(ID, Some(bench.journal.len()), bench.moment());
+    assert_eq!(done.again, Some(event));
+}
+
+#[test]
+fn a_session_at_an_end_stays_until_its_instructions_have_an_outcome() {
+    let mut bench = paid();
+    bench.station(Command::PaidAtSite, 12).unwrap();
+    bench.desk.evict(START.plus(2_000_000));
+    assert_eq!(bench.desk.unsettled().len(), 1, "the refund is still to come");
+    let outcome = Outcome::Succeeded { amount: won(51_000), reference: "r2".into() };
+    bench.submit(ID, Job::event(Event::ChargeConcluded { ordinal: 2, outcome }));
+    bench.desk.evict(START.plus(2_000_000));
+    assert!(!bench.desk.knows(ID));
+}
+
+#[test]
+fn what_comes_of_a_session_that_a_replay_has_forgotten_is_counted() {
+    let mut bench = Bench::new();
+    bench.open(open(ID, "tok_ok")).unwrap();
+    bench.station(Command::Release, 10).unwrap();
+    bench.station(Command::Complete(sale("T1")), 11).unwrap();
+    let mut desk = Desk::new(0, 0);
+    bench.journal.iter().for_each(|entry| desk.recover(entry).unwrap());
+    assert_eq!(desk.missed(), [ID]);
+    desk.recall(ID, &bench.journal).unwrap();
+    assert_eq!(desk.view(ID, By::Operator), bench.desk.view(ID, By::Operator));
+    assert_eq!(desk.summary(), bench.desk.summary());
 }
 
 #[test]
@@ -327,6 +375,8 @@ fn a_reservation_with_a_hold_is_answered_when_the_psp_has_answered() {
         assert!(answer.try_recv().is_err());
         bench.submit(ID, Job::event(Event::ChargeConcluded { ordinal: 1, outcome }));
         assert_eq!(answer.try_recv().unwrap().map(|view| view.state), expected);
+        let again = bench.give(By::Station(STATION), reserve(), 10);
+        assert_eq!(again.map(|view| view.state), expected, "a repetition has the same answer");
     }
 }
 

@@ -74,7 +74,7 @@ impl SessionView {
             paid: session.paid(),
             refunded: session.refunded(),
             is_end: session.name().is_end(),
-            pins_vehicle: session.name().pins_vehicle(),
+            pins_vehicle: session.pins_vehicle(),
         }
     }
 

@@ -254,9 +254,9 @@ impl StateName {
         matches!(self, S::Released | S::Rejected | S::PaidElsewhere | S::Cleared | S::Settled | S::BackOffice)
     }
 
-    /// Whether the vehicle belongs to this session: it stays pinned, and no other session may have it. From `Paid` on,
-    /// and while the driver is sent to the counter, it may go.
-    pub fn pins_vehicle(self) -> bool {
+    /// Whether a session in this state keeps its vehicle, unless it has let it go before. From `Paid` on, and while the
+    /// driver is sent to the counter, it may go.
+    pub(super) fn pins_vehicle(self) -> bool {
         use StateName as S;
         self.expects_payment() || matches!(self, S::Selected)
     }

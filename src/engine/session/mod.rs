@@ -46,6 +46,8 @@ pub struct Session {
     /// The first instruction under the present proof: means tried before it may be tried again.
     proof_ordinal: u32,
     notice: Option<Notice>,
+    /// The vehicle was let go, and may be anywhere: a late proof or a correction does not take it back.
+    freed: bool,
     opened_at: UnixMs,
     updated_at: UnixMs,
     version: u32,
@@ -61,6 +63,7 @@ impl Session {
             attempts: Vec::new(),
             proof_ordinal: 0,
             notice: Some(Notice::Selected),
+            freed: false,
             opened_at: at,
             updated_at: at,
             version: 1,
@@ -76,6 +79,7 @@ impl Session {
             Effect::NotifyPhone(notice) | Effect::NotifyStation(notice) => Some(*notice),
             Effect::Instruct(_) | Effect::Ask(_) => None,
         });
+        self.freed |= !self.name().pins_vehicle();
         self.updated_at = moment.at;
         self.version += 1;
         Ok(effects)
@@ -194,6 +198,11 @@ impl Session {
 
     pub fn name(&self) -> StateName {
         self.state.name()
+    }
+
+    /// Whether the vehicle belongs to this session: it stays pinned, and no other session may have it.
+    pub fn pins_vehicle(&self) -> bool {
+        !self.freed && self.name().pins_vehicle()
     }
 
     pub fn notice(&self) -> Option<Notice> {

@@ -302,6 +302,15 @@ fn a_vehicle_that_cannot_prove_and_a_suspended_binding_end_at_the_counter() {
 }
 
 #[test]
+fn a_vehicle_that_was_let_go_is_not_taken_back_by_a_late_proof() {
+    let mut session = in_state(StateName::CollectAtSite);
+    assert!(!session.pins_vehicle());
+    let proof = prove(&session);
+    session.on_event(proof, moment(2_000_000)).unwrap();
+    assert_eq!((session.name(), session.pins_vehicle()), (StateName::Proven, false));
+}
+
+#[test]
 fn a_not_me_while_fuelling_is_kept_until_the_completion() {
     let session =
         after([reserve(false), Event::FuellingStarted { pump: None }, Event::DriverRejected, delivered(sale())]);

@@ -1,0 +1,79 @@
+//! Drivers: what their phones show them, and what they say to it.
+
+use ed25519_dalek::Signer as _;
+use forecourt::{
+    engine::{
+        id::SessionId,
+        proof::{PayTerms, Terms as _},
+    },
+    session::{By, ChallengeView, Command},
+};
+
+use crate::{
+    oracle::Approval,
+    world::{Happening, Letter, What, World},
+};
+
+/// What a phone will send.
+#[derive(Debug, Clone)]
+pub(crate) struct Draft {
+    session: SessionId,
+    command: Command,
+}
+
+impl World {
+    /// A driver looks at the phone.
+    pub(crate) fn driver(&mut self, place: usize) {
+        let binding = self.cars[place].binding;
+        for view in self.process.desk.of_binding(binding) {
+            let session = view.id;
+            let dice = self.chance.below(100);
+            let command = match &view.challenge {
+                Some(_) if dice < 10 => Some(Command::Notice),
+                Some(challenge) if dice < 75 => Some(self.prove(place, challenge)),
+                _ if dice > 98 => Some(Command::Reject),
+                _ => None,
+            };
+            if let Some(command) = command {
+                // Mostly at once; sometimes when the amount has changed, or the counter has been paid, meanwhile.
+                let hesitates = self.chance.percent(15);
+                let delay = if hesitates { self.chance.within(0..=400_000) } else { self.chance.within(100..=5_000) };
+                self.after(delay, Happening::Post(place, Draft { session, command }));
+            }
+        }
+        self.again(3_000..=40_000, Happening::Driver(place));
+    }
+
+    /// The dongle answers, the phone signs; sometimes one of them is another's.
+    fn prove(&mut self, place: usize, challenge: &ChallengeView) -> Command {
+        let car = &self.cars[place];
+        let terms = terms(challenge);
+        let mac = terms.mac(&car.dongle);
+        let signature = car.phone.sign(&terms.phone_message(&mac)).to_bytes();
+        match self.chance.below(12) {
+            0 => Command::Prove { mac: self.chance.bytes(), signature },
+            1 => Command::Prove { mac, signature: [7; 64] },
+            _ => {
+                let PayTerms { session, nonce, amount, .. } = terms;
+                self.oracle.on_approval(Approval { session, nonce, amount, mac });
+                Command::Prove { mac, signature }
+            }
+        }
+    }
+
+    pub(crate) fn post_draft(&mut self, place: usize, draft: &Draft) {
+        let by = By::Phone(self.cars[place].binding);
+        let request = (!matches!(draft.command, Command::Notice)).then(|| self.request());
+        let what = What::Order { command: draft.command.clone(), request };
+        let letter = Letter { by, session: draft.session, what };
+        self.letters.push(letter.clone());
+        self.post(letter);
+    }
+}
+
+fn terms(challenge: &ChallengeView) -> PayTerms {
+    let mut nonce = [0; 32];
+    hex::decode_to_slice(&challenge.nonce, &mut nonce).expect("a nonce is 64 hexadecimal digits");
+    let &ChallengeView { device, binding, session, station, pump, amount, epoch, .. } = challenge;
+    PayTerms { nonce, device, binding, session, station, pump, amount, epoch }
+}
