@@ -22,6 +22,7 @@ use crate::{
     ingest::{self, Ingest},
     ledger::{self, Ledger},
     payment::{self, Payments},
+    push,
     registration::{self, Registrations},
     session::{self, Sessions},
     station::Stations,
@@ -121,6 +122,8 @@ pub struct App {
     uplinks: CancellationToken,
     snapshots: CancellationToken,
     surface: CancellationToken,
+    push: CancellationToken,
+    pushing: Option<tokio::task::JoinHandle<()>>,
     ingest: Ingest,
     snapshot_writer: tokio::task::JoinHandle<()>,
     http: Http,
@@ -139,7 +142,7 @@ impl App {
         let slot = settings.slot_length();
         let readiness = Readiness::new();
         let recorder = telemetry::recorder();
-        let [uplinks, snapshots, surface_end] = std::array::from_fn(|_| CancellationToken::new());
+        let [uplinks, snapshots, surface_end, push_end] = std::array::from_fn(|_| CancellationToken::new());
 
         let registrations = Registrations::start(settings.registration, folder.path(), slot)?;
         registrations.ensure_operator_token(folder.path())?;
@@ -148,6 +151,7 @@ impl App {
         let sessions =
             Sessions::start(&settings.session, ledger.clone(), payments, registrations.clone(), &Arbiter::current())
                 .await?;
+        let pushing = push::start(&settings.push, sessions.clone(), push_end.clone());
         let snapshot = folder.path().join(SNAPSHOT_FILE);
         let workers = start_workers(settings.engine.workers);
         let (known, open) = (registrations.clone(), sessions.clone());
@@ -174,6 +178,8 @@ impl App {
             uplinks,
             snapshots,
             surface: surface_end,
+            push: push_end,
+            pushing,
             ingest,
             snapshot_writer,
             http,
@@ -209,6 +215,12 @@ impl App {
         }
         self.surface.cancel();
         self.http.stopped().await;
+        self.push.cancel();
+        if let Some(pushing) = self.pushing
+            && let Err(error) = pushing.await
+        {
+            tracing::error!(%error, "the second channel broke");
+        }
         if let Err(error) = self.ledger.close().await {
             tracing::error!(%error, "the ledger did not close cleanly");
         }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 use tracing_subscriber::EnvFilter;
 
-use crate::{engine::time::SlotLength, http, ingest, ledger, payment, registration, session, station};
+use crate::{engine::time::SlotLength, http, ingest, ledger, payment, push, registration, session, station};
 
 /// Every knob, documented.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");
@@ -21,8 +21,11 @@ pub const DEFAULT_TOML: &str = include_str!("default.toml");
 /// Variables of the environment that are settings begin with this; the section and the key follow.
 const ENVIRONMENT_PREFIX: &str = "FORECOURT_";
 
+/// Secrets that no file may hold.
+const ENVIRONMENT_ONLY: [(&str, &str); 1] = [("push", "secret")];
+
 /// Numbers of which 0 makes sense. Of the others it would be a queue without places or a period without end.
-const MAY_BE_ZERO: [&str; 14] = [
+const MAY_BE_ZERO: [&str; 15] = [
     "engine.workers",
     "station.enter_dbm",
     "station.park_dbm",
@@ -32,6 +35,7 @@ const MAY_BE_ZERO: [&str; 14] = [
     "registration.phone_token_days",
     "payment.arrival_ms",
     "payment.simulator_latency_ms",
+    "push.after_ms",
     "http.event_streams_max",
     "http.terminal_calls_per_second",
     "http.phone_calls_per_second",
@@ -50,6 +54,7 @@ pub struct Settings {
     pub session: session::Config,
     pub payment: payment::Config,
     pub ledger: ledger::Config,
+    pub push: push::Config,
     pub http: http::Config,
 }
 
@@ -108,7 +113,9 @@ impl Settings {
     ) -> Result<Settings, ConfigError> {
         let mut said: Table = DEFAULT_TOML.parse().expect("default.toml is tested to read");
         if let Some(path) = file {
-            overlay(&mut said, read(path)?);
+            let file = read(path)?;
+            refuse_secrets(&file)?;
+            overlay(&mut said, file);
         }
         for (name, value) in environment {
             override_by_variable(&mut said, &name, &value);
@@ -142,6 +149,8 @@ impl Settings {
             "registration.kek_hex is not 64 hexadecimal digits".into()
         } else if self.registration.redis_url.as_ref().is_some_and(|url| !url.is_valid()) {
             "registration.redis_url is not redis://[user:password@]host:port[/database]".into()
+        } else if let Err(error) = self.push.check() {
+            error.to_string()
         } else if let Err(error) = EnvFilter::try_new(&self.log.filter) {
             format!("log.filter: {error}")
         } else if let Some(knob) = self.first_zero() {
@@ -171,6 +180,14 @@ fn read(path: &Path) -> Result<Table, ConfigError> {
 }
 
 /// Keys of `over` take the place of those of `said`, section by section.
+/// A file of settings is copied and shown around.
+fn refuse_secrets(file: &Table) -> Result<(), ConfigError> {
+    let is_said = |(section, key): &&(&str, &str)| file.get(*section).is_some_and(|knobs| knobs.get(*key).is_some());
+    let Some((section, key)) = ENVIRONMENT_ONLY.iter().find(is_said) else { return Ok(()) };
+    let variable = format!("{ENVIRONMENT_PREFIX}{section}_{key}").to_uppercase();
+    Err(ConfigError::Contradiction(format!("{section}.{key} is not for a file: give it as {variable}")))
+}
+
 fn overlay(said: &mut Table, over: Table) {
     for (key, value) in over {
         match (said.get_mut(&key), value) {
@@ -260,6 +277,22 @@ mod tests {
         assert_eq!(refusal, "settings: registration.kek_hex is not 64 hexadecimal digits");
         let refusal = with(&[("FORECOURT_LOG_FILTER", "[[")]).unwrap_err().to_string();
         assert!(refusal.starts_with("settings: log.filter: "), "{refusal}");
+    }
+
+    #[test]
+    fn the_secret_of_webhooks_comes_from_the_environment_only_and_with_a_url() {
+        let secret = ("FORECOURT_PUSH_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+        let url = ("FORECOURT_PUSH_URL", "https://push.example/hook");
+        assert!(with(&[secret, url]).is_ok());
+        assert!(with(&[url]).unwrap_err().to_string().contains("FORECOURT_PUSH_SECRET"));
+        assert!(with(&[secret, ("FORECOURT_PUSH_URL", "push.example")]).is_err());
+        let refusal = with(&[("FORECOURT_PUSH_SECRET", "hush")]).unwrap_err().to_string();
+        assert!(refusal.contains("push.secret") && !refusal.contains("hush"), "{refusal}");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("forecourt.toml");
+        fs::write(&file, format!("[push]\nsecret = \"{}\"\n", secret.1)).unwrap();
+        let refusal = Settings::load(Some(&file), []).unwrap_err().to_string();
+        assert_eq!(refusal, "settings: push.secret is not for a file: give it as FORECOURT_PUSH_SECRET");
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! A frame that a receiver heard crosses the wire in a batch ([`uplink`], [`ingest`]), reaches its station's actor
 //! ([`station`]), which resolves its code ([`registration`]) and keeps a presence window. The terminal picks a vehicle
 //! by its plate; the fuelling becomes a session ([`session`]), the session a charge ([`payment`]), and every step of
-//! both is in the journal ([`ledger`]) before anybody hears of it.
+//! both is in the journal ([`ledger`]) before anybody hears of it. What no phone shows in time is pushed ([`push`]).
 //!
 //! What must never be:
 //! - [`engine`] decides and does nothing else: no socket, clock, actor, log, metric or randomness in it. Bytes and
@@ -28,6 +28,7 @@ pub mod http;
 pub mod ingest;
 pub mod ledger;
 pub mod payment;
+pub mod push;
 pub mod registration;
 pub mod session;
 pub mod station;

@@ -8,7 +8,7 @@ use std::{
 
 /// Each stage, and the stages that it may name. A stage not listed beside another is upstream of it, or none of its
 /// business.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("address", &[]),
     ("engine", &[]),
     ("telemetry", &["config", "engine"]),
@@ -16,20 +16,36 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("registration", &["engine", "telemetry"]),
     ("payment", &["engine", "ledger", "telemetry"]),
     ("session", &["engine", "ledger", "payment", "registration", "telemetry"]),
+    ("push", &["engine", "session", "telemetry"]),
     ("station", &["engine", "registration", "session", "telemetry"]),
     ("ingest", &["address", "engine", "station", "telemetry"]),
     ("http", &["address", "engine", "registration", "session", "station", "telemetry"]),
     ("uplink", &["engine", "telemetry"]),
-    ("config", &["engine", "http", "ingest", "ledger", "payment", "registration", "session", "station"]),
+    ("config", &["engine", "http", "ingest", "ledger", "payment", "push", "registration", "session", "station"]),
     (
         "app",
-        &["config", "engine", "http", "ingest", "ledger", "payment", "registration", "session", "station", "telemetry"],
+        &[
+            "config",
+            "engine",
+            "http",
+            "ingest",
+            "ledger",
+            "payment",
+            "push",
+            "registration",
+            "session",
+            "station",
+            "telemetry",
+        ],
     ),
 ];
 
 /// What makes a decision hard to test has no place in the engine.
 const NOT_IN_ENGINE: [&str; 9] =
     ["std::fs", "std::net", "std::env", "std::time", "tokio::", "actix::", "tracing::", "metrics::", "getrandom"];
+
+/// What firmware computes too.
+const FOR_FIRMWARE: [&str; 6] = ["code.rs", "proof.rs", "eid.rs", "id.rs", "money.rs", "time.rs"];
 
 struct Source {
     path: PathBuf,
@@ -69,6 +85,16 @@ fn the_engine_decides_and_does_nothing_else() {
                 source.code.lines().find(|line| line.contains(forbidden) && !line.trim_start().starts_with("//"));
             assert!(used.is_none(), "{}: {forbidden} in {:?}", source.path.display(), used.unwrap_or_default());
         }
+    }
+}
+
+#[test]
+fn what_firmware_computes_needs_no_std() {
+    let of_firmware = |source: &Source| FOR_FIRMWARE.iter().any(|file| source.path.ends_with(format!("engine/{file}")));
+    let files: Vec<Source> = sources().into_iter().filter(of_firmware).collect();
+    assert_eq!(files.len(), FOR_FIRMWARE.len());
+    for source in files {
+        assert!(!source.code.contains("std::"), "{}", source.path.display());
     }
 }
 

@@ -6,6 +6,7 @@ mod import;
 mod keys;
 mod progress;
 mod serve;
+mod vectors;
 
 use std::{
     io::Write as _,
@@ -93,6 +94,12 @@ enum Command {
         #[arg(long = "station", value_name = "S")]
         stations: Vec<StationId>,
     },
+    /// Print what dongles and phones compute, from fixed inputs, for who makes one to check it.
+    Vectors {
+        /// Print them as one JSON array.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print what was built.
     Version {
         /// Print it as one JSON object.
@@ -176,6 +183,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Cache { cache } => cache::run(&settings()?, cache),
         Command::Doctor => doctor::run(&settings()?),
         Command::Pki { stations } => make_certificates(&settings()?, &stations),
+        Command::Vectors { json } => print(&vectors::print(json)),
         Command::Version { json } => print(&version(json)),
     }
 }

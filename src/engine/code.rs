@@ -63,8 +63,8 @@ impl Code {
     }
 }
 
-impl std::fmt::Debug for Code {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Debug for Code {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "Code({})", hex::encode(self.0))
     }
 }
@@ -112,7 +112,7 @@ impl Scheme {
     }
 }
 
-impl std::str::FromStr for Scheme {
+impl core::str::FromStr for Scheme {
     type Err = SchemeError;
 
     fn from_str(text: &str) -> Result<Scheme, SchemeError> {
@@ -186,8 +186,8 @@ impl Secret {
     }
 }
 
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             Secret::Hmac { .. } => "Secret::Hmac(..)",
             Secret::EddystoneEid { .. } => "Secret::EddystoneEid(..)",
@@ -211,7 +211,7 @@ pub fn hmac_codes<const S: usize>(keys: &[[u8; 32]], first: &[Slot], codes: &mut
         return;
     }
     for ((key, first), codes) in keys.iter().zip(first).zip(codes) {
-        *codes = std::array::from_fn(|nth| hmac_code(key, Slot(first.0.wrapping_add(nth as u64))));
+        *codes = core::array::from_fn(|nth| hmac_code(key, Slot(first.0.wrapping_add(nth as u64))));
     }
 }
 

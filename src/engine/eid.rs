@@ -44,8 +44,8 @@ impl ResolverKey {
     }
 }
 
-impl std::fmt::Debug for ResolverKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Debug for ResolverKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("ResolverKey(..)")
     }
 }

@@ -1,6 +1,6 @@
 //! The names of things: one newtype each, so that no two can be mixed up.
 
-use std::{fmt, str::FromStr};
+use core::{fmt, str::FromStr};
 
 /// Text that is not an id of the kind asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,6 @@
 //! Amounts, volumes and unit prices, all whole numbers.
 
-use std::{fmt, str::FromStr};
+use core::{fmt, str::FromStr};
 
 /// An ISO 4217 currency code, upper-case.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize, utoipa::ToSchema)]
@@ -31,7 +31,7 @@ impl FromStr for Currency {
 
 impl fmt::Display for Currency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(std::str::from_utf8(&self.0).expect("three ASCII letters, checked at construction"))
+        f.write_str(core::str::from_utf8(&self.0).expect("three ASCII letters, checked at construction"))
     }
 }
 

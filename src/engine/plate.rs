@@ -27,7 +27,21 @@ pub struct Plate(String);
 pub struct Query(String);
 
 /// How a query fits a plate, the best first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    utoipa::ToSchema,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum Fit {
     Whole,
     /// The end of the plate: by custom its last four digits.
@@ -96,6 +110,11 @@ impl Query {
             return Err(PlateError::TooShort);
         }
         Ok(Query(text))
+    }
+
+    /// As a plate of the same characters would be.
+    pub fn masked(&self) -> String {
+        Plate(self.0.clone()).masked()
     }
 }
 

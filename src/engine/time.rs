@@ -1,6 +1,6 @@
 //! Instants and slots. Time is an argument everywhere in the engine; only the stages read a clock.
 
-use std::fmt;
+use core::fmt;
 
 /// Milliseconds since the Unix epoch, on the server's clock.
 #[derive(

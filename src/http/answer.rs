@@ -47,7 +47,7 @@ pub(super) fn answer(by: By, view: SessionView) -> (StatusCode, Json<SessionView
 pub(super) fn visible(by: By, view: SessionView) -> SessionView {
     match by {
         By::Phone(_) => view,
-        By::Station(_) | By::Operator => view.without_challenge(),
+        By::Station(_) | By::Operator(_) => view.without_challenge(),
     }
 }
 
@@ -83,6 +83,10 @@ parameters! {
     OfStationWrite = station(), key();
     /// Of a read of one station.
     OfStation = station();
+    /// Of a stream of events.
+    OfEvents = last_event_id();
+    /// Of the stream of one station's events.
+    OfStationEvents = station(), last_event_id();
     /// Of a read of one binding, and of a write that needs no key.
     OfBinding = binding();
     /// Of a change of one binding.
@@ -107,6 +111,17 @@ fn binding() -> Parameter {
     let schema = BindingId::schema();
     let parameter = ParameterBuilder::new().name("binding").parameter_in(ParameterIn::Path).required(Required::True);
     parameter.description(Some("The binding: 32 hexadecimal digits.")).schema(Some(schema)).build()
+}
+
+fn last_event_id() -> Parameter {
+    let description = "The `id` of the last event that was read of an earlier stream: what changed since then is told. \
+                       Text that is no id of ours is passed over.";
+    ParameterBuilder::new()
+        .name("Last-Event-ID")
+        .parameter_in(ParameterIn::Header)
+        .description(Some(description))
+        .schema(Some(String::schema()))
+        .build()
 }
 
 fn key() -> Parameter {
@@ -184,6 +199,8 @@ problems! {
     SelectProblems = ANY, TOKEN, FOUND, BODY, KEYED, PLATE;
     /// Of an order to a session.
     OrderProblems = ANY, TOKEN, FOUND, BODY, KEYED, SALE, MONEY;
+    /// Of an operator's override of a session's grade.
+    OverrideProblems = ANY, TOKEN, FOUND, BODY, KEYED, SALE, REASON;
     /// Of a write that is repeatable by nature.
     WriteProblems = ANY, TOKEN, FOUND, BODY;
     /// Of a write under a key that concerns no session.

@@ -108,7 +108,7 @@ impl FromRequestParts<Shared> for Caller {
         let by = match role(parts, shared).await? {
             Role::Terminal(station) => By::Station(station),
             Role::Phone(binding) => By::Phone(binding),
-            Role::Operator(_) => By::Operator,
+            Role::Operator(name) => By::Operator(name),
         };
         Ok(Caller(by))
     }

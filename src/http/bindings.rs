@@ -203,7 +203,7 @@ async fn amend<T>(
     mandate: Mandate,
     amendment: Amendment,
 ) -> Result<Json<Summary>, Problem> {
-    let running = shared.in_flight.begin(By::Operator, &write.of_operator(name))?;
+    let running = shared.in_flight.begin(By::Operator(name), &write)?;
     let request = Request { key: running.request.key, body: running.request.body };
     Ok(Json(shared.surface.registrations.amend(binding, amendment, mandate, Some(request)).await?))
 }

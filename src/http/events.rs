@@ -1,12 +1,20 @@
 //! Live changes as server-sent events: a `snapshot`, then the changes after it.
 //!
+//! A stream that was cut goes on without loss by its snapshot, and not by a memory of events: sessions are versioned, a
+//! snapshot holds all that is not at an end, and what came to one since the reader's `Last-Event-ID`. So nothing is kept
+//! per reader, and a restart of the engine is a cut like any other. An `id` is a place in the journal.
+//!
 //! Changes come through a bounded channel. A reader that falls behind has lost some, so it gets a new snapshot
-//! instead: what it shows is whole again, and nobody waits for it. Streams are bounded, since each holds a connection
-//! and a buffer for as long as its reader likes; they end when the engine drains.
+//! instead, as if it had come again: what it shows is whole, and nobody waits for it. Streams are bounded, since each
+//! holds a connection and a buffer for as long as its reader likes; they end when the engine drains.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use axum::response::sse::{Event, KeepAlive, KeepAliveStream, Sse};
+use axum::{
+    extract::FromRequestParts,
+    http::request::Parts,
+    response::sse::{Event, KeepAlive, KeepAliveStream, Sse},
+};
 use futures_util::{
     future::BoxFuture,
     stream::{BoxStream, StreamExt as _, unfold},
@@ -36,18 +44,41 @@ pub(super) struct Events {
     shutdown: CancellationToken,
 }
 
-/// The present, and the changes after it.
-pub(super) type Watching<'a, S, C> = BoxFuture<'a, Result<(S, Receiver<C>), Problem>>;
+/// The present, the place in the journal that it stands for, and the changes after it.
+pub(super) struct Watch<S, C> {
+    pub(super) id: u64,
+    pub(super) snapshot: S,
+    pub(super) changes: Receiver<C>,
+}
+
+pub(super) type Watching<'a, S, C> = BoxFuture<'a, Result<Watch<S, C>, Problem>>;
 
 /// Where a stream's events come from.
 pub(super) trait Source: Send + 'static {
     type Snapshot: Serialize + Send;
     type Change: Clone + Send + 'static;
 
-    /// The present, and the changes from here on. Asked again after the reader fell behind.
-    fn watch(&self) -> Watching<'_, Self::Snapshot, Self::Change>;
+    /// The present, with all that changed since the event `after`, and the changes from here on. Asked again after the
+    /// reader fell behind.
+    fn watch(&self, after: Option<u64>) -> Watching<'_, Self::Snapshot, Self::Change>;
+
+    /// The place of a change in the journal, if it is there.
+    fn id(change: &Self::Change) -> Option<u64>;
 
     fn event(&self, change: Self::Change) -> Event;
+}
+
+/// The `Last-Event-ID` of a reader that comes again. One that is no id of ours says nothing: it may be of a time before
+/// this engine, and a reader that cannot come again for it would be lost.
+pub(super) struct After(pub(super) Option<u64>);
+
+impl<S: Send + Sync> FromRequestParts<S> for After {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<After, Infallible> {
+        let id = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok());
+        Ok(After(id.and_then(|id| id.trim().parse().ok())))
+    }
 }
 
 impl Events {
@@ -56,14 +87,14 @@ impl Events {
     }
 
     /// Opens a stream; what refuses the first snapshot refuses the call.
-    pub(super) async fn stream<S: Source>(&self, source: S) -> Result<EventStream, Problem> {
+    pub(super) async fn stream<S: Source>(&self, source: S, After(after): After) -> Result<EventStream, Problem> {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             self.streams.refused.increment(1);
             return Err(Problem::new(Code::Overloaded, "too many event streams are open"));
         };
         let open = Open::new(place, self.streams.clone());
-        let (snapshot, changes) = source.watch().await?;
-        let reading = Reading { source, changes, first: Some(named("snapshot", &snapshot)), open };
+        let Watch { id, snapshot, changes } = source.watch(after).await?;
+        let reading = Reading { source, changes, first: Some(beginning(id, &snapshot)), told: id, open };
         let events = unfold(reading, |mut reading| async move {
             let event = reading.next().await?;
             Some((Ok(event), reading))
@@ -78,6 +109,8 @@ struct Reading<S: Source> {
     source: S,
     changes: Receiver<S::Change>,
     first: Option<Event>,
+    /// The id of the last event that was told.
+    told: u64,
     open: Open,
 }
 
@@ -88,18 +121,31 @@ impl<S: Source> Reading<S> {
             return Some(first);
         }
         match self.changes.recv().await {
-            Ok(change) => Some(self.source.event(change)),
+            Ok(change) => Some(self.tell(change)),
             Err(RecvError::Lagged(_)) => self.catch_up().await,
             Err(RecvError::Closed) => None,
         }
     }
 
+    /// What has no place in the journal has no id: the reader's last one stays.
+    fn tell(&mut self, change: S::Change) -> Event {
+        let id = S::id(&change);
+        let event = self.source.event(change);
+        let Some(id) = id else { return event };
+        self.told = id;
+        event.id(id.to_string())
+    }
+
     async fn catch_up(&mut self) -> Option<Event> {
         self.open.streams.lagged.increment(1);
-        let (snapshot, changes) = self.source.watch().await.ok()?;
-        self.changes = changes;
-        Some(named("snapshot", &snapshot))
+        let Watch { id, snapshot, changes } = self.source.watch(Some(self.told)).await.ok()?;
+        (self.changes, self.told) = (changes, id);
+        Some(beginning(id, &snapshot))
     }
+}
+
+fn beginning(id: u64, snapshot: &impl Serialize) -> Event {
+    named("snapshot", snapshot).id(id.to_string())
 }
 
 pub(super) fn named(name: &str, data: &impl Serialize) -> Event {
@@ -134,16 +180,22 @@ mod tests {
 
     use super::*;
 
-    /// Hands out the receivers it was given, one for each time it is asked.
+    const NOT_JOURNALLED: u32 = 7;
+
+    /// Hands out the receivers it was given, one for each time it is asked; its snapshot is what was seen before.
     struct Numbers(Mutex<Vec<Receiver<u32>>>);
 
     impl Source for Numbers {
-        type Snapshot = &'static str;
+        type Snapshot = u64;
         type Change = u32;
 
-        fn watch(&self) -> Watching<'_, &'static str, u32> {
-            let next = self.0.lock().unwrap().pop().expect("as many receivers as questions");
-            Box::pin(async { Ok(("now", next)) })
+        fn watch(&self, after: Option<u64>) -> Watching<'_, u64, u32> {
+            let changes = self.0.lock().unwrap().pop().expect("as many receivers as questions");
+            Box::pin(async move { Ok(Watch { id: 0, snapshot: after.unwrap_or(99), changes }) })
+        }
+
+        fn id(change: &u32) -> Option<u64> {
+            (*change != NOT_JOURNALLED).then_some(u64::from(*change))
         }
 
         fn event(&self, change: u32) -> Event {
@@ -168,27 +220,48 @@ mod tests {
         sender.send(4).unwrap();
         drop(sender);
         let events = Events::new(1, CancellationToken::new());
-        let stream = events.stream(numbers(vec![anew, behind])).await.unwrap();
-        let snapshot = "event: snapshot\ndata: \"now\"\n\n";
-        assert_eq!(text(stream).await, format!("{snapshot}{snapshot}event: number\ndata: 4\n\n"));
+        let stream = events.stream(numbers(vec![anew, behind]), After(Some(5))).await.unwrap();
+        let expected = "event: snapshot\ndata: 5\nid: 0\n\n\
+                        event: snapshot\ndata: 0\nid: 0\n\n\
+                        event: number\ndata: 4\nid: 4\n\n";
+        assert_eq!(text(stream).await, expected, "the second one from where the first had come to");
+    }
+
+    #[tokio::test]
+    async fn what_has_no_place_in_the_journal_leaves_the_readers_last_id() {
+        let (sender, receiver) = broadcast::channel(2);
+        sender.send(NOT_JOURNALLED).unwrap();
+        drop(sender);
+        let stream = Events::new(1, CancellationToken::new()).stream(numbers(vec![receiver]), After(None)).await;
+        let told = text(stream.unwrap()).await;
+        assert_eq!(told, "event: snapshot\ndata: 99\nid: 0\n\nevent: number\ndata: 7\n\n");
+    }
+
+    #[tokio::test]
+    async fn an_id_that_is_none_of_ours_says_nothing() {
+        for (sent, expected) in [("17", Some(17)), (" 17 ", Some(17)), ("", None), ("a", None), ("-1", None)] {
+            let request = axum::http::Request::builder().header("Last-Event-ID", sent).body(()).unwrap();
+            let After(after) = After::from_request_parts(&mut request.into_parts().0, &()).await.unwrap();
+            assert_eq!(after, expected, "{sent:?}");
+        }
     }
 
     #[tokio::test]
     async fn a_stream_past_the_bound_is_refused_and_a_closed_one_makes_room() {
         let events = Events::new(1, CancellationToken::new());
         let (sender, receiver) = broadcast::channel(1);
-        let first = events.stream(numbers(vec![receiver])).await;
-        let refused = events.stream(numbers(vec![sender.subscribe()])).await.err().unwrap();
+        let first = events.stream(numbers(vec![receiver]), After(None)).await;
+        let refused = events.stream(numbers(vec![sender.subscribe()]), After(None)).await.err().unwrap();
         assert_eq!(refused.code(), Code::Overloaded);
         drop(first);
-        assert!(events.stream(numbers(vec![sender.subscribe()])).await.is_ok());
+        assert!(events.stream(numbers(vec![sender.subscribe()]), After(None)).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_drain_ends_the_stream() {
         let shutdown = CancellationToken::new();
         let (_sender, receiver) = broadcast::channel(1);
-        let stream = Events::new(1, shutdown.clone()).stream(numbers(vec![receiver])).await.unwrap();
+        let stream = Events::new(1, shutdown.clone()).stream(numbers(vec![receiver]), After(None)).await.unwrap();
         shutdown.cancel();
         text(stream).await;
     }

@@ -22,7 +22,6 @@ use super::{
 };
 use crate::{
     engine::id::{SessionId, StationId},
-    registration::OperatorName,
     session::{self, By},
 };
 
@@ -54,11 +53,6 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Write<T> {
 }
 
 impl<T> Write<T> {
-    /// In the scope of the operator with this name. A name holds no zero byte, so it does not run into the key.
-    pub(super) fn of_operator(self, name: OperatorName) -> Write<T> {
-        Write { key: format!("{name}\0{}", self.key), ..self }
-    }
-
     /// The digests by which the write is known when it comes again.
     fn request(&self, by: By) -> session::Request {
         let mut key = Sha256::new();
@@ -71,9 +65,12 @@ impl<T> Write<T> {
                 key.update(b"phone");
                 key.update(binding.0);
             }
-            By::Operator => key.update(b"operator"),
+            By::Operator(name) => {
+                key.update(b"operator");
+                key.update(name.as_str());
+            }
         }
-        // Neither a path nor a key holds a zero byte, so no two scopes run together.
+        // Neither a name, a path nor a key holds a zero byte, so no two scopes run together.
         for part in [self.path.as_bytes(), self.key.as_bytes()] {
             key.update([0]);
             key.update(part);
@@ -147,7 +144,9 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
-    use crate::engine::id::BindingId;
+    use crate::{engine::id::BindingId, registration::OperatorName};
+
+    const FOLDER: By = By::Operator(OperatorName::FOLDER);
 
     fn write(path: &str, key: &str, body: &str) -> Write<()> {
         let body_digest = Sha256::digest(body).into();
@@ -164,8 +163,8 @@ mod tests {
             write("/a", "l", "{}").request(station),
             write("/a", "k", "{}").request(By::Station(StationId(8))),
             write("/a", "k", "{}").request(By::Phone(BindingId([0; 16]))),
-            write("/a", "k", "{}").request(By::Operator),
-            write("/a", "k", "{}").of_operator(OperatorName::parse("kim").unwrap()).request(By::Operator),
+            write("/a", "k", "{}").request(FOLDER),
+            write("/a", "k", "{}").request(By::Operator(OperatorName::parse("kim").unwrap())),
         ] {
             assert_ne!(first.key, other.key);
         }
@@ -175,7 +174,7 @@ mod tests {
 
     #[test]
     fn the_same_request_names_the_same_session() {
-        let request = write("/a", "k", "{}").request(By::Operator);
+        let request = write("/a", "k", "{}").request(FOLDER);
         let session = session_of(StationId(7), &request);
         assert_eq!(session, session_of(StationId(7), &request));
         assert_ne!(session, session_of(StationId(8), &request));
@@ -185,18 +184,18 @@ mod tests {
     fn a_write_that_still_runs_is_refused_and_its_end_admits_it_again() {
         let in_flight = InFlight::new(2);
         let write_a = write("/a", "k", "{}");
-        let running = in_flight.begin(By::Operator, &write_a).unwrap();
-        let refused = in_flight.begin(By::Operator, &write_a).unwrap_err();
+        let running = in_flight.begin(FOLDER, &write_a).unwrap();
+        let refused = in_flight.begin(FOLDER, &write_a).unwrap_err();
         assert_eq!(refused.code(), Code::IdempotencyKeyInUse);
         drop(running);
-        assert!(in_flight.begin(By::Operator, &write_a).is_ok());
+        assert!(in_flight.begin(FOLDER, &write_a).is_ok());
     }
 
     #[test]
     fn the_writes_under_way_are_bounded() {
         let in_flight = InFlight::new(1);
-        let _running = in_flight.begin(By::Operator, &write("/a", "k", "{}")).unwrap();
-        let refused = in_flight.begin(By::Operator, &write("/a", "l", "{}")).unwrap_err();
+        let _running = in_flight.begin(FOLDER, &write("/a", "k", "{}")).unwrap();
+        let refused = in_flight.begin(FOLDER, &write("/a", "l", "{}")).unwrap_err();
         assert_eq!(refused.code(), Code::Overloaded);
     }
 

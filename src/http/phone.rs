@@ -10,11 +10,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Shared,
     answer::{
-        CouplingProblems, LoginProblems, OfOrder, OfSession, OrderProblems, ReadProblems, ReceiptProblems,
+        CouplingProblems, LoginProblems, OfEvents, OfOrder, OfSession, OrderProblems, ReadProblems, ReceiptProblems,
         SessionAnswer, SignedProblems, WriteProblems, answer, order,
     },
     auth::{Caller, Phone, Stranger},
-    events::{EventStream, Source, Watching, named},
+    events::{After, EventStream, Source, Watch, Watching, named},
     extract::{Body, Hex, Named, Nothing},
     idempotency::Write,
     problem::{Code, Problem},
@@ -195,18 +195,20 @@ fn login_refused(error: registration::Error) -> Problem {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct MySessions {
     at: UnixMs,
-    /// Those that are not at an end, and the last that is.
+    /// Those that are not at an end, the last that is, and those that came to one since the `Last-Event-ID`: of a day,
+    /// and the last 64.
     sessions: Vec<SessionView>,
 }
 
 /// Live changes of the phone's sessions: a `snapshot`, then `session` events; of two views of a session the one with
-/// the higher `version` is the later.
-#[utoipa::path(get, path = "/v1/phone/events", operation_id = "phone_events", tag = "phone",
+/// the higher `version` is the later. A view whose `unseen` is there waits for the phone's `notice`. A stream that was cut
+/// goes on with the `id` of its last event as `Last-Event-ID`.
+#[utoipa::path(get, path = "/v1/phone/events", operation_id = "phone_events", tag = "phone", params(OfEvents),
     security(("phone" = [])),
     responses((status = 200, body = MySessions, content_type = "text/event-stream"), ReadProblems))]
-async fn events(State(shared): State<Shared>, Phone(binding): Phone) -> Result<EventStream, Problem> {
+async fn events(State(shared): State<Shared>, Phone(binding): Phone, after: After) -> Result<EventStream, Problem> {
     let source = PhoneSessions { sessions: shared.surface.sessions, binding };
-    shared.events.stream(source).await
+    shared.events.stream(source, after).await
 }
 
 /// One binding's changes.
@@ -219,11 +221,16 @@ impl Source for PhoneSessions {
     type Snapshot = MySessions;
     type Change = SessionView;
 
-    fn watch(&self) -> Watching<'_, MySessions, SessionView> {
-        Box::pin(async {
-            let (sessions, changes) = self.sessions.watch_phone(self.binding).await?;
-            Ok((MySessions { at: telemetry::now(), sessions }, changes))
+    fn watch(&self, after: Option<u64>) -> Watching<'_, MySessions, SessionView> {
+        Box::pin(async move {
+            let (told, changes) = self.sessions.watch_phone(self.binding, after).await?;
+            let snapshot = MySessions { at: telemetry::now(), sessions: told.sessions };
+            Ok(Watch { id: told.seq, snapshot, changes })
         })
+    }
+
+    fn id(change: &SessionView) -> Option<u64> {
+        Some(change.seq)
     }
 
     fn event(&self, change: SessionView) -> Event {
@@ -337,17 +344,25 @@ async fn tell_clock(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The phone shows the sale. Saying it twice changes nothing, so it needs no key.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Noticed {
+    /// That of the session as the phone shows it; without it, the latest. A later word to the driver stays unseen.
+    version: Option<u32>,
+}
+
+/// The phone shows the session, and with it the last word to the driver (`unseen`). Without this in ten seconds the
+/// driver is told by another channel. Saying it twice changes nothing, so it needs no key.
 #[utoipa::path(post, path = "/v1/sessions/{id}/notice", tag = "phone", params(OfSession), security(("phone" = [])),
-    responses((status = 200, body = SessionView), OrderProblems))]
+    request_body = Noticed, responses((status = 200, body = SessionView), OrderProblems))]
 async fn notice(
     State(shared): State<Shared>,
     Phone(binding): Phone,
     Named(session): Named<SessionId>,
-    Body(Nothing {}): Body<Nothing>,
+    Body(Noticed { version }): Body<Noticed>,
 ) -> SessionAnswer {
     let by = By::Phone(binding);
-    let order = Order { session, by, request: None, command: Command::Notice };
+    let order = Order { session, by, request: None, command: Command::Notice { version } };
     Ok(answer(by, shared.surface.sessions.apply(order).await?))
 }
 

@@ -143,6 +143,7 @@ mod tests {
         get /v1/phone/binding
         get /v1/phone/events
         get /v1/sessions/{id}
+        get /v1/sessions/{id}/evidence
         get /v1/sessions/{id}/receipt
         get /v1/stations
         get /v1/stations/{station}/events
@@ -171,6 +172,8 @@ mod tests {
         post /v1/sessions/{id}/completion
         post /v1/sessions/{id}/correction
         post /v1/sessions/{id}/fuelling
+        post /v1/sessions/{id}/grade-override
+        post /v1/sessions/{id}/hand-over
         post /v1/sessions/{id}/notice
         post /v1/sessions/{id}/paid-at-site
         post /v1/sessions/{id}/proof
@@ -178,6 +181,7 @@ mod tests {
         post /v1/sessions/{id}/rejection
         post /v1/sessions/{id}/release
         post /v1/sessions/{id}/reservation
+        post /v1/settlements
         post /v1/stations/{station}/sessions
         post /v1/stations/{station}/terminals/revocation
         post /v1/terminals

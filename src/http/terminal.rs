@@ -12,11 +12,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Shared,
     answer::{
-        KeyedProblems, OfOrder, OfSession, OfStation, OfStationWrite, OrderProblems, ReadProblems, SelectProblems,
-        SessionAnswer, answer, order, visible,
+        KeyedProblems, OfOrder, OfSession, OfStation, OfStationEvents, OfStationWrite, OrderProblems, ReadProblems,
+        SelectProblems, SessionAnswer, answer, order, visible,
     },
     auth::{Caller, Terminal},
-    events::{EventStream, Source, Watching, named},
+    events::{After, EventStream, Source, Watch, Watching, named},
     extract::{Named, Nothing},
     idempotency::{Write, session_of},
     problem::{Code, Problem},
@@ -28,7 +28,7 @@ use crate::{
         plate::Query,
         time::UnixMs,
     },
-    session::{By, Command, Completion, Prices, Quote, SessionView},
+    session::{By, Command, Completion, Prices, Quote, SessionView, Sessions},
     station::{Candidate, Select, Selection, StationEvent, Stations, VehicleView},
     telemetry,
 };
@@ -74,36 +74,61 @@ async fn vehicles(
     Ok(Json(Vehicles::now(vehicles)))
 }
 
-/// Live changes: a `snapshot` of the vehicles, then `presence` and `session` events. A reader that falls behind gets
-/// a new `snapshot`.
+/// The forecourt and its sessions as a terminal shows them.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct Present {
+    at: UnixMs,
+    vehicles: Vec<VehicleView>,
+    /// Those that are not at an end, and those that came to one since the `Last-Event-ID`: of a day, and the last 64.
+    sessions: Vec<SessionView>,
+}
+
+/// Live changes: a `snapshot` of the vehicles and sessions, then `presence` and `session` events. A reader that falls
+/// behind gets a new `snapshot`. A stream that was cut goes on with its last `id` as `Last-Event-ID`; presence has no ids,
+/// for a snapshot holds all of it.
 #[utoipa::path(get, path = "/v1/stations/{station}/events", operation_id = "station_events", tag = "terminal",
-    params(OfStation),
+    params(OfStationEvents),
     security(("terminal" = [])),
     responses((status = 200, body = StationEvent, content_type = "text/event-stream"), ReadProblems))]
 async fn events(
     State(shared): State<Shared>,
     terminal: Terminal,
     Named(station): Named<StationId>,
+    after: After,
 ) -> Result<EventStream, Problem> {
-    let source = Forecourt { stations: shared.surface.stations, station: terminal.at(station)? };
-    shared.events.stream(source).await
+    let station = terminal.at(station)?;
+    let source = Forecourt { stations: shared.surface.stations, sessions: shared.surface.sessions, station };
+    shared.events.stream(source, after).await
 }
 
 /// One station's changes.
 struct Forecourt {
     stations: Stations,
+    sessions: Sessions,
     station: StationId,
 }
 
 impl Source for Forecourt {
-    type Snapshot = Vehicles;
+    type Snapshot = Present;
     type Change = StationEvent;
 
-    fn watch(&self) -> Watching<'_, Vehicles, StationEvent> {
-        Box::pin(async {
+    fn watch(&self, after: Option<u64>) -> Watching<'_, Present, StationEvent> {
+        Box::pin(async move {
+            // Watched first: a change between the two is told twice rather than never.
             let (vehicles, changes) = self.stations.watch(self.station).await?;
-            Ok((Vehicles::now(vehicles), changes))
+            let told = self.sessions.tell_station(self.station, after).await?;
+            let visible = |view| visible(By::Station(self.station), view);
+            let sessions = told.sessions.into_iter().map(visible).collect();
+            let snapshot = Present { at: telemetry::now(), vehicles, sessions };
+            Ok(Watch { id: told.seq, snapshot, changes })
         })
+    }
+
+    fn id(change: &StationEvent) -> Option<u64> {
+        match change {
+            StationEvent::Presence { .. } => None,
+            StationEvent::Session { session } => Some(session.seq),
+        }
     }
 
     fn event(&self, change: StationEvent) -> Event {

@@ -111,14 +111,14 @@ impl Ledger {
         store::replay(&self.reader(), each)
     }
 
-    /// The entries of one subject in order.
-    pub async fn of(&self, kind: Kind, subject: Vec<u8>) -> Result<Vec<Entry>, LedgerError> {
+    /// The entries of one subject in order, with their places.
+    pub async fn of(&self, kind: Kind, subject: Vec<u8>) -> Result<Vec<(Seq, Entry)>, LedgerError> {
         let ledger = self.clone();
         tokio::task::spawn_blocking(move || ledger.read(kind, &subject)).await.unwrap_or(Err(LedgerError::Closed))
     }
 
     /// As [`of`](Ledger::of), and blocks; made for the start. Not from within a replay.
-    pub fn read(&self, kind: Kind, subject: &[u8]) -> Result<Vec<Entry>, LedgerError> {
+    pub fn read(&self, kind: Kind, subject: &[u8]) -> Result<Vec<(Seq, Entry)>, LedgerError> {
         store::of(&self.reader(), kind, subject)
     }
 

@@ -90,14 +90,14 @@ pub(super) fn replay(connection: &Connection, mut each: impl FnMut(Seq, Entry)) 
     Ok(())
 }
 
-pub(super) fn of(connection: &Connection, kind: Kind, subject: &[u8]) -> Result<Vec<Entry>, LedgerError> {
+pub(super) fn of(connection: &Connection, kind: Kind, subject: &[u8]) -> Result<Vec<(Seq, Entry)>, LedgerError> {
     let mut select = connection.prepare_cached(
         "SELECT seq, at_ms, kind, subject, format, payload FROM journal WHERE kind = ?1 AND subject = ?2 ORDER BY seq",
     )?;
     let mut rows = select.query(params![kind as u8, subject])?;
     let mut entries = Vec::new();
     while let Some(row) = rows.next()? {
-        entries.push(entry(row)?);
+        entries.push((Seq(row.get::<_, i64>(0)? as u64), entry(row)?));
     }
     Ok(entries)
 }
@@ -131,7 +131,7 @@ mod tests {
         let failed = append(&mut writer, &[&[entry(20)], &[entry(100_000)]]);
         assert_eq!(failed, Err(LedgerError::DiskFull));
         let reader = open_reader(&path).unwrap();
-        assert_eq!(of(&reader, Kind::Charge, &[1]).unwrap(), [entry(10)]);
+        assert_eq!(of(&reader, Kind::Charge, &[1]).unwrap(), [(Seq(1), entry(10))]);
         append(&mut writer, &[&[entry(30)]]).unwrap();
     }
 

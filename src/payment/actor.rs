@@ -52,7 +52,7 @@ pub(super) fn recover(cashier: &mut Cashier, ledger: &Ledger) -> Result<(), Star
             outcome = cashier.take_up(&entry, steady_now());
         }
     })?;
-    outcome
+    Ok(outcome?)
 }
 
 impl PaymentActor {
@@ -180,7 +180,7 @@ impl PaymentActor {
             if actor.cashier.knows(key) {
                 return Ok(());
             }
-            for entry in known? {
+            for (_, entry) in known? {
                 if let Err(error) = actor.cashier.take_up(&entry, steady_now()) {
                     tracing::error!(%error, ?key, "a journalled charge cannot be read");
                     return Err(Error::Ledger(LedgerError::Failed(error.to_string())));

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use super::{News, Report, StartError};
+use super::{News, Report};
 use crate::{
     engine::{
         charge::{Action, Charge, ChargeKey, Event, Instruction, Outcome, Patience, State},
@@ -25,17 +25,26 @@ pub enum Record {
 
 const FORMAT: u16 = 1;
 
+/// The journal of a charge cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    #[error("the journal holds a charge of format {0}, which this program does not know")]
+    Format(u16),
+    #[error("the journal holds a charge that cannot be read: {0}")]
+    Damaged(#[from] ledger::Damaged),
+}
+
 impl Record {
     pub fn entry(&self, key: ChargeKey, at: UnixMs) -> Entry {
         let subject = key.0.to_vec();
         Entry { at, kind: Kind::Charge, subject, format: FORMAT, payload: ledger::encode(self) }
     }
 
-    pub fn read(entry: &Entry) -> Result<(ChargeKey, Record), StartError> {
-        let key = entry.subject.as_slice().try_into().map_err(|_| StartError::Format(entry.format))?;
+    pub fn read(entry: &Entry) -> Result<(ChargeKey, Record), Unreadable> {
+        let key = entry.subject.as_slice().try_into().map_err(|_| Unreadable::Format(entry.format))?;
         match entry.format {
             FORMAT => Ok((ChargeKey(key), ledger::decode(&entry.payload)?)),
-            other => Err(StartError::Format(other)),
+            other => Err(Unreadable::Format(other)),
         }
     }
 }
@@ -118,7 +127,7 @@ impl Cashier {
 
     /// Takes up one journalled record. A charge that stays open is asked about first of all; whether it is still on
     /// its way to the PSP, nobody remembers.
-    pub fn take_up(&mut self, entry: &Entry, now: UnixMs) -> Result<(), StartError> {
+    pub fn take_up(&mut self, entry: &Entry, now: UnixMs) -> Result<(), Unreadable> {
         let (key, record) = Record::read(entry)?;
         let event = match record {
             Record::Intended(instruction) => {
@@ -260,15 +269,15 @@ mod tests {
         Instruction { session, ordinal: 1, operation: Operation::Charge, means: "tok_ok".into(), amount, of: None }
     }
 
-    fn told(outcome: Outcome) -> Option<Step> {
-        Some(report(&charge(), News::Concluded(outcome)))
+    fn told(outcome: Outcome) -> Step {
+        report(&charge(), News::Concluded(outcome))
     }
 
     #[test]
     fn an_instruction_that_comes_after_the_question_about_it_is_never_sent() {
         let mut cashier = Cashier::new(PATIENCE, 10);
-        assert_eq!(cashier.ask(charge(), NOW), told(Outcome::Failed));
-        assert_eq!(cashier.instruct(charge(), NOW), Ok(told(Outcome::Failed)));
+        assert_eq!(cashier.ask(charge(), NOW), Some(told(Outcome::Failed)));
+        assert_eq!(cashier.instruct(charge(), NOW), Ok(Some(told(Outcome::Failed))));
     }
 
     #[test]
@@ -282,7 +291,7 @@ mod tests {
         assert_eq!(cashier.on_event(key, Event::AnsweredDeclined, NOW), Some(Step::Journal(key, outcome.clone())));
         assert_eq!(cashier.ask(charge(), NOW), None);
         assert_eq!(cashier.refused(key, outcome.clone()), Some(Step::Journal(key, outcome.clone())));
-        assert_eq!(cashier.durable(key, outcome, NOW), told(Outcome::Declined));
-        assert_eq!(cashier.ask(charge(), NOW), told(Outcome::Declined));
+        assert_eq!(cashier.durable(key, outcome, NOW), Some(told(Outcome::Declined)));
+        assert_eq!(cashier.ask(charge(), NOW), Some(told(Outcome::Declined)));
     }
 }

@@ -27,10 +27,10 @@ use crate::{
         charge::{Instruction, Outcome, Patience},
         id::SessionId,
     },
-    ledger::{self, Ledger, LedgerError},
+    ledger::{Ledger, LedgerError},
 };
 use actor::{Ask, Attach, Instruct, PaymentActor};
-pub use cashier::{Cashier, Full, Record, Step};
+pub use cashier::{Cashier, Full, Record, Step, Unreadable};
 pub use gateway::{Answer, Finding, Gateway};
 pub use simulator::{SessionCharges, Simulator};
 
@@ -84,10 +84,8 @@ pub enum Error {
 pub enum StartError {
     #[error("the journal cannot be read: {0}")]
     Ledger(#[from] LedgerError),
-    #[error("the journal holds a charge that cannot be read: {0}")]
-    Damaged(#[from] ledger::Damaged),
-    #[error("the journal holds a charge of format {0}, which this program does not know")]
-    Format(u16),
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
     #[error("the PSP simulator's books cannot be opened: {0}")]
     Simulator(#[from] rusqlite::Error),
 }

@@ -34,7 +34,7 @@ fn config() -> Config {
 }
 
 fn ledger(folder: &Path) -> Ledger {
-    let config = ledger::Config { queue_max: 16, commit_max: 16, checkpoint_entries: 100 };
+    let config = crate::ledger::Config { queue_max: 16, commit_max: 16, checkpoint_entries: 100 };
     Ledger::open(&config, folder).unwrap()
 }
 

@@ -37,6 +37,10 @@ impl Mandate {
         Ok(Mandate { who: Who::Operator(name), why: reason_text(reason)? })
     }
 
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
     /// A phone's, which said what it wants by its signature.
     pub(super) fn phone(why: &str) -> Mandate {
         Mandate { who: Who::Phone, why: why.to_owned() }

@@ -20,7 +20,7 @@ use crate::{
         id::{BindingId, SessionId},
         session::{Effect, Event, Moment, Standing},
     },
-    ledger::{Entry, Kind, Ledger, LedgerError},
+    ledger::{Entry, Kind, Ledger, LedgerError, Seq},
     payment::Payments,
     registration::{Change, Registration, Registrations},
     telemetry::now,
@@ -58,9 +58,9 @@ pub enum StartError {
 /// Rebuilds every session and the prices from the journal.
 pub(super) fn recover(desk: &mut Desk, ledger: &Ledger) -> Result<(), StartError> {
     let mut outcome = Ok(());
-    ledger.replay(|_, entry| {
+    ledger.replay(|seq, entry| {
         if outcome.is_ok() {
-            outcome = desk.recover(&entry);
+            outcome = desk.recover(seq, &entry);
         }
     })?;
     outcome?;
@@ -122,7 +122,7 @@ impl SessionDesk {
         let ledger = self.ledger.clone();
         let appended = async move {
             match ledger.append(vec![entry]).await {
-                Ok(_) => Ok(()),
+                Ok(seq) => Ok(seq),
                 Err(error) => {
                     tracing::error!(%error, session = %id, "an event is not journalled");
                     Err(read_back(&ledger, id).await)
@@ -131,10 +131,10 @@ impl SessionDesk {
         };
         context.spawn(appended.into_actor(self).map(move |appended, actor, context| {
             let done = match appended {
-                Ok(()) => actor.desk.committed(id, moment()),
+                Ok(seq) => actor.desk.committed(id, seq, moment()),
                 Err(journalled) => {
                     actor.metrics.journal_failures.increment(1);
-                    actor.desk.failed(id, journalled, moment())
+                    actor.desk.failed(id, journalled.as_deref(), moment())
                 }
             };
             actor.finish(id, done, context);
@@ -274,13 +274,12 @@ impl SessionDesk {
     }
 }
 
-/// How many events the journal holds of a session after an append failed: the failure alone does not say whether its
-/// event is among them. Asked until there is an answer, for the session stands still meanwhile; `None` once the
-/// journal is closed.
-async fn read_back(ledger: &Ledger, id: SessionId) -> Option<usize> {
+/// Where the journal holds a session's events after an append failed: the failure alone does not say whether its event is
+/// among them. Asked until there is an answer, for the session stands still meanwhile; `None` once the journal is closed.
+async fn read_back(ledger: &Ledger, id: SessionId) -> Option<Vec<Seq>> {
     loop {
         match ledger.of(Kind::Session, id.0.to_vec()).await {
-            Ok(entries) => return Some(entries.len()),
+            Ok(entries) => return Some(entries.into_iter().map(|(seq, _)| seq).collect()),
             Err(LedgerError::Closed) => return None,
             Err(error) => tracing::error!(%error, session = %id, "the journal cannot be read back"),
         }

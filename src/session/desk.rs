@@ -3,14 +3,17 @@
 //! One event of a session is journalled at a time. Its outcome is worked out on a copy, which becomes the session
 //! once the event is durable; until then nobody sees it, and what else is wanted of the session waits.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+};
 
 use super::{
-    By, Error, Open, Receipt, Request, SessionView, Summary,
+    By, Error, Open, Receipt, Request, SessionView, Summary, Word,
     index::Index,
     orders,
     prices::{PriceBoard, PricesSet},
-    record::{Answered, Record, Requests, Unreadable, rebuild, replay},
+    record::{Answered, Rebuilt, Record, Requests, Unreadable, Who, rebuild, replay},
     slot::{Cause, Job, Reply, Slot, Tentative, WAITING_MAX, answer_to},
 };
 use crate::{
@@ -20,11 +23,20 @@ use crate::{
         session::{Effect, Effects, Event, Moment, Opening, Session, StateName},
         time::UnixMs,
     },
-    ledger::{Entry, Kind},
+    ledger::{Entry, Kind, Seq},
 };
 
 /// A deadline that could not be journalled is tried again after this.
 const DEADLINE_RETRY_MS: u64 = 5_000;
+
+/// Ended sessions that somebody who comes back is told of, the last first: more than a vehicle ends in a day, and what a
+/// station ends while its terminal is started anew. About a kilobyte each.
+const ENDED_TOLD_MAX: usize = 64;
+
+/// Events of two sessions that wait for one commit may be told in the other order. Who comes back is told again of what
+/// changed up to so many places before the last that he saw: 16 times what the journal lets wait by default, and of one
+/// vehicle or station hardly ever anything.
+const TOLD_AGAIN: u64 = 65_536;
 
 /// A session that is being opened: its first event is not durable yet.
 struct Opened {
@@ -57,7 +69,9 @@ pub struct Desk {
     ended_max: usize,
     ended_ms: u64,
     /// Sessions that were forgotten during the replay and of which more came: how many entries that was.
-    missed: HashMap<SessionId, usize>,
+    missed: BTreeMap<SessionId, usize>,
+    /// The latest place in the journal of any event here.
+    seq: Seq,
     pub prices: PriceBoard,
     summary: Summary,
 }
@@ -72,7 +86,8 @@ impl Desk {
             ended: VecDeque::new(),
             ended_max,
             ended_ms,
-            missed: HashMap::new(),
+            missed: BTreeMap::new(),
+            seq: Seq(0),
             prices: PriceBoard::default(),
             summary: Summary::default(),
         }
@@ -102,11 +117,12 @@ impl Desk {
             answer_to(Some(reply), Err(Error::VehicleTaken(holder)));
             return None;
         }
+        let Open { request, by, heard, .. } = open;
         let opening = Opening { session: id, station: open.station, pump: open.pump, vehicle: open.vehicle };
         self.index.pin(opening.vehicle.device, id);
-        let entry = Record::Opened { opening: opening.clone(), request: open.request, moment }.entry(id);
+        let entry = Record::Opened { opening: opening.clone(), by: by.into(), heard, request, moment }.entry(id);
         let (session, effects) = Session::open(opening, moment.at);
-        self.opening.insert(id, Opened { session, effects, request: open.request, replies: vec![reply] });
+        self.opening.insert(id, Opened { session, effects, request, replies: vec![reply] });
         Some(entry)
     }
 
@@ -135,14 +151,16 @@ impl Desk {
     }
 
     /// The session's event is durable: it takes effect, and its callers hear of it.
-    pub fn committed(&mut self, id: SessionId, moment: Moment) -> Done {
+    pub fn committed(&mut self, id: SessionId, seq: Seq, moment: Moment) -> Done {
+        self.seq = self.seq.max(seq);
         if let Some(opened) = self.opening.remove(&id) {
-            return self.opened(id, opened);
+            return self.opened(id, opened, seq);
         }
         let Some(slot) = self.slots.get_mut(&id) else { return Done::default() };
         let Some(tentative) = slot.tentative.take() else { return Done::default() };
         let before = slot.session.name();
         slot.session = tentative.session;
+        slot.seq = seq;
         slot.requests.follow(before, slot.session.name());
         if let Some(request) = tentative.request {
             slot.requests.push(request, tentative.answered);
@@ -155,12 +173,12 @@ impl Desk {
         Done { effects: tentative.effects, changed, next: self.next(id, moment), again: None }
     }
 
-    /// The journal did not take the event, as far as can be told. `journalled`: how many of the session's events it
-    /// holds now, which says whether this one is among them after all; `None` once it cannot be asked any more.
-    pub fn failed(&mut self, id: SessionId, journalled: Option<usize>, moment: Moment) -> Done {
+    /// The journal did not take the event, as far as can be told. `journalled`: where it holds the session's events now,
+    /// which says whether this one is among them after all; `None` once it cannot be asked any more.
+    pub fn failed(&mut self, id: SessionId, journalled: Option<&[Seq]>, moment: Moment) -> Done {
         let known = self.slots.get(&id).map_or(0, |slot| slot.session.version() as usize);
-        if journalled.is_some_and(|count| count > known) {
-            return self.committed(id, moment);
+        if let Some(seq) = journalled.and_then(|places| places.get(known..)?.last()) {
+            return self.committed(id, *seq, moment);
         }
         if let Some(opened) = self.opening.remove(&id) {
             self.index.unpin(opened.session.vehicle().device, id);
@@ -208,16 +226,15 @@ impl Desk {
     }
 
     pub fn view(&self, id: SessionId, by: By) -> Result<SessionView, Error> {
-        self.seen(id, by).map(SessionView::of)
+        self.seen(id, by).map(Slot::view)
     }
 
     pub fn receipt(&self, id: SessionId, by: By) -> Result<Receipt, Error> {
-        Receipt::of(self.seen(id, by)?).ok_or(Error::NotPaid)
+        Receipt::of(&self.seen(id, by)?.session).ok_or(Error::NotPaid)
     }
 
-    fn seen(&self, id: SessionId, by: By) -> Result<&Session, Error> {
-        let session = self.slots.get(&id).map(|slot| &slot.session);
-        session.filter(|session| orders::may_see(session, by)).ok_or(Error::NotFound)
+    fn seen(&self, id: SessionId, by: By) -> Result<&Slot, Error> {
+        self.slots.get(&id).filter(|slot| orders::may_see(&slot.session, by)).ok_or(Error::NotFound)
     }
 
     pub fn device(&self, id: SessionId) -> Option<(DeviceId, BindingId, u64)> {
@@ -230,13 +247,37 @@ impl Desk {
         self.views(self.index.of_station(station)).filter(|view| !view.is_end).collect()
     }
 
-    /// The binding's sessions that are not at an end, and the last that is.
-    pub fn of_binding(&self, binding: BindingId) -> Vec<SessionView> {
-        let (mut ended, mut views): (Vec<_>, Vec<_>) =
-            self.views(self.index.of_binding(binding)).partition(|view| view.is_end);
-        ended.sort_by_key(|view| view.updated_at);
-        views.extend(ended.pop());
-        views
+    /// The latest place in the journal that any session here knows of.
+    pub(super) fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// The binding's sessions that are not at an end, the last that is, and those that came to one since `after`.
+    pub fn told_phone(&self, binding: BindingId, after: Option<Seq>) -> Vec<SessionView> {
+        self.told(self.index.of_binding(binding), after, 1)
+    }
+
+    /// The station's sessions that are not at an end, and those that came to one since `after`.
+    pub(super) fn told_station(&self, station: StationId, after: Option<Seq>) -> Vec<SessionView> {
+        self.told(self.index.of_station(station), after, 0)
+    }
+
+    /// Sessions that are not at an end, `ended_min` that are, and those that changed since `after`.
+    fn told(&self, ids: impl Iterator<Item = SessionId>, after: Option<Seq>, ended_min: usize) -> Vec<SessionView> {
+        let slots = ids.filter_map(|id| self.slots.get(&id));
+        let (mut ended, open): (Vec<_>, Vec<_>) = slots.partition(|slot| slot.session.name().is_end());
+        ended.sort_by_key(|slot| Reverse(slot.seq));
+        // A place that this journal does not have yet is of another one, and says nothing.
+        let after = after.filter(|after| *after <= self.seq);
+        let after = after.map_or(self.seq, |after| Seq(after.0.saturating_sub(TOLD_AGAIN)));
+        let missed = ended.iter().take_while(|slot| slot.seq > after).count();
+        ended.truncate(missed.clamp(ended_min, ENDED_TOLD_MAX));
+        open.into_iter().chain(ended).map(Slot::view).collect()
+    }
+
+    /// What drivers have still to be told.
+    pub(super) fn words(&self) -> Vec<Word> {
+        self.slots.values().map(Slot::word).filter(|word| word.unseen.is_some()).collect()
     }
 
     fn views<'a>(&'a self, ids: impl Iterator<Item = SessionId> + 'a) -> impl Iterator<Item = SessionView> + 'a {
@@ -286,11 +327,11 @@ impl Desk {
     }
 
     /// Takes up one entry of the journal at the start, whatever it is of.
-    pub fn recover(&mut self, entry: &Entry) -> Result<(), Unreadable> {
+    pub fn recover(&mut self, seq: Seq, entry: &Entry) -> Result<(), Unreadable> {
         match entry.kind {
             Kind::Session => {
                 let Ok(id) = entry.subject.as_slice().try_into().map(SessionId) else { return Ok(()) };
-                self.take_up(id, entry)?;
+                self.take_up(id, seq, entry)?;
                 self.evict(entry.at);
             }
             Kind::Prices => {
@@ -309,31 +350,34 @@ impl Desk {
     }
 
     /// Takes back a session that was forgotten.
-    pub fn recall(&mut self, id: SessionId, entries: &[Entry]) -> Result<(), Unreadable> {
+    pub fn recall(&mut self, id: SessionId, entries: &[(Seq, Entry)]) -> Result<(), Unreadable> {
         if entries.is_empty() || self.knows(id) {
             return Ok(());
         }
-        debug_assert!(entries.iter().all(|entry| entry.kind == Kind::Session));
+        debug_assert!(entries.iter().all(|(_, entry)| entry.kind == Kind::Session));
         let missed = self.missed.remove(&id).unwrap_or(0);
         let (known, missed) = entries.split_at(entries.len().saturating_sub(missed));
-        let (session, requests) = rebuild(id, known)?;
-        self.insert(id, session, requests);
+        let rebuilt = rebuild(id, known)?;
+        self.seq = self.seq.max(rebuilt.seq);
+        self.insert(id, rebuilt);
         self.settle(id, false);
-        missed.iter().try_for_each(|entry| self.take_up(id, entry))
+        missed.iter().try_for_each(|(seq, entry)| self.take_up(id, *seq, entry))
     }
 
-    fn take_up(&mut self, id: SessionId, entry: &Entry) -> Result<(), Unreadable> {
+    fn take_up(&mut self, id: SessionId, seq: Seq, entry: &Entry) -> Result<(), Unreadable> {
+        self.seq = self.seq.max(seq);
         let (before, effects) = match Record::read(entry)? {
-            Record::Opened { opening, request, moment } => {
+            Record::Opened { opening, request, moment, .. } => {
                 let (session, effects) = Session::open(opening, moment.at);
-                self.insert(id, session, Requests::new(request));
+                self.insert(id, Rebuilt { session, requests: Requests::new(request), seq });
                 (None, effects)
             }
-            Record::Happened { event, request, moment } => {
+            Record::Happened { event, request, moment, .. } => {
                 let Some(slot) = self.slots.get_mut(&id) else {
                     *self.missed.entry(id).or_default() += 1;
                     return Ok(());
                 };
+                slot.seq = seq;
                 let before = slot.session.name();
                 (Some(before), replay(id, &mut slot.session, &mut slot.requests, event, request, moment)?)
             }
@@ -345,18 +389,18 @@ impl Desk {
         Ok(())
     }
 
-    fn opened(&mut self, id: SessionId, opened: Opened) -> Done {
-        let view = SessionView::of(&opened.session);
+    fn opened(&mut self, id: SessionId, opened: Opened, seq: Seq) -> Done {
+        let view = SessionView::of(&opened.session, seq);
         opened.replies.into_iter().for_each(|reply| answer_to(Some(reply), Ok(view.clone())));
         self.summary.count(None, opened.session.name(), &opened.effects);
-        self.insert(id, opened.session, Requests::new(opened.request));
+        self.insert(id, Rebuilt { session: opened.session, requests: Requests::new(opened.request), seq });
         self.settle(id, false);
         Done { effects: opened.effects, changed: Some(Box::new(view)), ..Done::default() }
     }
 
-    fn insert(&mut self, id: SessionId, session: Session, requests: Requests) {
-        self.index.know(&session);
-        self.slots.insert(id, Slot::new(session, requests));
+    fn insert(&mut self, id: SessionId, rebuilt: Rebuilt) {
+        self.index.know(&rebuilt.session);
+        self.slots.insert(id, Slot::new(rebuilt));
     }
 
     /// Restores what follows from a session's state: its deadline, who holds its vehicle, when it ended.
@@ -402,21 +446,24 @@ impl Desk {
             Cause::Event(event) if *event != Event::DeadlinePassed => Some(event.clone()),
             _ => None,
         };
-        let event = match cause {
-            Cause::Event(event) => Ok(event),
+        let (by, event) = match cause {
+            Cause::Event(event) => (Who::Engine, Ok(Some(event))),
             Cause::Order { by, command, witness } => {
-                orders::event_of(&slot.session, by, command, prices, witness.as_deref())
+                (by.into(), orders::event_of(&slot.session, by, command, prices, witness.as_deref()))
             }
         };
         let station = slot.session.opening().station;
-        let event = event.and_then(|event| match transaction_of(&event) {
+        let event = event.and_then(|event| match event.as_ref().and_then(transaction_of) {
             Some(transaction) if index.is_foreign(station, transaction, id) => Err(Error::TransactionConflict),
             _ => Ok(event),
         });
         let mut next = slot.session.clone();
-        let turned = event.and_then(|event| match next.on_event(event.clone(), moment) {
-            Ok(effects) => Ok(Some((event, effects))),
-            Err(refusal) => orders::error_of(refusal, slot.session.name()).map_or(Ok(None), Err),
+        let turned = event.and_then(|event| {
+            let Some(event) = event else { return Ok(None) };
+            match next.on_event(event.clone(), moment) {
+                Ok(effects) => Ok(Some((event, effects))),
+                Err(refusal) => orders::error_of(refusal, slot.session.name()).map_or(Ok(None), Err),
+            }
         });
         match turned {
             Err(error) => answer_to(reply, Err(error)),
@@ -428,7 +475,7 @@ impl Desk {
                     index.claim_transaction(station, transaction, id);
                 }
                 let answered = Answered::kind(&event)(&next);
-                let entry = Record::Happened { event, request, moment }.entry(id);
+                let entry = Record::Happened { event, by, request, moment }.entry(id);
                 slot.tentative =
                     Some(Tentative { session: next, effects, answered, request, reply, transaction, again });
                 return Some(entry);

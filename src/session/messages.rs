@@ -4,13 +4,14 @@ use actix::prelude::*;
 use tokio::sync::broadcast;
 
 use super::{
-    By, Command, Error, Open, Order, Receipt, Request, SessionChanged, SessionView, Summary,
+    By, Command, Error, Open, Order, Receipt, Request, SessionChanged, SessionView, Summary, Told, Watching, Word,
     actor::{SessionDesk, moment},
     prices::PricesSet,
     slot::{Cause, Job, Reply},
 };
 use crate::{
     engine::id::{BindingId, SessionId, StationId},
+    ledger::Seq,
     payment::Report,
     telemetry::now,
 };
@@ -32,7 +33,9 @@ message!(See(SessionId, By) -> Result<SessionView, Error>);
 message!(SeeReceipt(SessionId, By) -> Result<Receipt, Error>);
 message!(Repeated(SessionId, Request) -> Result<Option<SessionView>, Error>);
 message!(AttachStation(StationId, Recipient<SessionChanged>) -> Vec<SessionView>);
-message!(WatchPhone(BindingId) -> (Vec<SessionView>, broadcast::Receiver<SessionView>));
+message!(WatchPhone(BindingId, Option<Seq>) -> Watching);
+message!(TellStation(StationId, Option<Seq>) -> Told);
+message!(WatchWords() -> (Vec<Word>, broadcast::Receiver<Word>));
 message!(SetPrices(StationId, PricesSet) -> Result<(), Error>);
 message!(Summarise() -> Summary);
 // Once payments know whom to tell: what the journal left unsettled is taken up.
@@ -102,8 +105,25 @@ impl Handler<AttachStation> for SessionDesk {
 impl Handler<WatchPhone> for SessionDesk {
     type Result = MessageResult<WatchPhone>;
 
-    fn handle(&mut self, WatchPhone(binding): WatchPhone, _: &mut Context<Self>) -> Self::Result {
-        MessageResult((self.desk.of_binding(binding), self.watchers.watch(binding)))
+    fn handle(&mut self, WatchPhone(binding, after): WatchPhone, _: &mut Context<Self>) -> Self::Result {
+        let told = Told { seq: self.desk.seq().0, sessions: self.desk.told_phone(binding, after) };
+        MessageResult((told, self.watchers.watch(binding)))
+    }
+}
+
+impl Handler<TellStation> for SessionDesk {
+    type Result = MessageResult<TellStation>;
+
+    fn handle(&mut self, TellStation(station, after): TellStation, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(Told { seq: self.desk.seq().0, sessions: self.desk.told_station(station, after) })
+    }
+}
+
+impl Handler<WatchWords> for SessionDesk {
+    type Result = MessageResult<WatchWords>;
+
+    fn handle(&mut self, _: WatchWords, _: &mut Context<Self>) -> Self::Result {
+        MessageResult((self.desk.words(), self.watchers.watch_words()))
     }
 }
 

@@ -9,6 +9,8 @@
 
 mod actor;
 mod desk;
+mod evidence;
+mod heard;
 mod index;
 mod messages;
 mod metrics;
@@ -25,22 +27,27 @@ mod watchers;
 use actix::prelude::*;
 use tokio::sync::{broadcast, oneshot};
 
-pub use crate::engine::session::{Completion, Notice, Quote, StateName, Vehicle, Why};
+pub use crate::engine::session::{Completion, Notice, Quote, StateName, Unseen, Vehicle, Why};
 use crate::{
     engine::{
         id::{BindingId, PumpNumber, SessionId, StationId},
         money::{Currency, Money},
     },
-    ledger::Ledger,
+    ledger::{Ledger, Seq},
     payment::{self, Payments},
-    registration::Registrations,
+    registration::{OperatorName, Registrations},
 };
 use actor::SessionDesk;
 pub use actor::StartError;
 use desk::Desk;
-use messages::{AttachStation, Give, OpenSession, Repeated, See, SeeReceipt, SetPrices, Summarise, TakeUp, WatchPhone};
+pub use evidence::Evidence;
+pub use heard::{Heard, Level, Matched, RECEIVERS_KEPT_MAX};
+use messages::{
+    AttachStation, Give, OpenSession, Repeated, See, SeeReceipt, SetPrices, Summarise, TakeUp, TellStation, WatchPhone,
+    WatchWords,
+};
 use prices::PricesSet;
-pub use record::Unreadable;
+pub use record::{Unreadable, Who};
 pub use summary::Summary;
 pub use view::{ChallengeView, Receipt, SessionView};
 
@@ -139,6 +146,9 @@ pub struct Open {
     pub station: StationId,
     pub pump: Option<PumpNumber>,
     pub vehicle: Vehicle,
+    pub by: By,
+    /// What the station heard of the vehicle.
+    pub heard: Option<Heard>,
 }
 
 /// Who gives an order or asks.
@@ -146,7 +156,7 @@ pub struct Open {
 pub enum By {
     Station(StationId),
     Phone(BindingId),
-    Operator,
+    Operator(OperatorName),
 }
 
 /// An order to one session.
@@ -175,8 +185,8 @@ pub enum Command {
     PaidAtSite,
     /// Station: the site has booked the payment.
     Cleared,
-    /// Phone: it shows the sale.
-    Notice,
+    /// Phone: it shows the last word to the driver; with a version, that of the session as it was then.
+    Notice { version: Option<u32> },
     /// Phone: not me.
     Reject,
     /// Phone: the dongle's MAC over the challenge's terms, and the phone's signature.
@@ -187,6 +197,32 @@ pub enum Command {
     Settle,
     /// Operator: takes the session out of the automatic flow.
     HandOver,
+    /// Operator: the vehicle may have a grade that does not fit it by its registration.
+    AllowGrade { reason: String },
+}
+
+/// Sessions as somebody who watches is told of them, and the place in the journal up to which he knows them then.
+#[derive(Debug)]
+pub struct Told {
+    pub seq: u64,
+    pub sessions: Vec<SessionView>,
+}
+
+/// The sessions, and every change from then on.
+pub type Watching = (Told, broadcast::Receiver<SessionView>);
+
+/// What the driver of a session has still to be told; without `unseen` nothing, or nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Word {
+    pub session: SessionId,
+    pub binding: BindingId,
+    pub unseen: Option<Unseen>,
+}
+
+impl Word {
+    fn of(view: &SessionView) -> Word {
+        Word { session: view.id, binding: view.binding, unseen: view.unseen }
+    }
 }
 
 /// A station's unit prices, replaced as a whole.
@@ -237,6 +273,7 @@ pub struct SessionChanged(pub SessionView);
 #[derive(Clone)]
 pub struct Sessions {
     desk: Addr<SessionDesk>,
+    ledger: Ledger,
 }
 
 impl Sessions {
@@ -250,14 +287,14 @@ impl Sessions {
     ) -> Result<Sessions, StartError> {
         let mut desk = Desk::new(config.ended_max, u64::from(config.ended_s) * 1_000);
         actor::recover(&mut desk, &ledger)?;
-        let (config, gateway) = (config.clone(), payments.clone());
+        let (config, gateway, journal) = (config.clone(), payments.clone(), ledger.clone());
         let desk = SessionDesk::start_in_arbiter(arbiter, move |context| {
             context.set_mailbox_capacity(config.mailbox_max.max(1));
             SessionDesk::new(&config, desk, ledger, gateway, registrations)
         });
         payments.attach(desk.clone().recipient()).await?;
         desk.send(TakeUp()).await.map_err(|_| payment::Error::Stopped)?;
-        Ok(Sessions { desk })
+        Ok(Sessions { desk, ledger: journal })
     }
 
     /// Opens a session; journalled before it answers.
@@ -298,13 +335,29 @@ impl Sessions {
         self.ask(AttachStation(station, actor)).await
     }
 
-    /// The sessions of a binding that are not at an end and the last that is, then every change. A receiver that
-    /// lags asks anew.
-    pub async fn watch_phone(
-        &self,
-        binding: BindingId,
-    ) -> Result<(Vec<SessionView>, broadcast::Receiver<SessionView>), Error> {
-        self.ask(WatchPhone(binding)).await
+    /// The sessions of a binding that are not at an end, the last that is and those that came to one since `after`, and
+    /// then every change. A receiver that lags asks anew, with the place of the last change that it was told of.
+    pub async fn watch_phone(&self, binding: BindingId, after: Option<u64>) -> Result<Watching, Error> {
+        self.ask(WatchPhone(binding, after.map(Seq))).await
+    }
+
+    /// The sessions of a station that are not at an end, and those that came to one since `after`.
+    pub async fn tell_station(&self, station: StationId, after: Option<u64>) -> Result<Told, Error> {
+        self.ask(TellStation(station, after.map(Seq))).await
+    }
+
+    /// What drivers have still to be told, then each change of it. A receiver that lags asks anew.
+    pub async fn watch_words(&self) -> Result<(Vec<Word>, broadcast::Receiver<Word>), Error> {
+        self.ask(WatchWords()).await
+    }
+
+    /// All that the journal holds of a session, as one timeline.
+    pub async fn evidence(&self, session: SessionId) -> Result<Evidence, Error> {
+        let read = evidence::read(&self.ledger, session).await.map_err(|error| {
+            tracing::error!(%error, %session, "the journal of a session cannot be read");
+            Error::Unavailable
+        });
+        read?.ok_or(Error::NotFound)
     }
 
     pub async fn set_prices(&self, station: StationId, prices: Prices, request: Request) -> Result<(), Error> {

@@ -18,7 +18,7 @@ pub(super) fn may_see(session: &Session, by: By) -> bool {
     match by {
         By::Station(station) => session.opening().station == station,
         By::Phone(binding) => session.vehicle().binding == binding,
-        By::Operator => true,
+        By::Operator(_) => true,
     }
 }
 
@@ -28,18 +28,21 @@ fn may_give(command: &Command, by: By) -> bool {
             !matches!(by, By::Phone(_))
         }
         Command::Release | Command::PaidAtSite | Command::Cleared => !matches!(by, By::Phone(_)),
-        Command::Notice | Command::Reject | Command::Prove { .. } => matches!(by, By::Phone(_)),
-        Command::Refund { .. } | Command::Settle | Command::HandOver => matches!(by, By::Operator),
+        Command::Notice { .. } | Command::Reject | Command::Prove { .. } => matches!(by, By::Phone(_)),
+        Command::Refund { .. } | Command::Settle | Command::HandOver | Command::AllowGrade { .. } => {
+            matches!(by, By::Operator(_))
+        }
     }
 }
 
+/// `None`: there is nothing to do, and the answer is the session as it is.
 pub(super) fn event_of(
     session: &Session,
     by: By,
     command: Command,
     prices: &PriceBoard,
     witness: Option<&Witness>,
-) -> Result<Event, Error> {
+) -> Result<Option<Event>, Error> {
     if !may_see(session, by) {
         return Err(Error::NotFound);
     }
@@ -47,8 +50,11 @@ pub(super) fn event_of(
         return Err(Error::NotPermitted);
     }
     let station = session.opening().station;
-    Ok(match command {
+    Ok(Some(match command {
         Command::Reserve { pump, preset, hold, quote } => {
+            if quote.as_ref().is_some_and(|quote| !session.takes_grade(&quote.grade)) {
+                return Err(Error::GradeMismatch);
+            }
             if quote.is_some_and(|quote| !prices.agrees_now(station, &quote)) {
                 return Err(Error::PriceChanged);
             }
@@ -66,13 +72,21 @@ pub(super) fn event_of(
         Command::Release => Event::ReleaseAsked,
         Command::PaidAtSite => Event::PaidAtCounter,
         Command::Cleared => Event::SiteCleared,
-        Command::Notice => Event::PhoneNoticed,
+        Command::Notice { version } if !is_last_word(session, version) => return Ok(None),
+        Command::Notice { .. } => Event::PhoneNoticed,
         Command::Reject => Event::DriverRejected,
         Command::Prove { mac, signature } => proof_event(session, &mac, &signature, witness.ok_or(Error::Unavailable)?),
         Command::Refund { amount } => Event::RefundOrdered { amount },
         Command::Settle => Event::SettledInBatch,
         Command::HandOver => Event::HandedOver,
-    })
+        Command::AllowGrade { reason } => Event::GradeAllowed { reason },
+    }))
+}
+
+/// Whether who saw the session in `version` saw the last word to the driver: another may have come meanwhile.
+fn is_last_word(session: &Session, version: Option<u32>) -> bool {
+    let last = session.unseen().map_or(0, |word| word.version);
+    version.is_none_or(|version| version >= last)
 }
 
 fn is_price_agreed(session: &Session, report: &Completion, prices: &PriceBoard) -> bool {

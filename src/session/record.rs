@@ -1,20 +1,72 @@
 //! What is journalled of a session, and the way back.
 
-use super::{Error, Request};
+use super::{By, Error, Heard, Request};
 use crate::{
     engine::{
-        id::SessionId,
+        id::{BindingId, SessionId, StationId},
         session::{Effects, Event, Moment, Opening, Session, StateName},
     },
-    ledger::{self, Entry, Kind},
+    ledger::{self, Entry, Kind, Seq},
 };
 
-pub(super) const FORMAT: u16 = 1;
+/// 1 did not say who gave an order, nor what was heard of the vehicle.
+pub(super) const FORMAT: u16 = 2;
 
-#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(Debug, Clone, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub enum Record {
-    Opened { opening: Opening, request: Request, moment: Moment },
-    Happened { event: Event, request: Option<Request>, moment: Moment },
+    Opened { opening: Opening, by: Who, heard: Option<Heard>, request: Request, moment: Moment },
+    Happened { event: Event, by: Who, request: Option<Request>, moment: Moment },
+}
+
+/// Who gave an order.
+#[derive(
+    Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Who {
+    /// The journal did not say so then.
+    Unknown,
+    /// The engine: its clock, its payments, its registrations.
+    Engine,
+    /// A terminal of this station.
+    Terminal(StationId),
+    /// The phone of this binding.
+    Phone(BindingId),
+    /// By the name of his token; without one, the bearer of the data folder's own.
+    Operator(String),
+}
+
+impl From<By> for Who {
+    fn from(by: By) -> Who {
+        match by {
+            By::Station(station) => Who::Terminal(station),
+            By::Phone(binding) => Who::Phone(binding),
+            By::Operator(name) => Who::Operator(name.as_str().to_owned()),
+        }
+    }
+}
+
+/// The records of format 1.
+mod first {
+    use super::{Event, Moment, Opening, Request, Who};
+
+    #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+    pub(super) enum Record {
+        Opened { opening: Opening, request: Request, moment: Moment },
+        Happened { event: Event, request: Option<Request>, moment: Moment },
+    }
+
+    impl From<Record> for super::Record {
+        fn from(record: Record) -> super::Record {
+            let by = Who::Unknown;
+            match record {
+                Record::Opened { opening, request, moment } => {
+                    super::Record::Opened { opening, by, heard: None, request, moment }
+                }
+                Record::Happened { event, request, moment } => super::Record::Happened { event, by, request, moment },
+            }
+        }
+    }
 }
 
 /// The journal of a session cannot be read back.
@@ -43,6 +95,7 @@ impl Record {
     pub fn read(entry: &Entry) -> Result<Record, Unreadable> {
         match entry.format {
             FORMAT => Ok(ledger::decode(&entry.payload)?),
+            1 => Ok(ledger::decode::<first::Record>(&entry.payload)?.into()),
             other => Err(Unreadable::Format(other)),
         }
     }
@@ -55,7 +108,8 @@ pub(super) struct Requests {
     last: std::collections::VecDeque<(Request, Answered)>,
 }
 
-/// How a request was answered: with the session, or with a refusal that was an event of its own.
+/// How a request was answered: with the session as it is, as it is once a hold is answered, or with a refusal that was
+/// an event of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answered {
     View,
@@ -123,16 +177,26 @@ impl Requests {
     }
 }
 
-/// A session as its records make it, and the requests that it has answered.
-pub(super) fn rebuild(session: SessionId, entries: &[Entry]) -> Result<(Session, Requests), Unreadable> {
-    let mut rebuilt: Option<(Session, Requests)> = None;
-    for entry in entries {
+/// A session as its records make it.
+pub(super) struct Rebuilt {
+    pub session: Session,
+    /// The requests that it has answered.
+    pub requests: Requests,
+    /// The place of its last record.
+    pub seq: Seq,
+}
+
+pub(super) fn rebuild(session: SessionId, entries: &[(Seq, Entry)]) -> Result<Rebuilt, Unreadable> {
+    let mut rebuilt: Option<Rebuilt> = None;
+    for (seq, entry) in entries {
         match (Record::read(entry)?, &mut rebuilt) {
-            (Record::Opened { opening, request, moment }, None) => {
-                rebuilt = Some((Session::open(opening, moment.at).0, Requests::new(request)));
+            (Record::Opened { opening, request, moment, .. }, None) => {
+                let (session, requests) = (Session::open(opening, moment.at).0, Requests::new(request));
+                rebuilt = Some(Rebuilt { session, requests, seq: *seq });
             }
-            (Record::Happened { event, request, moment }, Some((state, requests))) => {
-                replay(session, state, requests, event, request, moment)?;
+            (Record::Happened { event, request, moment, .. }, Some(rebuilt)) => {
+                replay(session, &mut rebuilt.session, &mut rebuilt.requests, event, request, moment)?;
+                rebuilt.seq = *seq;
             }
             _ => return Err(Unreadable::Contradiction(session)),
         }

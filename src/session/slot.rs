@@ -5,9 +5,9 @@ use std::collections::{BTreeSet, VecDeque};
 use tokio::sync::oneshot;
 
 use super::{
-    By, Command, Error, Request, SessionView,
+    By, Command, Error, Request, SessionView, Word,
     orders::Witness,
-    record::{Answered, Requests},
+    record::{Answered, Rebuilt, Requests},
 };
 use crate::{
     engine::{
@@ -16,6 +16,7 @@ use crate::{
         session::{Effects, Event, Session, StateName},
         time::UnixMs,
     },
+    ledger::Seq,
     payment::{News, Report},
 };
 
@@ -85,6 +86,8 @@ pub(super) struct Tentative {
 pub(super) struct Slot {
     pub session: Session,
     pub requests: Requests,
+    /// The place of the last event in the journal.
+    pub seq: Seq,
     pub tentative: Option<Tentative>,
     pub waiting: VecDeque<Job>,
     /// Reservations that are answered when the PSP has answered the hold.
@@ -94,8 +97,8 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(session: Session, requests: Requests) -> Slot {
-        Slot { session, requests, tentative: None, waiting: VecDeque::new(), parked: Vec::new(), armed: None }
+    pub(super) fn new(Rebuilt { session, requests, seq }: Rebuilt) -> Slot {
+        Slot { session, requests, seq, tentative: None, waiting: VecDeque::new(), parked: Vec::new(), armed: None }
     }
 
     pub(super) fn arm(&mut self, deadlines: &mut BTreeSet<(UnixMs, SessionId)>, at: Option<UnixMs>) {
@@ -113,7 +116,12 @@ impl Slot {
     }
 
     pub(super) fn view(&self) -> SessionView {
-        SessionView::of(&self.session)
+        SessionView::of(&self.session, self.seq)
+    }
+
+    pub(super) fn word(&self) -> Word {
+        let opening = self.session.opening();
+        Word { session: opening.session, binding: opening.vehicle.binding, unseen: self.session.unseen() }
     }
 
     /// Answers a repetition as the first was answered; a job that is new comes back.
@@ -127,13 +135,17 @@ impl Slot {
         None
     }
 
-    /// Answers with the session as it is; while a hold is open, as it will be then.
+    /// Answers with the session as it is; who asked for a hold that is open, with the session as it will be then.
     pub(super) fn answer(&mut self, reply: Option<Reply>, answered: Answered) {
         if let Some(refusal) = answered.refusal() {
             return answer_to(reply, Err(refusal));
         }
         match reply {
-            Some(reply) if self.session.name() == StateName::Holding && self.parked.len() < WAITING_MAX => {
+            Some(reply)
+                if answered == Answered::Holding
+                    && self.session.name() == StateName::Holding
+                    && self.parked.len() < WAITING_MAX =>
+            {
                 self.parked.push(reply);
             }
             reply => answer_to(reply, Ok(self.view())),

@@ -11,12 +11,13 @@ use super::{
 use crate::{
     engine::{
         charge::{Instruction, Outcome},
-        id::DeviceId,
+        id::{DeviceId, ReceiverId},
+        plate::Fit,
         proof::{PayTerms, ProofKey, Terms},
         session::{Effect, Event, Moment, SELECTED_MS, Standing},
         time::{SlotLength, UnixMs},
     },
-    ledger::{self, Entry},
+    ledger::{self, Entry, Kind, Seq},
     payment::{self, Simulator},
     registration::{Amendment, Mandate, OperatorName},
 };
@@ -25,6 +26,7 @@ const STATION: StationId = StationId(11);
 const BINDING: BindingId = BindingId([1; 16]);
 const ID: SessionId = SessionId([2; 16]);
 const START: UnixMs = UnixMs(1_700_000_000_000);
+const OPERATOR: By = By::Operator(OperatorName::FOLDER);
 
 fn phone() -> SigningKey {
     SigningKey::from_bytes(&[8; 32])
@@ -56,7 +58,17 @@ fn request(key: u8) -> Request {
 }
 
 fn open(session: SessionId, means: &str) -> Open {
-    Open { request: request(session.0[0]), session, station: STATION, pump: None, vehicle: vehicle(means) }
+    let heard = Heard {
+        first: START,
+        last: START,
+        hearings: 9,
+        receivers: vec![Level { receiver: ReceiverId(3), rssi_dbm: -55 }],
+        pump: Some(PumpNumber(3)),
+        matched: Matched { query: "**56".into(), fit: Fit::End, picked: false },
+    };
+    let (by, vehicle) = (By::Station(STATION), vehicle(means));
+    let request = request(session.0[0]);
+    Open { request, session, station: STATION, pump: None, vehicle, by, heard: Some(heard) }
 }
 
 fn sale(transaction: &str) -> Completion {
@@ -92,7 +104,7 @@ fn prove(view: &SessionView) -> Command {
 /// A desk whose journal always succeeds, at once.
 struct Bench {
     desk: Desk,
-    journal: Vec<Entry>,
+    journal: Vec<(Seq, Entry)>,
     effects: Vec<Effect>,
     now: UnixMs,
 }
@@ -108,11 +120,16 @@ impl Bench {
 
     fn carry(&mut self, id: SessionId, mut entry: Option<Entry>) {
         while let Some(durable) = entry {
-            self.journal.push(durable);
-            let done = self.desk.committed(id, self.moment());
+            self.journal.push((Seq(self.journal.len() as u64 + 1), durable));
+            let done = self.desk.committed(id, Seq(self.journal.len() as u64), self.moment());
             self.effects.extend(done.effects);
             entry = done.next;
         }
+    }
+
+    /// Where the journal has the only session's events.
+    fn places(&self) -> Vec<Seq> {
+        self.journal.iter().map(|(seq, _)| *seq).collect()
     }
 
     fn open(&mut self, open: Open) -> Result<SessionView, Error> {
@@ -155,8 +172,8 @@ impl Bench {
     /// The desk that a restart makes of the journal.
     fn restarted(&self) -> Desk {
         let mut desk = Desk::new(100, 1_000_000);
-        for entry in &self.journal {
-            desk.recover(entry).unwrap();
+        for (seq, entry) in &self.journal {
+            desk.recover(*seq, entry).unwrap();
         }
         desk
     }
@@ -184,7 +201,7 @@ fn paid() -> Bench {
 #[test]
 fn a_proven_sale_is_charged_once_and_has_a_receipt() {
     let bench = paid();
-    assert_eq!(bench.desk.view(ID, By::Operator).unwrap().state, StateName::Paid);
+    assert_eq!(bench.desk.view(ID, OPERATOR).unwrap().state, StateName::Paid);
     assert_eq!(bench.instructions().len(), 1);
     let receipt = bench.desk.receipt(ID, By::Phone(BINDING)).unwrap();
     assert_eq!((receipt.amount, receipt.reference.as_str()), (won(51_000), "r1"));
@@ -222,7 +239,7 @@ fn a_wrong_proof_costs_a_try_and_a_repeated_one_does_not_cost_another() {
 fn a_restart_gives_the_same_sessions_and_deadlines() {
     let bench = paid();
     let restarted = bench.restarted();
-    assert_eq!(restarted.view(ID, By::Operator), bench.desk.view(ID, By::Operator));
+    assert_eq!(restarted.view(ID, OPERATOR), bench.desk.view(ID, OPERATOR));
     assert_eq!(restarted.next_deadline(), bench.desk.next_deadline());
     assert_eq!(restarted.summary(), bench.desk.summary());
     assert_eq!(restarted.repeated(ID, request(ID.0[0])), bench.desk.repeated(ID, request(ID.0[0])));
@@ -245,11 +262,11 @@ fn nobody_hears_of_an_event_before_it_is_durable_and_a_failed_one_leaves_no_trac
     let (order, mut answer) = job(By::Station(STATION), Command::Release, None);
     assert!(bench.desk.submit(ID, order, bench.moment()).is_some());
     assert!(answer.try_recv().is_err());
-    assert_eq!(bench.desk.view(ID, By::Operator).unwrap().state, StateName::Selected);
+    assert_eq!(bench.desk.view(ID, OPERATOR).unwrap().state, StateName::Selected);
     let moment = bench.moment();
-    bench.desk.failed(ID, Some(bench.journal.len()), moment);
+    bench.desk.failed(ID, Some(&bench.places()), moment);
     assert_eq!(answer.try_recv().unwrap(), Err(Error::Unavailable));
-    assert_eq!(bench.desk.view(ID, By::Operator).unwrap().state, StateName::Selected);
+    assert_eq!(bench.desk.view(ID, OPERATOR).unwrap().state, StateName::Selected);
     assert_eq!(bench.station(Command::Release, 10).unwrap().state, StateName::Released);
 }
 
@@ -259,10 +276,10 @@ fn an_event_that_is_in_the_journal_after_all_counts() {
     bench.open(open(ID, "tok_ok")).unwrap();
     let (order, _answer) = job(By::Station(STATION), Command::Release, None);
     let entry = bench.desk.submit(ID, order, bench.moment()).unwrap();
-    bench.journal.push(entry);
+    bench.journal.push((Seq(2), entry));
     let moment = bench.moment();
-    bench.desk.failed(ID, Some(bench.journal.len()), moment);
-    assert_eq!(bench.desk.view(ID, By::Operator).unwrap().state, StateName::Released);
+    bench.desk.failed(ID, Some(&bench.places()), moment);
+    assert_eq!(bench.desk.view(ID, OPERATOR).unwrap().state, StateName::Released);
 }
 
 #[test]
@@ -270,8 +287,8 @@ fn an_opening_that_is_in_the_journal_after_all_counts_and_is_counted() {
     let mut bench = Bench::new();
     let (reply, mut answer) = oneshot::channel();
     let entry = bench.desk.open(open(ID, "tok_ok"), reply, bench.moment()).unwrap();
-    bench.journal.push(entry);
-    bench.desk.failed(ID, Some(1), bench.moment());
+    bench.journal.push((Seq(1), entry));
+    bench.desk.failed(ID, Some(&bench.places()), bench.moment());
     assert_eq!(answer.try_recv().unwrap().unwrap().state, StateName::Selected);
     assert_eq!(bench.desk.summary(), bench.restarted().summary());
 }
@@ -284,7 +301,7 @@ fn what_payments_report_comes_again_when_the_journal_does_not_take_it() {
     bench.phone(prove(&view), 11).unwrap();
     let event = Event::ChargeConcluded { ordinal: 1, outcome: Outcome::Declined };
     assert!(bench.desk.submit(ID, Job::event(event.clone()), bench.moment()).is_some());
-    let done = bench.desk.failed(ID, Some(bench.journal.len()), bench.moment());
+    let done = bench.desk.failed(ID, Some(&bench.places()), bench.moment());
     assert_eq!(done.again, Some(event));
 }
 
@@ -307,10 +324,10 @@ fn what_comes_of_a_session_that_a_replay_has_forgotten_is_counted() {
     bench.station(Command::Release, 10).unwrap();
     bench.station(Command::Complete(sale("T1")), 11).unwrap();
     let mut desk = Desk::new(0, 0);
-    bench.journal.iter().for_each(|entry| desk.recover(entry).unwrap());
+    bench.journal.iter().for_each(|(seq, entry)| desk.recover(*seq, entry).unwrap());
     assert_eq!(desk.missed(), [ID]);
     desk.recall(ID, &bench.journal).unwrap();
-    assert_eq!(desk.view(ID, By::Operator), bench.desk.view(ID, By::Operator));
+    assert_eq!(desk.view(ID, OPERATOR), bench.desk.view(ID, OPERATOR));
     assert_eq!(desk.summary(), bench.desk.summary());
 }
 
@@ -381,13 +398,23 @@ fn a_reservation_with_a_hold_is_answered_when_the_psp_has_answered() {
 }
 
 #[test]
+fn a_phone_that_shows_a_word_does_not_wait_for_an_open_hold() {
+    let mut bench = Bench::new();
+    bench.open(open(ID, "tok_ok")).unwrap();
+    let reserve = Command::Reserve { pump: PumpNumber(3), preset: Some(won(60_000)), hold: true, quote: None };
+    bench.submit(ID, job(By::Station(STATION), reserve, Some(request(10))).0);
+    let shown = bench.phone(Command::Notice { version: None }, 11).unwrap();
+    assert_eq!((shown.state, shown.unseen), (StateName::Holding, None));
+}
+
+#[test]
 fn a_deadline_that_passes_is_journalled_and_disarmed() {
     let mut bench = Bench::new();
     bench.open(open(ID, "tok_ok")).unwrap();
     bench.now = START.plus(SELECTED_MS);
     assert_eq!(bench.desk.due(bench.now, 10), [ID]);
     bench.submit(ID, Job::event(Event::DeadlinePassed));
-    assert_eq!(bench.desk.view(ID, By::Operator).unwrap().reason, Some(Why::TimedOut));
+    assert_eq!(bench.desk.view(ID, OPERATOR).unwrap().reason, Some(Why::TimedOut));
     assert_eq!(bench.desk.next_deadline(), None);
 }
 
@@ -405,9 +432,143 @@ fn a_forgotten_session_is_recalled_from_its_entries() {
 #[test]
 fn a_record_reads_back_as_it_was_written() {
     let bench = paid();
-    for entry in &bench.journal {
+    for (_, entry) in &bench.journal {
         assert_eq!(Record::read(entry).unwrap().entry(ID), *entry);
     }
+}
+
+/// A journal of format 1, as the program wrote it then: a sale that was paid and cleared.
+const FORMAT_1: [(u64, &str); 6] = [
+    (
+        1_700_000_000_000,
+        "746f6b5f6f6bffff0000000000000000020202020202020202020202020202020b000000000000000700000000000000\
+         01010101010101010101010101010101050000000000000031324133343536ff000000000000000000000000011398f6\
+         2c6d1a457c51ba6a4b5f3dbd2f69fca93216218dc8997e416bd17d93ca00000080ffffff010000000100000000000000\
+         020202020202020202020202020202020202020202020202020202020202020202020202020202020202020202020202\
+         020202020202020202020202020202020068e5cf8b010000000000000000000000000000000000000000000000000000\
+         0000000000000000",
+    ),
+    (
+        1_700_000_000_000,
+        "010000000000000002000000000000000300000064696573656cffff30750000a0f019000000000038c7000000000000\
+         4b525700000000005431ffffffffffff01000000000000000000000000000000010a0a0a0a0a0a0a0a0a0a0a0a0a0a0a\
+         0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a\
+         0a000000000000000068e5cf8b0100000101010101010101010101010101010101010101010101010101010101010101\
+         000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
+    ),
+    (
+        1_700_000_000_000,
+        "010000000000000009010101010101010101010101010101010101010101010101010101010101010100000000000000\
+         0000000000000000000000000000000000000000000000000000000000000000010b0b0b0b0b0b0b0b0b0b0b0b0b0b0b\
+         0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b\
+         0b000000000000000068e5cf8b0100000202020202020202020202020202020202020202020202020202020202020202\
+         000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
+    ),
+    (
+        1_700_000_000_000,
+        "01000000000000000c000000010000000000000000000000000000000000000000000000000000000000000000000000\
+         000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000\
+         000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000\
+         00000000000000000068e5cf8b0100000303030303030303030303030303030303030303030303030303030303030303\
+         000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
+    ),
+    (
+        1_700_000_000_000,
+        "01000000000000000e00000001000000000000000000000038c70000000000004b525700000000007231ffffffffffff\
+         000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000\
+         000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000\
+         00000000000000000068e5cf8b0100000404040404040404040404040404040404040404040404040404040404040404\
+         000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
+    ),
+    (
+        1_700_000_000_000,
+        "010000000000000006000000000000000000000000000000000000000000000000000000000000000000000000000000\
+         0000000000000000000000000000000000000000000000000000000000000000010c0c0c0c0c0c0c0c0c0c0c0c0c0c0c\
+         0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c\
+         0c000000000000000068e5cf8b0100000505050505050505050505050505050505050505050505050505050505050505\
+         000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
+    ),
+];
+
+#[test]
+fn a_journal_of_format_1_is_read_with_nobody_known_to_have_given_the_orders() {
+    let entry = |(at, payload): (u64, &str)| Entry {
+        at: UnixMs(at),
+        kind: Kind::Session,
+        subject: ID.0.to_vec(),
+        format: 1,
+        payload: hex::decode(payload).unwrap(),
+    };
+    let mut desk = Desk::new(100, 1_000_000);
+    let rows: Vec<(Seq, Entry)> = (1..).map(Seq).zip(FORMAT_1.map(entry)).collect();
+    for (seq, entry) in &rows {
+        desk.recover(*seq, entry).unwrap();
+    }
+    let view = desk.view(ID, OPERATOR).unwrap();
+    assert_eq!((view.state, view.paid, view.seq), (StateName::Cleared, Some(won(51_000)), 6));
+    let (evidence, keys) = Evidence::of(ID, &rows).unwrap();
+    assert!(evidence.timeline.iter().all(|line| line.by == Who::Unknown));
+    assert_eq!((evidence.heard, keys.len()), (None, 1));
+}
+
+#[test]
+fn the_journal_says_who_gave_each_order_and_what_was_heard() {
+    let mut bench = paid();
+    let kim = By::Operator(OperatorName::parse("kim").unwrap());
+    bench.give(kim, Command::Refund { amount: None }, 20).unwrap();
+    let (evidence, _) = Evidence::of(ID, &bench.journal).unwrap();
+    let by: Vec<&Who> = evidence.timeline.iter().map(|line| &line.by).collect();
+    let (terminal, phone, operator) = (Who::Terminal(STATION), Who::Phone(BINDING), Who::Operator("kim".into()));
+    assert_eq!(by, [&terminal, &terminal, &phone, &Who::Engine, &Who::Engine, &operator]);
+    assert_eq!(evidence.timeline.iter().map(|line| line.seq).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(evidence.heard, open(ID, "").heard);
+}
+
+#[test]
+fn who_comes_back_is_told_of_the_sessions_that_ended_meanwhile() {
+    let mut bench = Bench::new();
+    let ids: Vec<SessionId> = (10..14).map(|id| SessionId([id; 16])).collect();
+    for id in &ids {
+        bench.open(open(*id, "tok_ok")).unwrap();
+        bench.submit(*id, job(By::Station(STATION), Command::Release, None).0);
+    }
+    let told = |after: Option<u64>| -> Vec<SessionId> {
+        bench.desk.told_phone(BINDING, after.map(Seq)).iter().map(|view| view.id).collect()
+    };
+    assert_eq!(told(None), [ids[3]], "the last one");
+    let newest_first: Vec<SessionId> = ids.iter().rev().copied().collect();
+    assert_eq!(told(Some(2)), newest_first);
+    assert_eq!(told(Some(1_000)), [ids[3]], "a place that this journal does not have");
+    assert!(bench.desk.told_station(STATION, None).is_empty());
+}
+
+#[test]
+fn a_notice_of_an_older_version_leaves_a_later_word_unseen() {
+    let mut bench = Bench::new();
+    let opened = bench.open(open(ID, "tok_ok")).unwrap();
+    let completed = bench.station(Command::Complete(sale("T1")), 10).unwrap();
+    let unseen = |view: &SessionView| view.unseen.map(|word| word.notice);
+    assert_eq!(unseen(&completed), Some(Notice::PleaseProve));
+    let late = bench.phone(Command::Notice { version: Some(opened.version) }, 11).unwrap();
+    assert_eq!((late.state, unseen(&late)), (StateName::Completed, Some(Notice::PleaseProve)));
+    let shown = bench.phone(Command::Notice { version: Some(completed.version) }, 12).unwrap();
+    assert_eq!((shown.state, unseen(&shown)), (StateName::AwaitingProof, None));
+    assert!(bench.restarted().words().is_empty());
+}
+
+#[test]
+fn a_reservation_for_a_grade_that_does_not_fit_is_refused_until_an_operator_allows_it() {
+    let mut bench = Bench::new();
+    let mut diesel = open(ID, "tok_ok");
+    diesel.vehicle.fuel = Some("diesel".into());
+    bench.open(diesel).unwrap();
+    let quote = Some(Quote { grade: "E10".into(), unit_price_milli: 1_700_000 });
+    let reserve = Command::Reserve { pump: PumpNumber(3), preset: None, hold: false, quote };
+    assert_eq!(bench.station(reserve.clone(), 10), Err(Error::GradeMismatch));
+    let allow = Command::AllowGrade { reason: "the tank was changed".into() };
+    assert_eq!(bench.station(allow.clone(), 11), Err(Error::NotPermitted));
+    bench.give(OPERATOR, allow, 12).unwrap();
+    assert_eq!(bench.station(reserve, 13).unwrap().state, StateName::Reserved);
 }
 
 /// The whole stage in a data folder of its own.
@@ -473,7 +634,7 @@ async fn a_fuelling_is_paid_once_through_the_whole_stage_and_survives_a_restart(
 
     let second = stage(folder.path()).await;
     let view = second.sessions.view(ID, phone).await.unwrap();
-    let (_, mut changes) = second.sessions.watch_phone(vehicle.binding).await.unwrap();
+    let (_, mut changes) = second.sessions.watch_phone(vehicle.binding, None).await.unwrap();
     second.order(phone, prove(&view), 11).await.unwrap();
     while changes.recv().await.unwrap().state != StateName::Paid {}
     assert_eq!(second.sessions.receipt(ID, phone).await.unwrap().amount, won(51_000));

@@ -3,9 +3,10 @@
 use crate::engine::{
     id::{BindingId, DeviceId, PumpNumber, SessionId, StationId},
     money::Money,
-    session::{Completion, Notice, Session, StateName, Why},
+    session::{Completion, Notice, Session, StateName, Unseen, Why},
     time::UnixMs,
 };
+use crate::ledger::Seq;
 
 /// A session as the station and the phone see it. `version` counts its journalled events: of two views the one with
 /// the higher version is the later.
@@ -23,7 +24,12 @@ pub struct SessionView {
     /// The word that came with the last change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notice: Option<Notice>,
+    /// The last word to the driver, until the phone says that it shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<Unseen>,
     pub version: u32,
+    /// The place of the last change in the journal: it grows over all sessions, and over restarts.
+    pub seq: u64,
     pub opened_at: UnixMs,
     pub updated_at: UnixMs,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,7 +57,7 @@ pub struct SessionView {
 }
 
 impl SessionView {
-    pub(super) fn of(session: &Session) -> SessionView {
+    pub(super) fn of(session: &Session, seq: Seq) -> SessionView {
         let (opening, state) = (session.opening(), session.state());
         SessionView {
             id: opening.session,
@@ -63,7 +69,9 @@ impl SessionView {
             state: session.name(),
             reason: state.why(),
             notice: session.notice(),
+            unseen: session.unseen(),
             version: session.version(),
+            seq: seq.0,
             opened_at: session.opened_at(),
             updated_at: session.updated_at(),
             preset: session.preset(),
@@ -102,7 +110,7 @@ pub struct ChallengeView {
 }
 
 impl ChallengeView {
-    fn of(session: &Session) -> Option<ChallengeView> {
+    pub(super) fn of(session: &Session) -> Option<ChallengeView> {
         let terms = session.terms()?;
         let challenge = session.state().challenge()?;
         Some(ChallengeView {

@@ -5,18 +5,27 @@ use std::collections::HashMap;
 use actix::prelude::*;
 use tokio::sync::broadcast;
 
-use super::{SessionChanged, SessionView, metrics::Metrics};
+use super::{SessionChanged, SessionView, Word, metrics::Metrics};
 use crate::engine::id::{BindingId, StationId};
 
 pub(super) struct Watchers {
     stations: HashMap<StationId, Recipient<SessionChanged>>,
     phones: HashMap<BindingId, broadcast::Sender<SessionView>>,
+    words: broadcast::Sender<Word>,
     watch_max: usize,
 }
 
+/// Changes that who tells drivers by another channel may lag behind, 56 bytes each; past it, he asks anew.
+const WORDS_MAX: usize = 1_024;
+
 impl Watchers {
     pub(super) fn new(watch_max: usize) -> Watchers {
-        Watchers { stations: HashMap::new(), phones: HashMap::new(), watch_max: watch_max.max(1) }
+        Watchers {
+            stations: HashMap::new(),
+            phones: HashMap::new(),
+            words: broadcast::Sender::new(WORDS_MAX),
+            watch_max: watch_max.max(1),
+        }
     }
 
     pub(super) fn attach(&mut self, station: StationId, actor: Recipient<SessionChanged>) {
@@ -28,6 +37,10 @@ impl Watchers {
         self.phones.entry(binding).or_insert_with(|| broadcast::channel(watch_max).0).subscribe()
     }
 
+    pub(super) fn watch_words(&self) -> broadcast::Receiver<Word> {
+        self.words.subscribe()
+    }
+
     /// Never waits: a station whose mailbox is full misses a view, which is counted; the next one is complete again.
     pub(super) fn publish(&mut self, view: &SessionView, metrics: &Metrics) {
         if let Some(phones) = self.phones.get(&view.binding)
@@ -35,6 +48,8 @@ impl Watchers {
         {
             self.phones.remove(&view.binding);
         }
+        // An error says that nobody listens.
+        let _ = self.words.send(Word::of(view));
         let Some(station) = self.stations.get(&view.station) else { return };
         match station.try_send(SessionChanged(view.clone().without_challenge())) {
             Ok(()) => {}

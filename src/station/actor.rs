@@ -17,7 +17,7 @@ use super::{
     error::{SelectError, StationError},
     forecourt::{Forecourt, LookedUp},
     intake::{Applied, BatchStream, Intake, IntakeEnd, Progress},
-    selection::{Choice, Known, Select, Selection, choose, vehicle},
+    selection::{self, Choice, Known, Select, Selection, choose, vehicle},
     view::{StationEvent, VehicleView},
     whereabouts::{Place, REFRESH_MS},
 };
@@ -270,6 +270,7 @@ impl StationActor {
         if self.forecourt.presence().seen(picked.seen.device).is_none_or(|seen| !seen.state.is_selectable()) {
             return Err(SelectError::NotPresent);
         }
+        let heard = self.forecourt.presence().heard(picked.seen.device);
         self.pin(picked.seen.device, select.session);
         Ok(Step::Open(Box::new(Open {
             request: select.request,
@@ -277,6 +278,8 @@ impl StationActor {
             station: self.station,
             pump: select.pump,
             vehicle: vehicle(&picked.registration),
+            by: session::By::Station(self.station),
+            heard: heard.map(|(first, levels)| selection::heard(select, picked, first, &levels)),
         })))
     }
 

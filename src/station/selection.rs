@@ -6,12 +6,13 @@ use super::{error::SelectError, view::Candidate as CandidateView};
 use crate::{
     engine::{
         candidate::{Candidate, Pick, pick},
-        id::{BindingId, PumpNumber, SessionId},
+        id::{BindingId, PumpNumber, ReceiverId, SessionId},
         plate::Query,
         presence::Seen,
+        time::UnixMs,
     },
     registration::{BindingStatus, Registration},
-    session::{Request, SessionView, Vehicle},
+    session::{Heard, Level, Matched, RECEIVERS_KEPT_MAX, Request, SessionView, Vehicle},
 };
 
 /// A terminal asks for the vehicle with this part of a plate.
@@ -73,6 +74,20 @@ fn permitted(known: &Known) -> Result<&Known, SelectError> {
         BindingStatus::Active => Ok(known),
         BindingStatus::Suspended => Err(SelectError::Suspended),
         BindingStatus::Revoked => Err(SelectError::NotPresent),
+    }
+}
+
+/// What the session keeps of how the vehicle was found.
+pub(super) fn heard(select: &Select, picked: &Known, first: UnixMs, levels: &[(ReceiverId, i8)]) -> Heard {
+    let level = |&(receiver, rssi_dbm): &(ReceiverId, i8)| Level { receiver, rssi_dbm };
+    let fit = picked.registration.plate.fit(&select.query).expect("it was chosen because it fits");
+    Heard {
+        first,
+        last: picked.seen.last,
+        hearings: picked.seen.hearings,
+        receivers: levels.iter().take(RECEIVERS_KEPT_MAX).map(level).collect(),
+        pump: picked.seen.pump,
+        matched: Matched { query: select.query.masked(), fit, picked: select.candidate.is_some() },
     }
 }
 

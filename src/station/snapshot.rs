@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::engine::{id::StationId, presence::Record};
 
 const MAGIC: [u8; 4] = *b"FCPW";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const DIGEST_BYTES: usize = 32;
 
 /// The windows of each station.

@@ -2,6 +2,7 @@
 
 use std::{fs, process::Stdio};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use forecourt::engine::{code::Secret, proof::ProofKey};
 use serde_json::json;
 
@@ -17,6 +18,7 @@ use crate::{
 const IMPORTED: [u8; 32] = *b"\x8a\x11root of an imported dongle\xfe\x02\x33\x9c";
 const COUPLED: [u8; 32] = *b"\x8b\x12root of one that a phone has\xfd\x05";
 const OWN_PROOF: [u8; 32] = *b"\x8c\x13proof key of the third one\x01\xfe\x91\x80";
+const WEBHOOKS: [u8; 24] = *b"\x8e\x15key of the webhooks\xf9\x09\x03";
 const IDENTITY: [u8; 16] = *b"\x8d\x14identity key\xfc\x07";
 
 fn planted() -> Planted {
@@ -29,6 +31,7 @@ fn planted() -> Planted {
     }
     planted.plant("a proof key of its own", &OWN_PROOF);
     planted.plant("an identity key", &IDENTITY);
+    planted.plant("the key of the webhooks", &WEBHOOKS);
     planted.plant("its proof key", ProofKey::from_root(&IDENTITY).bytes());
     planted
 }
@@ -36,7 +39,9 @@ fn planted() -> Planted {
 #[tokio::test]
 async fn no_planted_key_is_found_outside_of_the_engine() {
     let redis = RedisServer::start().await;
-    let settings: Vec<_> = redis.iter().map(|redis| ("REGISTRATION_REDIS_URL", redis.url())).collect();
+    let mut settings: Vec<_> = redis.iter().map(|redis| ("REGISTRATION_REDIS_URL", redis.url())).collect();
+    settings.push(("PUSH_URL", "http://127.0.0.1:9/nobody".into()));
+    settings.push(("PUSH_SECRET", format!("whsec_{}", STANDARD.encode(WEBHOOKS))));
     let mut engine = Engine::start_prepared(&settings, |command| {
         command.env("FORECOURT_LOG_FILTER", "debug").stderr(Stdio::piped()).stdout(Stdio::piped());
     })

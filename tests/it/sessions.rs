@@ -207,6 +207,166 @@ async fn a_suspended_binding_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn a_payment_is_refunded_in_parts_and_no_more_than_it_was() {
+    let car = car();
+    let site = Site::with_cars(&[&car]).await;
+    let (session, phone) = until_awaiting_proof(&site, &car).await;
+    let receipt = format!("/v1/sessions/{session}/receipt");
+    site.engine.get(&receipt, &phone).await.refused_as(409, "NOT_PAID");
+    prove(&site, &car, &session, &phone).await;
+    site.until_state(&session, &site.terminal, "Paid").await;
+    let refund = async |body: Value| {
+        site.engine.post(&format!("/v1/sessions/{session}/refunds"), site.engine.operator(), body).await
+    };
+    let refunded = async |minor: i64| {
+        eventually("refund", async || {
+            let receipt = site.engine.get(&receipt, &phone).await.is(200);
+            (receipt.body["refunded"]["minor"] == minor).then_some(())
+        })
+        .await;
+    };
+    refund(json!({ "amount": { "minor": 300, "currency": "EUR" } })).await.is(200);
+    refunded(300).await;
+    refund(json!({ "amount": { "minor": 3_001, "currency": "EUR" } })).await.refused_as(400, "BAD_REQUEST");
+    refund(json!({})).await.is(200);
+    refunded(3_300).await;
+    assert_eq!(charged(&site, &session).1, 0);
+    let view = site.engine.get(&format!("/v1/sessions/{session}"), &phone).await.is(200);
+    assert_eq!(view.body["unseen"]["notice"], "refunded");
+}
+
+#[tokio::test]
+async fn a_nozzle_that_is_hung_up_again_ends_the_session() {
+    let car = car();
+    let site = Site::with_cars(&[&car]).await;
+    let session = site.select("3456").await.is(201).text("id");
+    let mut nothing = completion("T-1");
+    nothing["volume_ml"] = json!(0);
+    nothing["amount"]["minor"] = json!(0);
+    let released = site.order(&session, "completion", nothing).await.is(200);
+    assert_eq!((&released.body["state"], &released.body["reason"]), (&json!("Released"), &json!("nothing_sold")));
+}
+
+#[tokio::test]
+async fn a_correction_voids_the_proof_that_is_out_and_the_right_amount_is_charged() {
+    let car = car();
+    let site = Site::with_cars(&[&car]).await;
+    let (session, phone) = until_awaiting_proof(&site, &car).await;
+    let wrong = site.engine.get(&format!("/v1/sessions/{session}"), &phone).await.is(200);
+    let mut right = completion("T-right");
+    right["volume_ml"] = json!(10_000);
+    right["amount"]["minor"] = json!(1_650);
+    site.order(&session, "correction", right).await.is(200);
+    let path = format!("/v1/sessions/{session}/proof");
+    let late = site.engine.post(&path, &phone, car.proof(&wrong.body)).await;
+    assert_eq!(late.code(), "PROOF_WRONG", "{late:?}");
+    prove(&site, &car, &session, &phone).await;
+    site.until_state(&session, &site.terminal, "Paid").await;
+    assert_eq!(charged(&site, &session), (1, 1_650));
+}
+
+#[tokio::test]
+async fn a_price_that_is_not_the_stations_is_a_conflict_or_a_dispute() {
+    let car = car();
+    let site = Site::with_cars(&[&car]).await;
+    let grades = json!([{ "grade": "gasoline", "unit_price_milli": 170_000 }]);
+    let prices = json!({ "currency": "EUR", "grades": grades });
+    let path = format!("/v1/stations/{STATION}/prices");
+    site.engine.call(Method::PUT, &path, &site.terminal, prices).await.is(204);
+    let session = site.select("3456").await.is(201).text("id");
+    let quote = json!({ "pump": PUMP, "quote": { "grade": "gasoline", "unit_price_milli": 165_000 } });
+    site.order(&session, "reservation", quote).await.refused_as(409, "PRICE_CHANGED");
+    let disputed = site.order(&session, "completion", completion("T-1")).await.is(200);
+    assert_eq!((&disputed.body["state"], &disputed.body["reason"]), (&json!("Disputed"), &json!("price_changed")));
+    site.order(&session, "correction", completion("T-2")).await.refused_as(409, "PRICE_CHANGED");
+    let mut right = completion("T-2");
+    right["unit_price_milli"] = json!(170_000);
+    right["amount"]["minor"] = json!(3_400);
+    let corrected = site.order(&session, "correction", right).await.is(200);
+    assert_eq!(corrected.body["state"], "AwaitingProof");
+}
+
+#[tokio::test]
+async fn a_proof_after_the_driver_paid_at_the_counter_charges_nothing() {
+    let car = car();
+    let site = Site::with_cars(&[&car]).await;
+    let (session, phone) = until_awaiting_proof(&site, &car).await;
+    let view = site.engine.get(&format!("/v1/sessions/{session}"), &phone).await.is(200);
+    site.order(&session, "paid-at-site", Value::Null).await.is(200);
+    let path = format!("/v1/sessions/{session}/proof");
+    site.engine.post(&path, &phone, car.proof(&view.body)).await.refused_as(403, "PAID_ELSEWHERE");
+    assert_eq!(charged(&site, &session), (0, 0));
+}
+
+#[tokio::test]
+async fn a_charge_that_went_through_after_the_driver_paid_at_the_counter_is_refunded_by_itself() {
+    let car = Car::new(7, "12가3456", "tok_lost_1");
+    let site = Site::with_cars(&[&car]).await;
+    let (session, phone) = until_awaiting_proof(&site, &car).await;
+    prove(&site, &car, &session, &phone).await;
+    eventually("a charge at the PSP", async || (charged(&site, &session) == (1, 3_300)).then_some(())).await;
+    site.order(&session, "paid-at-site", Value::Null).await.is(200);
+    eventually("a refund", async || (charged(&site, &session).1 == 0).then_some(())).await;
+    eventually("word of the refund", async || {
+        let view = site.engine.get(&format!("/v1/sessions/{session}"), &phone).await.is(200);
+        (view.body["state"] == "PaidElsewhere" && view.body["paid"]["minor"] == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_grade_that_does_not_fit_is_stopped_until_an_operator_lets_it_pass() {
+    let car = car();
+    let site = Site::with_cars(&[&car]).await;
+    let phone = car.phone_token(&site.engine).await;
+    let session = site.select("3456").await.is(201).text("id");
+    let quote = json!({ "pump": PUMP, "quote": { "grade": "diesel", "unit_price_milli": 165_000 } });
+    site.order(&session, "reservation", quote).await.refused_as(422, "GRADE_MISMATCH");
+    let mut diesel = completion("T-1");
+    diesel["grade"] = json!("diesel");
+    let stopped = site.order(&session, "completion", diesel).await.is(200);
+    assert_eq!((&stopped.body["state"], &stopped.body["reason"]), (&json!("Disputed"), &json!("wrong_grade")));
+
+    let kim = json!({ "name": "kim" });
+    let kim = site.engine.post("/v1/operators", site.engine.operator(), kim).await.is(201).text("token");
+    let path = format!("/v1/sessions/{session}/grade-override");
+    site.engine.post(&path, &kim, json!({ "reason": " " })).await.refused_as(400, "REASON_REQUIRED");
+    site.engine.post(&path, &site.terminal, json!({ "reason": "I say so" })).await.refused_as(403, "FORBIDDEN");
+    let allowed = site.engine.post(&path, &kim, json!({ "reason": "a canister" })).await.is(200);
+    assert_eq!((&allowed.body["state"], &allowed.body["notice"]), (&json!("AwaitingProof"), &json!("please_prove")));
+    prove(&site, &car, &session, &phone).await;
+    site.until_state(&session, &site.terminal, "Paid").await;
+    assert_eq!(charged(&site, &session), (1, 3_300));
+    let evidence = site.engine.get(&format!("/v1/sessions/{session}/evidence"), &kim).await.is(200);
+    let timeline = evidence.body["timeline"].as_array().expect("a timeline").clone();
+    let line = timeline.iter().find(|line| line["what"] == "grade_allowed").expect("it is journalled");
+    assert_eq!((&line["by"], &line["reason"]), (&json!({ "operator": "kim" }), &json!("a canister")));
+}
+
+#[tokio::test]
+async fn an_operator_settles_what_the_acquirer_names_and_takes_over_what_is_stuck() {
+    let (paid, stuck) = (car(), Car::new(8, "98나7777", "tok_ok_8"));
+    let site = Site::with_cars(&[&paid, &stuck]).await;
+    let (session, phone) = until_awaiting_proof(&site, &paid).await;
+    prove(&site, &paid, &session, &phone).await;
+    site.until_state(&session, &site.terminal, "Paid").await;
+    site.order(&session, "cleared", Value::Null).await.is(200);
+    let other = site.select("7777").await.is(201).text("id");
+    let batch = json!({ "sessions": [session, other, session] });
+    let settled = site.engine.post("/v1/settlements", site.engine.operator(), batch.clone()).await.is(200);
+    assert_eq!(settled.body["settled"], 2, "{:#}", settled.body);
+    let refused = &settled.body["refused"][0];
+    assert_eq!((&refused["session"], &refused["problem"]["code"]), (&json!(other), &json!("WRONG_STATE")));
+    site.until_state(&session, &site.terminal, "Settled").await;
+    site.engine.post("/v1/settlements", &site.terminal, batch).await.refused_as(403, "FORBIDDEN");
+
+    let hand_over = format!("/v1/sessions/{other}/hand-over");
+    site.engine.post(&hand_over, &site.terminal, Value::Null).await.refused_as(403, "FORBIDDEN");
+    let taken = site.engine.post(&hand_over, site.engine.operator(), Value::Null).await.is(200);
+    assert_eq!((&taken.body["state"], &taken.body["reason"]), (&json!("BackOffice"), &json!("operator")));
+}
+
+#[tokio::test]
 async fn a_terminal_sees_its_own_station_only() {
     let car = car();
     let site = Site::with_cars(&[&car]).await;

@@ -45,6 +45,10 @@ impl Car {
         Car { device: DeviceId(device), plate, means, root, phone: SigningKey::from_bytes(&phone) }
     }
 
+    pub(crate) fn root(&self) -> [u8; 32] {
+        self.root
+    }
+
     fn row(&self) -> String {
         let (root, phone) = (hex::encode(self.root), hex::encode(self.phone.verifying_key().to_bytes()));
         format!("{},hmac,{root},,{},gasoline,{phone},{}\n", self.device, self.plate, self.means)

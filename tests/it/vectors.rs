@@ -3,6 +3,8 @@
 //!
 //! The same crates and functions as in the engine, so that a new version of one that differs is seen here. A valid
 //! vector must be reproduced, an invalid one refused.
+//!
+//! Then the vectors that the engine prints for makers of dongles, against the bare constructions.
 
 use std::path::Path;
 
@@ -20,7 +22,7 @@ use hmac::{Hmac, Mac as _};
 use serde_json::Value;
 use sha2::Sha256;
 
-use crate::data::data;
+use crate::{data::data, engine::FORECOURT};
 
 fn load(file: &Path) -> Value {
     let text = std::fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
@@ -168,4 +170,140 @@ fn the_identity_key_of_an_eid_is_that_of_the_published_derivation() {
     assert_eq!(resolver.public(), array(agreed, "resolver_public"));
     let key = resolver.identity_key(&array(agreed, "beacon_public")).expect("a point of high order");
     assert_eq!(*key, array(agreed, "identity_key_16"));
+}
+
+/// What `forecourt vectors --json` prints.
+fn printed() -> String {
+    let output = std::process::Command::new(FORECOURT).args(["vectors", "--json"]).output();
+    let output = output.expect("the forecourt binary is built with its tests");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("JSON is UTF-8")
+}
+
+/// One of the vectors, with its bytes by name.
+struct Printed(Value);
+
+impl Printed {
+    fn all() -> Vec<Printed> {
+        let all: Vec<Value> = serde_json::from_str(&printed()).expect("a JSON array");
+        all.into_iter().map(Printed).collect()
+    }
+
+    fn is(&self, name: &str) -> bool {
+        self.0["name"] == name
+    }
+
+    fn take(&self, name: &str) -> Vec<u8> {
+        bytes(&self.0["inputs"], name)
+    }
+
+    #[track_caller]
+    fn gives(&self, name: &str, expected: &[u8]) {
+        assert_eq!(bytes(&self.0["outputs"], name), expected, "{name} of {:#}", self.0);
+    }
+}
+
+fn hmac(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
+    mac.update(&parts.concat());
+    mac.finalize().into_bytes().to_vec()
+}
+
+/// HKDF-SHA256 of RFC 5869 without a salt, to one block.
+fn derived(root: &[u8], info: &[u8]) -> Vec<u8> {
+    hmac(&hmac(&[0; 32], &[root]), &[info, &[1]])
+}
+
+fn aes128(key: &[u8], block: [u8; 16]) -> Vec<u8> {
+    use aes::cipher::BlockCipherEncrypt as _;
+    let mut block = block.into();
+    aes::Aes128::new_from_slice(key).expect("16 bytes").encrypt_block(&mut block);
+    block.to_vec()
+}
+
+/// The two encryptions of the published derivation.
+fn published_eid(key: &[u8], exponent: u8, seconds: &[u8]) -> Vec<u8> {
+    let seconds = u32::from_be_bytes(seconds.try_into().expect("32 bits of seconds"));
+    let [a, b, c, d] = (seconds & (u32::MAX << exponent)).to_be_bytes();
+    let temporary = aes128(key, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0, 0, a, b]);
+    aes128(&temporary, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, exponent, a, b, c, d])[..8].to_vec()
+}
+
+/// Changed by nothing but a change of what dongles compute, which no dongle in a car would follow.
+#[test]
+fn the_vectors_for_makers_of_dongles_stay_as_they_are() {
+    insta::assert_snapshot!(printed());
+}
+
+#[test]
+fn printed_keys_and_codes_are_those_of_the_bare_constructions() {
+    let vectors = Printed::all();
+    for vector in vectors.iter().filter(|vector| vector.is("keys of a root")) {
+        let root = vector.take("root");
+        vector.gives("K_code", &derived(&root, b"forecourt code v1"));
+        vector.gives("K_proof", &derived(&root, b"forecourt proof v1"));
+    }
+    for vector in vectors.iter().filter(|vector| vector.is("code of a slot")) {
+        vector.gives("code", &hmac(&vector.take("K_code"), &[&vector.take("slot")])[..16]);
+    }
+    for vector in vectors.iter().filter(|vector| vector.is("Eddystone-EID")) {
+        let eid =
+            published_eid(&vector.take("identity key"), vector.take("exponent")[0], &vector.take("beacon seconds"));
+        vector.gives("EID", &eid);
+        vector.gives("code in a batch", &[&eid[..], b"\0eid v1\0"].concat());
+    }
+    let count = |name: &str| vectors.iter().filter(|vector| vector.is(name)).count();
+    assert_eq!(["keys of a root", "code of a slot", "Eddystone-EID"].map(count), [2, 6, 3]);
+}
+
+#[test]
+fn the_printed_identity_key_is_the_secret_of_either_side() {
+    let vectors = Printed::all();
+    let vector = vectors.iter().find(|vector| vector.is("identity key of an Eddystone-EID")).expect("it is printed");
+    let of = |name: &str| -> [u8; 32] { vector.take(name).try_into().expect("32 bytes") };
+    let shared = x25519_dalek::x25519(of("beacon private"), of("resolver public"));
+    let prk = hmac(&[of("resolver public"), of("beacon public")].concat(), &[&shared]);
+    vector.gives("identity key", &hmac(&prk, &[&[1]])[..16]);
+}
+
+#[test]
+fn printed_proofs_are_those_of_their_fields_by_hand() {
+    let couple: &[&str] = &["nonce", "device", "phone key"];
+    let pay: &[&str] = &["nonce", "device", "binding", "session", "station", "pump", "amount", "currency", "epoch"];
+    let vectors = Printed::all();
+    for (name, tag, fields) in [
+        ("proof of a coupling", "couple", couple),
+        ("proof of a payment", "pay", pay),
+        ("proof of a clock", "clock", &["nonce", "device", "slot"]),
+        ("proof of a presence", "presence", &["nonce", "device", "station"]),
+    ] {
+        let vector = vectors.iter().find(|vector| vector.is(name)).unwrap_or_else(|| panic!("no {name}"));
+        let fields = fields.iter().flat_map(|field| vector.take(field)).collect::<Vec<u8>>();
+        let message = [format!("forecourt {tag} v1").as_bytes(), &fields].concat();
+        vector.gives("dongle message", &message);
+        let mac = hmac(&vector.take("K_proof"), &[&message]);
+        vector.gives("MAC", &mac);
+        is_signed(vector, &[format!("forecourt phone {tag} v1").as_bytes(), &fields, &mac].concat());
+    }
+}
+
+#[test]
+fn printed_words_of_a_phone_are_those_of_their_fields_by_hand() {
+    let vectors = Printed::all();
+    let of = |name: &str| vectors.iter().find(|vector| vector.is(name)).unwrap_or_else(|| panic!("no {name}"));
+    let claim = of("claim of a dongle");
+    let code = <Sha256 as sha2::Digest>::digest(claim.take("activation code"));
+    let claimed = [b"forecourt claim v1", &code[..], &claim.take("phone key"), &claim.take("plate")].concat();
+    is_signed(claim, &claimed);
+    let login = of("request for a phone's token");
+    is_signed(login, &[&b"forecourt phone token v1"[..], &login.take("device"), &login.take("milliseconds")].concat());
+}
+
+#[track_caller]
+fn is_signed(vector: &Printed, message: &[u8]) {
+    vector.gives("phone message", message);
+    let seed = vector.take("phone seed").try_into().expect("32 bytes");
+    let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key().to_bytes();
+    let signature = bytes(&vector.0["outputs"], "signature").try_into().expect("64 bytes");
+    assert!(verify_signature(&public, message, &signature), "{:#}", vector.0);
 }

@@ -10,7 +10,7 @@ use forecourt::{
         charge::{ChargeKey, Instruction},
         id::{SessionId, StationId},
     },
-    ledger::{Entry, Kind},
+    ledger::{Entry, Kind, Seq},
     payment::Record,
     session::plain::PricesSet,
 };
@@ -49,7 +49,7 @@ pub(crate) struct Append {
 
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
-    entries: Vec<Entry>,
+    entries: Vec<(Seq, Entry)>,
     places: HashMap<(Kind, Vec<u8>), Vec<usize>>,
     under_way: VecDeque<Append>,
     /// When the last append is done: none overtakes another.
@@ -64,40 +64,45 @@ impl Journal {
         self.busy_until
     }
 
-    /// The oldest append is done.
-    pub(crate) fn complete(&mut self) -> Append {
+    /// The oldest append is done; the answer names the last place that is taken then.
+    pub(crate) fn complete(&mut self) -> (Seq, Append) {
         let append = self.under_way.pop_front().expect("as many completions as appends");
         if append.fate.is_durable() {
             self.keep(append.entry.clone());
         }
-        append
+        (self.last(), append)
     }
 
     /// Power is lost: some of what was under way is durable all the same. Answers with those entries.
-    pub(crate) fn crash(&mut self, chance: &mut Chance) -> Vec<Entry> {
+    pub(crate) fn crash(&mut self, chance: &mut Chance) -> Vec<(Seq, Entry)> {
         let kept = chance.below(self.under_way.len() as u64 + 1) as usize;
         let under_way = std::mem::take(&mut self.under_way).into_iter().take(kept);
         let durable: Vec<Entry> = under_way.filter(|a| a.fate.is_durable()).map(|a| a.entry).collect();
-        durable.iter().for_each(|entry| self.keep(entry.clone()));
+        let known = self.entries.len();
+        durable.into_iter().for_each(|entry| self.keep(entry));
         self.busy_until = 0;
-        durable
+        self.entries[known..].to_vec()
     }
 
     pub(crate) fn is_idle(&self) -> bool {
         self.under_way.is_empty()
     }
 
-    pub(crate) fn entries(&self) -> &[Entry] {
+    pub(crate) fn last(&self) -> Seq {
+        Seq(self.entries.len() as u64)
+    }
+
+    pub(crate) fn entries(&self) -> &[(Seq, Entry)] {
         &self.entries
     }
 
-    pub(crate) fn of(&self, kind: Kind, subject: &[u8]) -> Vec<Entry> {
+    pub(crate) fn of(&self, kind: Kind, subject: &[u8]) -> Vec<(Seq, Entry)> {
         let places = self.places.get(&(kind, subject.to_vec()));
         places.into_iter().flatten().map(|place| self.entries[*place].clone()).collect()
     }
 
     fn keep(&mut self, entry: Entry) {
         self.places.entry((entry.kind, entry.subject.clone())).or_default().push(self.entries.len());
-        self.entries.push(entry);
+        self.entries.push((Seq(self.entries.len() as u64 + 1), entry));
     }
 }

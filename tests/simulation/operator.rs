@@ -1,8 +1,11 @@
 //! The back office, and what it changes in the registrations.
 
-use forecourt::session::{By, Command, StateName};
+use forecourt::session::{Command, StateName};
 
-use crate::world::{Happening, Letter, What, World};
+use crate::{
+    letter::{Letter, OPERATOR, What},
+    world::{Happening, World},
+};
 
 impl World {
     pub(crate) fn operator(&mut self) {
@@ -12,7 +15,7 @@ impl World {
         }
         let sessions = self.oracle.sessions();
         if let Some(session) = self.chance.pick(&sessions).copied()
-            && let Ok(view) = self.process.desk.view(session, By::Operator)
+            && let Ok(view) = self.process.desk.view(session, OPERATOR)
         {
             let dice = self.chance.below(100);
             let part = view.paid.map(|mut paid| {
@@ -29,8 +32,7 @@ impl World {
             };
             if let Some(command) = command {
                 let what = What::Order { command, request: Some(self.request()) };
-                let letter = Letter { by: By::Operator, session, what };
-                self.letters.push(letter.clone());
+                let letter = Letter { by: OPERATOR, session, what };
                 self.post(letter);
             }
         }

@@ -13,7 +13,7 @@ use forecourt::{
         money::Money,
         session::{AttemptStatus, Event, Session},
     },
-    ledger::{Entry, Kind},
+    ledger::{Entry, Kind, Seq},
     payment::Record as ChargeRecord,
     session::{
         Error, Request, SessionView,
@@ -21,7 +21,11 @@ use forecourt::{
     },
 };
 
-use crate::{process::Process, psp::Psp, world::Letter};
+use crate::{
+    letter::{Letter, OPERATOR},
+    process::Process,
+    psp::Psp,
+};
 
 /// A vehicle that fell silent at a pump is held for so long, and then fades.
 const PRESENT_MS: u64 = 15 * 60_000 + 120_000;
@@ -138,7 +142,7 @@ impl Oracle {
     }
 
     /// An entry is durable.
-    pub(crate) fn on_durable(&mut self, entry: &Entry, psp: &Psp) {
+    pub(crate) fn on_durable(&mut self, seq: Seq, entry: &Entry, psp: &Psp) {
         match entry.kind {
             Kind::Charge => {
                 let (key, record) = ChargeRecord::read(entry).expect("written by the cashier");
@@ -150,12 +154,12 @@ impl Oracle {
                     ChargeRecord::Unresolved => {}
                 }
             }
-            Kind::Session => self.on_session_entry(entry, psp),
-            Kind::Prices => self.shadow.recover(entry).expect("written by the desk"),
+            Kind::Session => self.on_session_entry(seq, entry, psp),
+            Kind::Prices => self.shadow.recover(seq, entry).expect("written by the desk"),
         }
     }
 
-    fn on_session_entry(&mut self, entry: &Entry, psp: &Psp) {
+    fn on_session_entry(&mut self, seq: Seq, entry: &Entry, psp: &Psp) {
         let id = SessionId(entry.subject.as_slice().try_into().expect("a session id has 16 bytes"));
         match Record::read(entry).expect("written by the desk") {
             Record::Opened { opening, request, .. } => {
@@ -170,12 +174,12 @@ impl Oracle {
                 self.on_event(id, &event);
             }
         }
-        if let Err(error) = self.shadow.recover(entry) {
+        if let Err(error) = self.shadow.recover(seq, entry) {
             self.demand(false, Invariant::Replay, || error.to_string());
             return;
         }
         self.changed.insert(id);
-        let view = self.shadow.view(id, forecourt::session::By::Operator).expect("recovered above");
+        let view = self.shadow.view(id, OPERATOR).expect("recovered above");
         self.histories.entry(id).or_default().push(view);
         self.check_payment(id, psp);
     }
@@ -277,7 +281,7 @@ impl Oracle {
         let Some(request) = letter.request() else { return };
         match self.carried_out.get(&request.key) {
             None => {}
-            Some(body) if *body == request.body => self.check_repetition(letter, request, said),
+            Some(body) if *body == request.body => self.check_repetition(letter, request, &said),
             Some(_) => {
                 let refused = said == Err(Error::KeyReused);
                 self.demand(refused, Invariant::SameAnswer, || format!("{letter}: {said:?} under a used key"));
@@ -285,9 +289,9 @@ impl Oracle {
         }
     }
 
-    fn check_repetition(&mut self, letter: &Letter, request: Request, said: Result<u32, Error>) {
+    fn check_repetition(&mut self, letter: &Letter, request: Request, said: &Result<u32, Error>) {
         let before = self.answered.entry(request.key).or_insert_with(|| said.clone()).clone();
-        let same = match (&before, &said) {
+        let same = match (&before, said) {
             (Ok(before), Ok(now)) => now >= before,
             (before, now) => before == now,
         };

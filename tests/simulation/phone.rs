@@ -2,34 +2,25 @@
 
 use ed25519_dalek::Signer as _;
 use forecourt::{
-    engine::{
-        id::SessionId,
-        proof::{PayTerms, Terms as _},
-    },
+    engine::proof::{PayTerms, Terms as _},
     session::{By, ChallengeView, Command},
 };
 
 use crate::{
+    letter::{Letter, What},
     oracle::Approval,
-    world::{Happening, Letter, What, World},
+    world::{Happening, World},
 };
-
-/// What a phone will send.
-#[derive(Debug, Clone)]
-pub(crate) struct Draft {
-    session: SessionId,
-    command: Command,
-}
 
 impl World {
     /// A driver looks at the phone.
     pub(crate) fn driver(&mut self, place: usize) {
         let binding = self.cars[place].binding;
-        for view in self.process.desk.of_binding(binding) {
+        for view in self.process.desk.told_phone(binding, None) {
             let session = view.id;
             let dice = self.chance.below(100);
             let command = match &view.challenge {
-                Some(_) if dice < 10 => Some(Command::Notice),
+                Some(_) if dice < 10 => Some(Command::Notice { version: None }),
                 Some(challenge) if dice < 75 => Some(self.prove(place, challenge)),
                 _ if dice > 98 => Some(Command::Reject),
                 _ => None,
@@ -38,7 +29,9 @@ impl World {
                 // Mostly at once; sometimes when the amount has changed, or the counter has been paid, meanwhile.
                 let hesitates = self.chance.percent(15);
                 let delay = if hesitates { self.chance.within(0..=400_000) } else { self.chance.within(100..=5_000) };
-                self.after(delay, Happening::Post(place, Draft { session, command }));
+                let request = (!matches!(command, Command::Notice { .. })).then(|| self.request());
+                let what = What::Order { command, request };
+                self.after(delay, Happening::Post(Letter { by: By::Phone(binding), session, what }));
             }
         }
         self.again(3_000..=40_000, Happening::Driver(place));
@@ -59,15 +52,6 @@ impl World {
                 Command::Prove { mac, signature }
             }
         }
-    }
-
-    pub(crate) fn post_draft(&mut self, place: usize, draft: &Draft) {
-        let by = By::Phone(self.cars[place].binding);
-        let request = (!matches!(draft.command, Command::Notice)).then(|| self.request());
-        let what = What::Order { command: draft.command.clone(), request };
-        let letter = Letter { by, session: draft.session, what };
-        self.letters.push(letter.clone());
-        self.post(letter);
     }
 }
 

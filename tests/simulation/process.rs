@@ -3,23 +3,24 @@
 
 use forecourt::{
     engine::{
-        charge::{ChargeKey, Event as ChargeEvent, Instruction, Operation, Patience},
+        charge::{ChargeKey, Instruction, Operation, Patience},
         id::SessionId,
         session::{Effect, Event, Moment, Standing},
         time::UnixMs,
     },
-    ledger::{Entry, Kind},
-    payment::{Cashier, Full, News, Record, Report, Step},
+    ledger::{Entry, Kind, Seq},
+    payment::{Cashier, Record, Report},
     session::{
-        Command, Error,
+        By, Command, Error,
         plain::{Cause, Desk, Done, Job, Reply, Witness},
     },
 };
 
 use crate::{
     journal::{Append, Fate, Then},
+    letter::What,
     plants::Plant,
-    world::{Happening, What, World},
+    world::{Happening, World},
 };
 
 /// As the defaults have it, but for the longest pause, which would fill a week with look-ups.
@@ -30,7 +31,7 @@ const PATIENCE: Patience =
 pub(crate) const ARRIVAL_MS: u64 = 2_000;
 
 /// Pause before payments or the journal are tried again.
-const RETRY_MS: u64 = 1_000;
+pub(crate) const RETRY_MS: u64 = 1_000;
 
 const DUE_MAX: usize = 256;
 
@@ -120,7 +121,7 @@ impl World {
     }
 
     /// An order or an opening reaches the desk.
-    pub(crate) fn deliver(&mut self, id: SessionId, by: forecourt::session::By, what: What, reply: Reply) {
+    pub(crate) fn deliver(&mut self, id: SessionId, by: By, what: What, reply: Reply) {
         self.recall(id);
         match what {
             What::Open(open) => {
@@ -140,7 +141,7 @@ impl World {
     }
 
     /// A proof is judged by what the registrations say at this moment. `None`: there is no such session.
-    fn cause(&mut self, id: SessionId, by: forecourt::session::By, command: Command) -> Option<Cause> {
+    fn cause(&mut self, id: SessionId, by: By, command: Command) -> Option<Cause> {
         let Command::Prove { mac, .. } = &command else {
             return Some(Cause::Order { by, command, witness: None });
         };
@@ -177,21 +178,21 @@ impl World {
         self.at(done_at, Happening::Inside(Inside::Journalled));
         if let (true, Some(id)) = (early, session) {
             let moment = self.moment();
-            let done = self.process.desk.committed(id, moment);
+            let done = self.process.desk.committed(id, self.journal.last(), moment);
             self.finish(id, done);
         }
     }
 
     fn journalled(&mut self) {
-        let Append { entry, fate, then } = self.journal.complete();
+        let (seq, Append { entry, fate, then }) = self.journal.complete();
         if fate.is_durable() {
             self.chance.tally.entries += 1;
-            self.oracle.on_durable(&entry, &self.psp);
+            self.oracle.on_durable(seq, &entry, &self.psp);
         }
         match then {
             Then::Session(id) if fate == Fate::Durable => {
                 let moment = self.moment();
-                let done = self.process.desk.committed(id, moment);
+                let done = self.process.desk.committed(id, seq, moment);
                 self.finish(id, done);
             }
             Then::Session(id) => {
@@ -206,28 +207,10 @@ impl World {
 
     fn read_back(&mut self, id: SessionId) {
         self.process.reading_back -= 1;
-        let count = self.journal.of(Kind::Session, &id.0).len();
+        let places: Vec<Seq> = self.journal.of(Kind::Session, &id.0).into_iter().map(|(seq, _)| seq).collect();
         let moment = self.moment();
-        let done = self.process.desk.failed(id, Some(count), moment);
+        let done = self.process.desk.failed(id, Some(&places), moment);
         self.finish(id, done);
-    }
-
-    fn charge_journalled(&mut self, key: ChargeKey, record: Record, waiting: Option<Instruction>, durable: bool) {
-        let step = if durable {
-            self.process.cashier.durable(key, record, self.steady())
-        } else {
-            match self.process.cashier.refused(key, record) {
-                Some(Step::Journal(key, record)) => self.later(RETRY_MS, Inside::Offer(key, record)),
-                _ => {}
-            }
-            None
-        };
-        self.carry_out(step);
-        match waiting {
-            Some(instruction) if durable => self.soon(20, Inside::Taken(instruction)),
-            Some(instruction) => self.later(RETRY_MS, Inside::NotTaken(instruction)),
-            None => {}
-        }
     }
 
     fn finish(&mut self, id: SessionId, done: Done) {
@@ -259,78 +242,6 @@ impl World {
         }
     }
 
-    fn instruct(&mut self, instruction: Instruction) {
-        self.remember(instruction.key());
-        match self.process.cashier.instruct(instruction.clone(), self.steady()) {
-            Ok(Some(Step::Journal(key, record))) => self.journal_charge(key, record, Some(instruction)),
-            Ok(step) => {
-                self.carry_out(step);
-                self.soon(20, Inside::Taken(instruction));
-            }
-            Err(Full) => self.later(RETRY_MS, Inside::NotTaken(instruction)),
-        }
-    }
-
-    fn ask(&mut self, instruction: Instruction) {
-        self.remember(instruction.key());
-        let step = self.process.cashier.ask(instruction, self.steady());
-        self.carry_out(step);
-    }
-
-    /// A charge that left the memory is known again from the journal.
-    fn remember(&mut self, key: ChargeKey) {
-        if !self.process.cashier.knows(key) {
-            let now = self.steady();
-            for entry in self.journal.of(Kind::Charge, &key.0) {
-                self.process.cashier.take_up(&entry, now).expect("the journal holds what was written");
-            }
-        }
-    }
-
-    pub(crate) fn carry_out(&mut self, step: Option<Step>) {
-        match step {
-            None => {}
-            Some(Step::Journal(key, record)) => self.journal_charge(key, record, None),
-            Some(Step::Send(instruction)) => {
-                let is_first = self.sent.insert(instruction.key());
-                if self.plant == Some(Plant::NewKeyOnRetry) && !is_first {
-                    return self.instruct(Instruction { ordinal: instruction.ordinal + 1_000, ..instruction });
-                }
-                self.send(instruction);
-            }
-            Some(Step::LookUp(key)) => self.look_up(key),
-            Some(Step::Report(report)) => {
-                self.charge_again(&report);
-                self.soon(20, Inside::Report(report));
-            }
-        }
-    }
-
-    fn journal_charge(&mut self, key: ChargeKey, record: Record, waiting: Option<Instruction>) {
-        let early = match self.plant {
-            Some(Plant::SkipIntent) => matches!(record, Record::Intended(_)),
-            Some(Plant::ReportEarly) => matches!(record, Record::Concluded(_)),
-            _ => false,
-        };
-        let entry = record.entry(key, self.clock.wall());
-        self.append(entry, Then::Charge(key, record.clone(), waiting));
-        if early {
-            let step = self.process.cashier.durable(key, record, self.steady());
-            self.carry_out(step);
-        }
-    }
-
-    /// The plant: silence is taken for a failure, and the money asked for anew, in all order but for the key.
-    fn charge_again(&mut self, report: &Report) {
-        if self.plant == Some(Plant::ChargeAgainOnTimeout) && report.news == News::InDoubt {
-            let session = self.process.desk.session(report.session);
-            let charge = session.and_then(|session| session.pending().find(|i| i.ordinal == report.ordinal)).cloned();
-            if let Some(charge) = charge {
-                self.instruct(Instruction { ordinal: charge.ordinal + 1_000, ..charge });
-            }
-        }
-    }
-
     fn recall(&mut self, id: SessionId) {
         if !self.process.desk.knows(id) {
             let entries = self.journal.of(Kind::Session, &id.0);
@@ -350,8 +261,8 @@ impl World {
     /// The process dies; another one rebuilds everything from the journal alone.
     pub(crate) fn crash(&mut self) {
         self.chance.tally.crashes += 1;
-        for entry in self.journal.crash(&mut self.chance) {
-            self.oracle.on_durable(&entry, &self.psp);
+        for (seq, entry) in self.journal.crash(&mut self.chance) {
+            self.oracle.on_durable(seq, &entry, &self.psp);
         }
         self.forget_life();
         self.process = self.rebuilt();
@@ -368,8 +279,8 @@ impl World {
         let mut process =
             Process::new(life, self.plan.ended_max, self.plan.open_max, (self.clock.wall(), self.clock.now));
         let now = process.steady(self.clock.now);
-        for entry in self.journal.entries() {
-            process.desk.recover(entry).expect("the journal holds what was written");
+        for (seq, entry) in self.journal.entries() {
+            process.desk.recover(*seq, entry).expect("the journal holds what was written");
             if entry.kind == Kind::Charge {
                 process.cashier.take_up(entry, now).expect("the journal holds what was written");
             }
@@ -386,11 +297,5 @@ impl World {
 
     pub(crate) fn steady(&self) -> UnixMs {
         self.process.steady(self.clock.now)
-    }
-
-    /// What the PSP, or its silence, says of a charge.
-    pub(crate) fn on_charge_event(&mut self, key: ChargeKey, event: ChargeEvent) {
-        let step = self.process.cashier.on_event(key, event, self.steady());
-        self.carry_out(step);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
+    fmt::Display,
     panic::{AssertUnwindSafe, catch_unwind},
     time::{Duration, Instant},
 };
@@ -63,14 +65,11 @@ pub(crate) fn catch_plants() -> bool {
     let mut caught_all = true;
     for plant in Plant::ALL {
         let caught = (1..=PLANT_SEEDS).find_map(|seed| Some((seed, history(seed, Some(plant), None).violation?)));
-        match caught {
-            Some((seed, violation)) => {
-                println!("simulation: planted {plant:?}: caught by {:?} after {seed} seeds", violation.of);
-            }
-            None => {
-                println!("simulation: planted {plant:?}: NOT caught in {PLANT_SEEDS} seeds");
-                caught_all = false;
-            }
+        if let Some((seed, violation)) = caught {
+            println!("simulation: planted {plant:?}: caught by {:?} after {seed} seeds", violation.of);
+        } else {
+            println!("simulation: planted {plant:?}: NOT caught in {PLANT_SEEDS} seeds");
+            caught_all = false;
         }
     }
     caught_all
@@ -109,7 +108,11 @@ fn report(count: u64, tally: &Tally, took: Duration) {
     let Tally { steps, crashes, entries, faults, ends } = tally;
     let rate = count as f64 / took.as_secs_f64();
     println!("simulation: {count} seeds, {steps} steps, {entries} journal entries, {crashes} crashes");
-    println!("simulation: faults {faults:?}");
-    println!("simulation: sessions by their end {ends:?}");
+    println!("simulation: faults: {}", counts(faults));
+    println!("simulation: sessions by their end: {}", counts(ends));
     println!("simulation: {:.1} s, {rate:.0} simulations a second", took.as_secs_f64());
+}
+
+fn counts<K: Display>(kinds: &BTreeMap<K, u64>) -> String {
+    kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ")
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use forecourt::{
     engine::{
         id::{DeviceId, PumpNumber, SessionId, StationId},
-        money::{Money, amount_minor},
+        money::{Currency, Money, amount_minor},
         presence::{Policy, Presence},
         time::UnixMs,
     },
@@ -16,7 +16,8 @@ use forecourt::{
 
 use crate::{
     journal::Then,
-    world::{Happening, Letter, What, World},
+    letter::{Letter, What},
+    world::{Happening, World},
 };
 
 /// Sessions that an attendant still thinks of.
@@ -47,7 +48,7 @@ impl Site {
     /// As a station follows the changes of its sessions.
     fn follow(&mut self, view: &SessionView, now: UnixMs) {
         if view.pins_vehicle {
-            self.taken.entry(view.device).or_insert(view.id);
+            self.taken.insert(view.device, view.id);
             self.presence.pin(view.device, now);
         } else if self.taken.get(&view.device) == Some(&view.id) {
             self.taken.remove(&view.device);
@@ -119,9 +120,9 @@ impl World {
         let pump = self.chance.percent(50).then_some(PumpNumber(3));
         let site = &mut self.sites[place];
         site.sessions.push(session);
-        let open = Box::new(Open { request, session, station: site.station, pump, vehicle });
-        let letter = Letter { by: By::Station(site.station), session, what: What::Open(open) };
-        self.letters.push(letter.clone());
+        let by = By::Station(site.station);
+        let open = Box::new(Open { request, session, station: site.station, pump, vehicle, by, heard: None });
+        let letter = Letter { by, session, what: What::Open(open) };
         self.post(letter);
     }
 
@@ -139,7 +140,7 @@ impl World {
                 What::Order { request: None, .. } => {}
             }
         }
-        self.post(letter);
+        self.ask_of_desk(letter);
     }
 
     fn set_prices(&mut self, place: usize) {
@@ -162,7 +163,6 @@ impl World {
         let Ok(view) = self.process.desk.view(session, by) else { return };
         let Some(command) = self.next_order(place, &view) else { return };
         let letter = Letter { by, session, what: What::Order { command, request: Some(self.request()) } };
-        self.letters.push(letter.clone());
         self.post(letter);
     }
 
@@ -186,9 +186,8 @@ impl World {
             S::Completed | S::AwaitingProof if dice < 25 => Some(Command::PaidAtSite),
             S::Proven | S::Paying | S::InDoubt if dice < 20 => Some(Command::PaidAtSite),
             S::Paid if dice < 50 => Some(Command::Cleared),
-            S::Paid if dice < 60 => Some(Command::PaidAtSite),
             S::Disputed | S::ProofFailed if dice < 40 => Some(Command::Correct(self.completion(place))),
-            S::CollectAtSite | S::Disputed | S::ProofFailed if dice < 60 => Some(Command::PaidAtSite),
+            S::Paid | S::CollectAtSite | S::Disputed | S::ProofFailed if dice < 60 => Some(Command::PaidAtSite),
             S::Released | S::Rejected if dice < 20 => Some(Command::Complete(self.completion(place))),
             _ => None,
         }
@@ -238,7 +237,7 @@ impl World {
     }
 }
 
-fn currency() -> forecourt::engine::money::Currency {
+fn currency() -> Currency {
     "KRW".parse().expect("a currency")
 }
 

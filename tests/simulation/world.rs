@@ -6,17 +6,12 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, HashSet},
-    fmt,
     rc::Rc,
 };
 
 use forecourt::{
-    engine::{
-        charge::ChargeKey,
-        id::{DeviceId, SessionId},
-        time::UnixMs,
-    },
-    session::{By, Command, Error, Open, Request, SessionView},
+    engine::{charge::ChargeKey, id::DeviceId, time::UnixMs},
+    session::{Error, SessionView},
 };
 use tokio::sync::oneshot;
 
@@ -24,9 +19,9 @@ use crate::{
     car::Car,
     chance::{Chance, Tally},
     journal::Journal,
+    letter::{Letter, short},
     network::Outside,
     oracle::{Oracle, Violation},
-    phone::Draft,
     plants::Plant,
     process::{Inside, Process},
     psp::Psp,
@@ -79,7 +74,7 @@ impl Plan {
             sites: chance.within(1..=2),
             cars: chance.within(1..=4),
             minutes: chance.within(10..=40),
-            ended_max: if chance.percent(20) { 1 } else { 10_000 },
+            ended_max: if chance.percent(30) { chance.below(2) as usize } else { 10_000 },
             open_max: if chance.percent(20) { 1 } else { 1_000 },
             crash_per_mille: if chance.percent(20) { 0 } else { chance.within(1..=12) as u32 },
         }
@@ -93,50 +88,9 @@ pub(crate) enum Happening {
     Terminal(usize),
     Car(usize),
     Driver(usize),
-    Post(usize, Draft),
+    Post(Letter),
     Operator,
     Sky,
-}
-
-/// What is asked of the desk from outside.
-#[derive(Debug, Clone)]
-pub(crate) enum What {
-    Open(Box<Open>),
-    Order { command: Command, request: Option<Request> },
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Letter {
-    pub(crate) by: By,
-    pub(crate) session: SessionId,
-    pub(crate) what: What,
-}
-
-impl Letter {
-    pub(crate) fn request(&self) -> Option<Request> {
-        match &self.what {
-            What::Open(open) => Some(open.request),
-            What::Order { request, .. } => *request,
-        }
-    }
-}
-
-impl fmt::Display for Letter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} to {}: ", self.by, short(self.session))?;
-        match &self.what {
-            What::Open(open) => write!(f, "open for {:?}", open.vehicle.device)?,
-            What::Order { command: Command::Prove { .. }, .. } => f.write_str("prove")?,
-            What::Order { command, .. } => write!(f, "{command:?}")?,
-        }
-        self.request()
-            .map_or(Ok(()), |request| write!(f, " (key {}, body {})", hex::encode(&request.key[..2]), request.body[0]))
-    }
-}
-
-/// Enough of an id to tell sessions apart.
-fn short(session: SessionId) -> String {
-    hex::encode(&session.0[..2])
 }
 
 /// A letter whose answer is awaited.
@@ -234,17 +188,21 @@ impl World {
         let Some(due) = due.filter(|due| *due < END_MS) else { return false };
         self.clock.now = self.clock.now.max(due);
         self.chance.tally.steps += 1;
+        let entries = self.chance.tally.entries;
         self.close_when_time_is_up();
         if wakes.is_some_and(|wakes| next.is_none_or(|next| wakes <= next)) {
             self.note(|| "timers".into());
             self.timers();
         } else if let Some((_, happening)) = self.agenda.pop_first() {
-            self.note(|| format!("{happening:?}"));
+            self.note(|| match &happening {
+                Happening::Post(_) => "Post".into(),
+                happening => format!("{happening:?}"),
+            });
             self.happen(happening);
         }
         self.hear_answers();
         self.check();
-        self.maybe_crash();
+        self.maybe_crash(entries);
         true
     }
 
@@ -255,7 +213,7 @@ impl World {
             Happening::Terminal(place) => self.terminal(place),
             Happening::Car(place) => self.car(place),
             Happening::Driver(place) => self.driver(place),
-            Happening::Post(place, draft) => self.post_draft(place, &draft),
+            Happening::Post(letter) => self.post(letter),
             Happening::Operator => self.operator(),
             Happening::Sky => self.sky(),
         }
@@ -294,8 +252,11 @@ impl World {
         }
     }
 
-    fn maybe_crash(&mut self) {
-        if self.chance.fault("crash", self.plan.crash_per_mille) {
+    /// Mostly when something has just become durable, before anything has come of it.
+    fn maybe_crash(&mut self, entries_before: u64) {
+        let is_fresh = self.chance.tally.entries > entries_before;
+        let odds = self.plan.crash_per_mille * if is_fresh { 5 } else { 1 };
+        if self.chance.fault("crash", odds) {
             self.note(|| "crash".into());
             self.crash();
         }
@@ -310,7 +271,9 @@ impl World {
     /// What befalls the machine: its clock is set, its memory tidied.
     fn sky(&mut self) {
         if self.chance.fault("clock jump", 150) {
-            let far = if self.chance.percent(5) { 30 * HOUR_MS } else { HOUR_MS / 4 };
+            // A jump of a day leaves charges unknown for a week, and one of them may hold the only place that there is.
+            let is_far = self.plan.open_max > 1 && self.chance.percent(5);
+            let far = if is_far { 30 * HOUR_MS } else { HOUR_MS / 4 };
             let jump = self.chance.within(0..=far) as i64;
             self.clock.skew += if self.chance.percent(50) { jump } else { -jump };
         }
@@ -319,6 +282,11 @@ impl World {
     }
 
     pub(crate) fn post(&mut self, letter: Letter) {
+        self.letters.push(letter.clone());
+        self.ask_of_desk(letter);
+    }
+
+    pub(crate) fn ask_of_desk(&mut self, letter: Letter) {
         self.note(|| format!("  {letter}"));
         let (reply, answer) = oneshot::channel();
         self.calls.push(Call { letter: letter.clone(), answer });

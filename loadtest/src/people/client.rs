@@ -97,9 +97,12 @@ impl Client {
         read(self.request(Method::POST, path).header(header::CONTENT_TYPE, "text/csv").body(csv)).await
     }
 
-    /// Opens an event stream.
-    pub async fn events(&self, path: &str) -> Result<EventStream, CallError> {
-        let request = self.request(Method::GET, path).header(header::ACCEPT, "text/event-stream");
+    /// Opens an event stream; `after` is the id of the last event of an earlier one.
+    pub async fn events(&self, path: &str, after: Option<&str>) -> Result<EventStream, CallError> {
+        let mut request = self.request(Method::GET, path).header(header::ACCEPT, "text/event-stream");
+        if let Some(after) = after {
+            request = request.header("last-event-id", after);
+        }
         let bytes = accepted(request).await?.bytes_stream();
         Ok(EventStream { bytes: bytes.map(|chunk| chunk.map(Vec::from)).boxed(), parser: Parser::default() })
     }

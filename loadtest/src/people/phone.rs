@@ -96,10 +96,12 @@ impl Phone {
     pub async fn live(&self, world: Arc<World>) -> Infallible {
         // The challenge that was answered last: its events come more than once.
         let mut answered = None;
+        let mut last = None;
         loop {
-            match self.caller.events("/v1/phone/events").await {
+            match self.caller.events("/v1/phone/events", last.as_deref()).await {
                 Ok(mut events) => {
                     while let Some(event) = events.next().await {
+                        last = event.id.clone().or(last);
                         self.take(&event, &mut answered, &world).await;
                     }
                 }

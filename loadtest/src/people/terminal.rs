@@ -132,7 +132,7 @@ impl Terminal {
     pub async fn watch(self: Arc<Terminal>, world: Arc<World>) {
         let path = format!("/v1/stations/{}/events", self.station);
         loop {
-            match self.caller.events(&path).await {
+            match self.caller.events(&path, None).await {
                 Ok(mut events) => {
                     while let Some(event) = events.next().await {
                         self.take(&event, &world);
@@ -168,7 +168,7 @@ mod tests {
     const BINDING: &str = "000102030405060708090a0b0c0d0e0f";
 
     fn event(name: &str, data: &str) -> Event {
-        Event { name: name.into(), data: data.into() }
+        Event { name: name.into(), data: data.into(), id: None }
     }
 
     fn vehicle(state: &str) -> String {

@@ -68,7 +68,7 @@ impl Customer {
     pub(super) async fn sign_in(car: Car, client: &Client, terminal: Client) -> Result<Customer, CallError> {
         let device = Dongles::device(car.number as u64);
         let phone = client.with_token(phone::log_in(client, &car.phone, device).await?);
-        let events = phone.events("/v1/phone/events").await?;
+        let events = phone.events("/v1/phone/events", None).await?;
         Ok(Customer { car, terminal, phone, events })
     }
 
@@ -95,7 +95,7 @@ impl Customer {
                 Err(failure) => {
                     served.failed(&self.car, &failure);
                     tokio::time::sleep(PAUSE).await;
-                    self.events = self.phone.events("/v1/phone/events").await?;
+                    self.events = self.phone.events("/v1/phone/events", None).await?;
                 }
             }
         }

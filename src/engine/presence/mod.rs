@@ -302,6 +302,13 @@ impl Presence {
         self.window(*handle).map(|window| self.describe(window))
     }
 
+    /// The first hearing of the dongle's visit, to the second, and the receivers that heard it lately with their smoothed
+    /// RSSI in dBm, the best first.
+    pub fn heard(&self, device: DeviceId) -> Option<(UnixMs, Vec<(ReceiverId, i8)>)> {
+        let window = self.window(*self.by_device.get(&device)?)?;
+        Some((window.first(), window.levels()))
+    }
+
     /// Everybody who may be selected. [`Self::expire`] first.
     pub fn selectable(&self) -> impl Iterator<Item = Seen> {
         self.windows.iter().flatten().filter(|window| window.state.is_selectable()).map(|window| self.describe(window))

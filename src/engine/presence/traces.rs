@@ -77,6 +77,14 @@ impl Traces {
         self.levels[usize::from(receiver) % RECEIVERS_MAX] != SILENT
     }
 
+    /// The receivers that heard the dongle lately, the best first, and how well in dBm.
+    pub(super) fn levels(&self) -> Vec<(ReceiverId, i8)> {
+        let levels = self.levels.iter().enumerate().filter(|(_, level)| **level != SILENT);
+        let mut levels: Vec<_> = levels.map(|(at, level)| (ReceiverId(at as u8), (level >> 8) as i8)).collect();
+        levels.sort_by_key(|(_, dbm)| std::cmp::Reverse(*dbm));
+        levels
+    }
+
     /// The receiver, of those heard lately and passing `which`, that hears the dongle best, and how well in dBm.
     pub(super) fn strongest(&self, which: impl Fn(ReceiverId) -> bool) -> Option<(ReceiverId, i8)> {
         let levels = self.levels.iter().enumerate().map(|(at, &level)| (ReceiverId(at as u8), level));

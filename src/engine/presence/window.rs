@@ -78,6 +78,8 @@ pub(super) struct Window {
     /// The last hearing with a measured RSSI before the dongle entered; 0 before the first.
     measured: UnixMs,
     pub(super) hearings: u32,
+    /// Unix seconds of the first hearing.
+    first_s: u32,
     /// The receiver of the last hearing.
     pub(super) receiver: ReceiverId,
     pub(super) state: State,
@@ -97,6 +99,7 @@ impl Window {
             pinned: false,
             elsewhere: false,
             hearings: 0,
+            first_s: (at.0 / 1_000) as u32,
             receiver,
             entered: UnixMs(0),
             last: at,
@@ -186,6 +189,16 @@ impl Window {
     /// The receiver, of those heard lately and passing `which`, that hears the dongle best, and how well in dBm.
     pub(super) fn strongest(&self, which: impl Fn(ReceiverId) -> bool) -> Option<(ReceiverId, i8)> {
         self.traces.strongest(which)
+    }
+
+    /// The first hearing, to the second.
+    pub(super) fn first(&self) -> UnixMs {
+        UnixMs(u64::from(self.first_s) * 1_000)
+    }
+
+    /// The receivers that heard the dongle lately, the best first, and how well in dBm.
+    pub(super) fn levels(&self) -> Vec<(ReceiverId, i8)> {
+        self.traces.levels()
     }
 
     fn enter(&mut self, at: UnixMs) -> State {

@@ -76,7 +76,25 @@ pub enum Event {
     SettledInBatch,
     HandedOver,
     DeadlinePassed,
+    /// An operator lets the vehicle have a grade that does not fit it by its registration.
+    GradeAllowed {
+        reason: String,
+    },
 }
+
+impl Event {
+    /// Whether it comes from the phone, which then has shown the session as it was.
+    pub(super) fn is_from_phone(&self) -> bool {
+        matches!(
+            self,
+            Event::PhoneNoticed | Event::DriverRejected | Event::ProofVerified { .. } | Event::ProofRefused { .. }
+        )
+    }
+}
+
+/// Journals hold events of before [`Event::GradeAllowed`]. They read all the same, because an archive is as large as its
+/// largest variant and variants are only ever appended: one that is larger needs a format of its own.
+const _: () = assert!(size_of::<ArchivedEvent>() == 72, "format 1 of the session records has events of this size");
 
 /// What the stage does once the event is journalled, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]

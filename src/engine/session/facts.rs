@@ -199,6 +199,33 @@ pub enum Notice {
     Refunded,
 }
 
+impl Notice {
+    /// Whether a driver who has not seen it still has to, now that the session is in `state`. Words to the station alone
+    /// never; nor that a proof was wrong, which is the answer to the phone that sent it.
+    pub(super) fn is_news_in(self, state: StateName) -> bool {
+        use StateName as S;
+        match self {
+            Notice::Selected => matches!(state, S::Selected | S::Holding | S::Reserved | S::Fuelling),
+            Notice::PleaseProve | Notice::Reminder | Notice::ProveAnew => {
+                matches!(state, S::Completed | S::AwaitingProof | S::CollectAtSite)
+            }
+            Notice::Paid => matches!(state, S::Paid | S::Cleared | S::Settled),
+            Notice::PayAtCounter => state == S::CollectAtSite,
+            Notice::Refunding | Notice::Refunded => true,
+            Notice::HoldDeclined | Notice::FuellingLong | Notice::ProofWrong | Notice::StillInDoubt => false,
+        }
+    }
+}
+
+/// A word to the driver that no phone has shown yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct Unseen {
+    pub notice: Notice,
+    /// The session's version that it came with: the same word of a session has the same version for ever.
+    pub version: u32,
+    pub at: UnixMs,
+}
+
 /// The names of the states, for views, metrics and logs.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize, utoipa::ToSchema,

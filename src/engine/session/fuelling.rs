@@ -157,23 +157,59 @@ impl Session {
         if !price_agreed {
             return Err(Refusal::PriceChanged);
         }
-        if !grade::fits(self.vehicle().fuel.as_deref(), &report.grade) {
+        if !self.takes_grade(&report.grade) {
             return Err(Refusal::GradeMismatch);
         }
         let mut effects = self.enter_sale(&report, None, moment);
-        if let State::Completed { sale, challenge, .. } = &self.state {
-            self.state =
-                State::AwaitingProof { sale: sale.clone(), challenge: *challenge, since: moment.at, reminded: false };
+        if self.await_proof(moment.at) {
             effects = vec![Effect::NotifyPhone(Notice::ProveAnew)];
         }
         self.reports.push(report);
         Ok(effects)
     }
 
+    /// The phone has shown the last word. That is an event of its own even where it moves nothing: a restart must not
+    /// tell the driver again by another channel, and the evidence says when the driver knew.
     pub(super) fn on_noticed(&mut self, now: UnixMs) -> Result<Effects, Refusal> {
-        let State::Completed { sale, challenge, .. } = &self.state else { return Err(Refusal::Already) };
-        self.state = State::AwaitingProof { sale: sale.clone(), challenge: *challenge, since: now, reminded: false };
+        if !self.await_proof(now) && self.unseen.is_none() {
+            return Err(Refusal::Already);
+        }
         Ok(Effects::new())
+    }
+
+    /// For as long as a completion or a correction may come. The sale that was stopped for its grade goes on.
+    pub(super) fn on_grade_allowed(&mut self, moment: Moment) -> Result<Effects, Refusal> {
+        match &self.state {
+            State::Selected { .. }
+            | State::Holding { .. }
+            | State::Reserved { .. }
+            | State::Fuelling { .. }
+            | State::Completed { .. }
+            | State::AwaitingProof { .. }
+            | State::Disputed { .. }
+            | State::ProofFailed { .. } => {}
+            _ => return Err(Refusal::WrongState),
+        }
+        if self.grade_allowed {
+            return Err(Refusal::Already);
+        }
+        self.grade_allowed = true;
+        let State::Disputed { sale, why: Why::WrongGrade, .. } = &self.state else { return Ok(Effects::new()) };
+        let effects = self.enter_sale(&sale.clone(), None, moment);
+        self.await_proof(moment.at);
+        Ok(effects)
+    }
+
+    /// Whether the grade fits the vehicle, or an operator lets it have it.
+    pub fn takes_grade(&self, grade: &str) -> bool {
+        self.grade_allowed || grade::fits(self.vehicle().fuel.as_deref(), grade)
+    }
+
+    /// From `Completed` on; `false` in any other state.
+    pub(super) fn await_proof(&mut self, now: UnixMs) -> bool {
+        let State::Completed { sale, challenge, .. } = &self.state else { return false };
+        self.state = State::AwaitingProof { sale: sale.clone(), challenge: *challenge, since: now, reminded: false };
+        true
     }
 
     /// What can be wrong with a report by itself.
@@ -209,7 +245,8 @@ impl Session {
         effects
     }
 
-    /// What is wrong with the sale although the report is sound.
+    /// What is wrong with the sale although the report is sound. The grade comes last: when an operator allows it,
+    /// nothing else is wrong.
     fn fault(&self, report: &Completion, price_agreed: bool) -> Option<Why> {
         let pump = match self.state {
             State::Reserved { pump, .. } | State::Holding { pump, .. } => Some(pump),
@@ -218,12 +255,12 @@ impl Session {
         };
         if self.over_hold(report) {
             Some(Why::OverHold)
-        } else if !grade::fits(self.vehicle().fuel.as_deref(), &report.grade) {
-            Some(Why::WrongGrade)
         } else if pump.is_some_and(|pump| pump != report.pump) {
             Some(Why::WrongPump)
         } else if !price_agreed {
             Some(Why::PriceChanged)
+        } else if !self.takes_grade(&report.grade) {
+            Some(Why::WrongGrade)
         } else {
             None
         }

@@ -7,6 +7,7 @@
 //! - Fuel that has flowed is never refused for what is wrong around it: that decides the state it enters. Only a report
 //!   that contradicts itself, or an earlier one, stays out.
 //! - `Paid` is reached only over a proof that was verified for that amount.
+//! - A word to the driver is unseen until the phone says so, does something, or it is no news any more.
 //! - At most one instruction that takes money is in flight. What succeeds beside the session's payment is refunded,
 //!   and a hold that no sale will be paid from is voided, both in one place: [`Session::on_event`] ends there.
 
@@ -22,8 +23,8 @@ mod tests;
 
 pub use event::{Effect, Effects, Event, Moment, Refusal, Standing};
 pub use facts::{
-    Challenge, Completion, GRADE_BYTES_MAX, Notice, Opening, Proof, Quote, StateName, TRANSACTION_BYTES_MAX, Vehicle,
-    Why,
+    Challenge, Completion, GRADE_BYTES_MAX, Notice, Opening, Proof, Quote, StateName, TRANSACTION_BYTES_MAX, Unseen,
+    Vehicle, Why,
 };
 pub use paying::{Attempt, AttemptStatus};
 pub use state::{
@@ -45,9 +46,12 @@ pub struct Session {
     attempts: Vec<Attempt>,
     /// The first instruction under the present proof: means tried before it may be tried again.
     proof_ordinal: u32,
+    /// An operator lets the vehicle have any grade.
+    grade_allowed: bool,
     notice: Option<Notice>,
     /// The vehicle was let go, and may be anywhere: a late proof or a correction does not take it back.
     freed: bool,
+    unseen: Option<Unseen>,
     opened_at: UnixMs,
     updated_at: UnixMs,
     version: u32,
@@ -62,8 +66,10 @@ impl Session {
             reports: Vec::new(),
             attempts: Vec::new(),
             proof_ordinal: 0,
+            grade_allowed: false,
             notice: Some(Notice::Selected),
             freed: false,
+            unseen: Some(Unseen { notice: Notice::Selected, version: 1, at }),
             opened_at: at,
             updated_at: at,
             version: 1,
@@ -73,6 +79,7 @@ impl Session {
 
     /// A refused event leaves the session as it was.
     pub fn on_event(&mut self, event: Event, moment: Moment) -> Result<Effects, Refusal> {
+        let is_from_phone = event.is_from_phone();
         let mut effects = self.turn(event, moment)?;
         self.let_go(&mut effects);
         self.notice = effects.iter().rev().find_map(|effect| match effect {
@@ -82,7 +89,19 @@ impl Session {
         self.freed |= !self.name().pins_vehicle();
         self.updated_at = moment.at;
         self.version += 1;
+        self.unseen = self.still_unseen(is_from_phone, &effects);
         Ok(effects)
+    }
+
+    /// The last word to the driver that is news and not seen, after an event that had these effects.
+    fn still_unseen(&self, is_seen: bool, effects: &Effects) -> Option<Unseen> {
+        let before = self.unseen.filter(|_| !is_seen);
+        let words = effects.iter().filter_map(|effect| match effect {
+            Effect::NotifyPhone(notice) => Some(*notice),
+            Effect::NotifyStation(_) | Effect::Instruct(_) | Effect::Ask(_) => None,
+        });
+        let new = words.map(|notice| Unseen { notice, version: self.version, at: self.updated_at });
+        before.into_iter().chain(new).rfind(|word| word.notice.is_news_in(self.name()))
     }
 
     /// When [`on_deadline`](Self::on_deadline) has something to do.
@@ -117,6 +136,7 @@ impl Session {
             Event::SettledInBatch => self.on_settled(),
             Event::HandedOver => self.on_hand_over(),
             Event::DeadlinePassed => self.on_deadline_passed(now),
+            Event::GradeAllowed { .. } => self.on_grade_allowed(moment),
         }
     }
 
@@ -131,9 +151,8 @@ impl Session {
                 Ok(vec![Effect::NotifyStation(Notice::FuellingLong)])
             }
             State::Fuelling { .. } => Ok(self.enter_back_office(Why::TimedOut)),
-            State::Completed { sale, challenge, .. } => {
-                self.state =
-                    State::AwaitingProof { sale: sale.clone(), challenge: *challenge, since: now, reminded: false };
+            State::Completed { .. } => {
+                self.await_proof(now);
                 Ok(Effects::new())
             }
             State::AwaitingProof { reminded, .. } if !*reminded => {
@@ -207,6 +226,11 @@ impl Session {
 
     pub fn notice(&self) -> Option<Notice> {
         self.notice
+    }
+
+    /// The last word to the driver, until a phone has shown it or it is no news any more.
+    pub fn unseen(&self) -> Option<Unseen> {
+        self.unseen
     }
 
     pub fn opened_at(&self) -> UnixMs {

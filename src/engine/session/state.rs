@@ -51,7 +51,8 @@ pub struct Payment {
 ///   |          late proof  |  |    |  +------------------------- AwaitingProof   Disputed
 ///   |         .------------'  |    |         no means left         |   |  ^  \      |  ^
 ///   |         |     paid at   |    |                               |   |  |   rejected  |
-///   |         v     counter   |    |                               |   |  +-corrected---+
+///   |         |     counter   |    |                               |   |  +-corrected,--+
+///   |         v               |    |                               |   |    grade allowed
 ///   |       Proven <----------+----+---------------proof ok--------'   |  |
 ///   |         |               |    |                                   +--+--3 wrong--> ProofFailed
 ///   |         v               v    |

@@ -171,6 +171,7 @@ fn events(session: &Session) -> Vec<(&'static str, Event)> {
         ("settled", Event::SettledInBatch),
         ("handed over", Event::HandedOver),
         ("deadline", Event::DeadlinePassed),
+        ("grade allowed", Event::GradeAllowed { reason: "tank was changed".into() }),
     ]
 }
 
@@ -315,6 +316,70 @@ fn a_not_me_while_fuelling_is_kept_until_the_completion() {
     let session =
         after([reserve(false), Event::FuellingStarted { pump: None }, Event::DriverRejected, delivered(sale())]);
     assert_eq!((session.state().why(), session.state().challenge()), (Some(Why::NotMe), None));
+}
+
+fn wrong_grade() -> Completion {
+    Completion { grade: "E10".into(), ..sale() }
+}
+
+const ALLOWED: Event = Event::GradeAllowed { reason: String::new() };
+
+#[test]
+fn a_grade_that_an_operator_allows_is_sold_whether_he_says_so_before_or_after_it_flowed() {
+    assert!(!after([]).takes_grade("E10"));
+    let mut before = after([ALLOWED, delivered(wrong_grade())]);
+    assert_eq!(before.name(), StateName::Completed);
+    assert_eq!(before.on_event(ALLOWED, moment(10)), Err(Refusal::Already));
+    let mut after = after([delivered(wrong_grade())]);
+    assert_eq!(after.state().why(), Some(Why::WrongGrade));
+    let effects = after.on_event(ALLOWED, moment(10)).unwrap();
+    assert_eq!((after.name(), words(&effects)), (StateName::AwaitingProof, "phone: PleaseProve".to_owned()));
+    assert_eq!(after.state().challenge().unwrap().nonce, moment(10).nonce);
+    after.on_event(prove(&after), moment(11)).unwrap();
+    assert_eq!(after.name(), StateName::Proven);
+}
+
+#[test]
+fn an_allowed_grade_excuses_nothing_else_that_is_wrong_with_the_sale() {
+    let other_pump = Completion { pump: PumpNumber(4), ..wrong_grade() };
+    let mut session = after([reserve(false), Event::FuellingStarted { pump: None }, delivered(other_pump), ALLOWED]);
+    assert_eq!(session.state().why(), Some(Why::WrongPump));
+    let right = Completion { transaction: "T2".into(), ..wrong_grade() };
+    session.on_event(corrected(right), moment(10)).unwrap();
+    assert_eq!(session.name(), StateName::AwaitingProof);
+}
+
+/// The words to the driver that are open after each event.
+fn unseen(events: impl IntoIterator<Item = Event>) -> Vec<Option<Notice>> {
+    let mut session = opened(vehicle());
+    let mut words = vec![session.unseen().map(|word| word.notice)];
+    for (at, event) in (1..).zip(events) {
+        let event = if event == PROOF { prove(&session) } else { event };
+        session.on_event(event, moment(at)).unwrap();
+        words.push(session.unseen().map(|word| word.notice));
+    }
+    words
+}
+
+#[test]
+fn a_word_is_open_until_the_phone_shows_it_or_acts_or_it_is_news_no_more() {
+    use Notice as N;
+    let seen = Event::PhoneNoticed;
+    let paid = [delivered(sale()), PROOF, Event::ChargeSent { ordinal: 1 }, succeeded(1, 51_000)];
+    let open = unseen([vec![seen.clone()], paid.to_vec(), vec![Event::SiteCleared, seen]].concat());
+    let paid = Some(N::Paid);
+    assert_eq!(open, [Some(N::Selected), None, Some(N::PleaseProve), None, None, paid, paid, None]);
+    assert_eq!(unseen([Event::ReleaseAsked]), [Some(N::Selected), None], "nobody need know of it any more");
+    let counter = unseen([delivered(sale()), suspended(6), Event::PaidAtCounter]);
+    assert_eq!(counter, [Some(N::Selected), Some(N::PleaseProve), Some(N::PayAtCounter), None]);
+}
+
+#[test]
+fn a_word_keeps_the_version_that_it_came_with() {
+    let mut session = after([delivered(sale())]);
+    let word = session.unseen().unwrap();
+    session.on_deadline(Moment { at: session.next_deadline().unwrap(), nonce: [1; 32] }).unwrap();
+    assert_eq!((session.unseen(), session.version()), (Some(word), word.version + 1));
 }
 
 /// What a random history is made of; `pick` chooses ordinals and forms.
