@@ -9,6 +9,8 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 
+use futures_util::future::BoxFuture;
+
 use super::{
     Shared,
     problem::{Code, Problem},
@@ -56,6 +58,9 @@ impl Operator {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stranger;
 
+/// Until the caller's token is void.
+pub(super) struct UntilVoid(pub(super) BoxFuture<'static, ()>);
+
 /// Anybody with a token.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caller(pub(super) By);
@@ -65,6 +70,15 @@ impl FromRequestParts<Shared> for Stranger {
 
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Stranger, Problem> {
         check_stranger(parts, shared).map(|()| Stranger)
+    }
+}
+
+impl FromRequestParts<Shared> for UntilVoid {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<UntilVoid, Problem> {
+        let (token, registrations) = (bearer(&parts.headers)?.to_owned(), shared.surface.registrations.clone());
+        Ok(UntilVoid(Box::pin(async move { registrations.until_void(&token).await })))
     }
 }
 

@@ -6,7 +6,8 @@
 //!
 //! Changes come through a bounded channel. A reader that falls behind has lost some, so it gets a new snapshot
 //! instead, as if it had come again: what it shows is whole, and nobody waits for it. Streams are bounded, since each
-//! holds a connection and a buffer for as long as its reader likes; they end when the engine drains.
+//! holds a connection and a buffer for as long as its reader likes; they end when the engine drains, and when the reader's
+//! token is void.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -16,7 +17,7 @@ use axum::{
     response::sse::{Event, KeepAlive, KeepAliveStream, Sse},
 };
 use futures_util::{
-    future::BoxFuture,
+    future::{self, BoxFuture},
     stream::{BoxStream, StreamExt as _, unfold},
 };
 use serde::Serialize;
@@ -27,6 +28,7 @@ use tokio::sync::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    auth::UntilVoid,
     metrics::Streams,
     problem::{Code, Problem},
 };
@@ -87,7 +89,12 @@ impl Events {
     }
 
     /// Opens a stream; what refuses the first snapshot refuses the call.
-    pub(super) async fn stream<S: Source>(&self, source: S, After(after): After) -> Result<EventStream, Problem> {
+    pub(super) async fn stream<S: Source>(
+        &self,
+        source: S,
+        After(after): After,
+        UntilVoid(until_void): UntilVoid,
+    ) -> Result<EventStream, Problem> {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             self.streams.refused.increment(1);
             return Err(Problem::new(Code::Overloaded, "too many event streams are open"));
@@ -99,7 +106,8 @@ impl Events {
             let event = reading.next().await?;
             Some((Ok(event), reading))
         });
-        let events = events.take_until(self.shutdown.clone().cancelled_owned()).boxed();
+        let ended = future::select(Box::pin(self.shutdown.clone().cancelled_owned()), until_void);
+        let events = events.take_until(ended).boxed();
         Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
     }
 }
@@ -212,6 +220,11 @@ mod tests {
         String::from_utf8(body.into()).unwrap()
     }
 
+    /// One that nobody takes back.
+    fn token() -> UntilVoid {
+        UntilVoid(Box::pin(future::pending()))
+    }
+
     #[tokio::test]
     async fn a_reader_that_fell_behind_gets_a_new_snapshot() {
         let (sender, behind) = broadcast::channel(1);
@@ -220,7 +233,7 @@ mod tests {
         sender.send(4).unwrap();
         drop(sender);
         let events = Events::new(1, CancellationToken::new());
-        let stream = events.stream(numbers(vec![anew, behind]), After(Some(5))).await.unwrap();
+        let stream = events.stream(numbers(vec![anew, behind]), After(Some(5)), token()).await.unwrap();
         let expected = "event: snapshot\ndata: 5\nid: 0\n\n\
                         event: snapshot\ndata: 0\nid: 0\n\n\
                         event: number\ndata: 4\nid: 4\n\n";
@@ -232,7 +245,8 @@ mod tests {
         let (sender, receiver) = broadcast::channel(2);
         sender.send(NOT_JOURNALLED).unwrap();
         drop(sender);
-        let stream = Events::new(1, CancellationToken::new()).stream(numbers(vec![receiver]), After(None)).await;
+        let stream =
+            Events::new(1, CancellationToken::new()).stream(numbers(vec![receiver]), After(None), token()).await;
         let told = text(stream.unwrap()).await;
         assert_eq!(told, "event: snapshot\ndata: 99\nid: 0\n\nevent: number\ndata: 7\n\n");
     }
@@ -250,18 +264,19 @@ mod tests {
     async fn a_stream_past_the_bound_is_refused_and_a_closed_one_makes_room() {
         let events = Events::new(1, CancellationToken::new());
         let (sender, receiver) = broadcast::channel(1);
-        let first = events.stream(numbers(vec![receiver]), After(None)).await;
-        let refused = events.stream(numbers(vec![sender.subscribe()]), After(None)).await.err().unwrap();
+        let first = events.stream(numbers(vec![receiver]), After(None), token()).await;
+        let refused = events.stream(numbers(vec![sender.subscribe()]), After(None), token()).await.err().unwrap();
         assert_eq!(refused.code(), Code::Overloaded);
         drop(first);
-        assert!(events.stream(numbers(vec![sender.subscribe()]), After(None)).await.is_ok());
+        assert!(events.stream(numbers(vec![sender.subscribe()]), After(None), token()).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_drain_ends_the_stream() {
         let shutdown = CancellationToken::new();
         let (_sender, receiver) = broadcast::channel(1);
-        let stream = Events::new(1, shutdown.clone()).stream(numbers(vec![receiver]), After(None)).await.unwrap();
+        let stream =
+            Events::new(1, shutdown.clone()).stream(numbers(vec![receiver]), After(None), token()).await.unwrap();
         shutdown.cancel();
         text(stream).await;
     }

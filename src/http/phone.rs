@@ -13,7 +13,7 @@ use super::{
         CouplingProblems, LoginProblems, OfEvents, OfOrder, OfSession, OrderProblems, ReadProblems, ReceiptProblems,
         SessionAnswer, SignedProblems, WriteProblems, answer, order,
     },
-    auth::{Caller, Phone, Stranger},
+    auth::{Caller, Phone, Stranger, UntilVoid},
     events::{After, EventStream, Source, Watch, Watching, named},
     extract::{Body, Hex, Named, Nothing},
     idempotency::Write,
@@ -206,9 +206,14 @@ struct MySessions {
 #[utoipa::path(get, path = "/v1/phone/events", operation_id = "phone_events", tag = "phone", params(OfEvents),
     security(("phone" = [])),
     responses((status = 200, body = MySessions, content_type = "text/event-stream"), ReadProblems))]
-async fn events(State(shared): State<Shared>, Phone(binding): Phone, after: After) -> Result<EventStream, Problem> {
+async fn events(
+    State(shared): State<Shared>,
+    Phone(binding): Phone,
+    after: After,
+    until_void: UntilVoid,
+) -> Result<EventStream, Problem> {
     let source = PhoneSessions { sessions: shared.surface.sessions, binding };
-    shared.events.stream(source, after).await
+    shared.events.stream(source, after, until_void).await
 }
 
 /// One binding's changes.

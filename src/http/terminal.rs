@@ -15,7 +15,7 @@ use super::{
         KeyedProblems, OfOrder, OfSession, OfStation, OfStationEvents, OfStationWrite, OrderProblems, ReadProblems,
         SelectProblems, SessionAnswer, answer, order, visible,
     },
-    auth::{Caller, Terminal},
+    auth::{Caller, Terminal, UntilVoid},
     events::{After, EventStream, Source, Watch, Watching, named},
     extract::{Named, Nothing},
     idempotency::{Write, session_of},
@@ -95,10 +95,11 @@ async fn events(
     terminal: Terminal,
     Named(station): Named<StationId>,
     after: After,
+    until_void: UntilVoid,
 ) -> Result<EventStream, Problem> {
     let station = terminal.at(station)?;
     let source = Forecourt { stations: shared.surface.stations, sessions: shared.surface.sessions, station };
-    shared.events.stream(source, after).await
+    shared.events.stream(source, after, until_void).await
 }
 
 /// One station's changes.

@@ -35,6 +35,9 @@ use crate::engine::proof::ProofKey;
 use crate::engine::time::{SlotLength, UnixMs};
 use crate::telemetry;
 
+/// An expired token holds a stream no longer than this.
+const EXPIRED_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
+
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// Registrations of one engine; clones share them.
@@ -375,6 +378,15 @@ impl Registrations {
             }
         }
         Ok(grant.filter(|grant| grant.is_valid(telemetry::now())).map(|grant| grant.role))
+    }
+
+    /// Ends when the token is nobody's any more: taken back, which is noticed at once, or expired, within a minute.
+    pub async fn until_void(&self, token: &str) {
+        let mut taken_back = self.inner.effects.tokens.taken_back();
+        // A store that cannot answer at present takes nothing back.
+        while !matches!(self.resolve(token).await, Ok(None)) {
+            let _ = tokio::time::timeout(EXPIRED_WITHIN, taken_back.changed()).await;
+        }
     }
 
     /// Takes back every token of a role, at once. `false` when there was none.

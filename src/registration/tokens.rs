@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dashmap::DashMap;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
 use zeroize::ZeroizeOnDrop;
 
 use super::OPERATOR_NAME_BYTES_MAX;
@@ -222,11 +223,17 @@ pub(super) struct TokenCache {
     grants: DashMap<TokenHash, Grant>,
     entries_max: usize,
     version: AtomicU64,
+    taken_back: watch::Sender<()>,
 }
 
 impl TokenCache {
     pub(super) fn new(entries_max: usize) -> TokenCache {
-        TokenCache { grants: DashMap::new(), entries_max: entries_max.max(1), version: AtomicU64::new(0) }
+        TokenCache {
+            grants: DashMap::new(),
+            entries_max: entries_max.max(1),
+            version: AtomicU64::new(0),
+            taken_back: watch::Sender::new(()),
+        }
     }
 
     pub(super) fn known(&self, hash: &TokenHash) -> Option<Grant> {
@@ -250,9 +257,15 @@ impl TokenCache {
         }
     }
 
+    /// Changes whenever tokens were taken back.
+    pub(super) fn taken_back(&self) -> watch::Receiver<()> {
+        self.taken_back.subscribe()
+    }
+
     pub(super) fn forget_role(&self, role: Role) {
         self.version.fetch_add(1, Ordering::SeqCst);
         self.grants.retain(|_, grant| grant.role != role);
+        self.taken_back.send_replace(());
     }
 }
 

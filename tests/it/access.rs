@@ -8,6 +8,7 @@ use tokio::{
 
 use crate::{
     engine::{Engine, PATIENCE},
+    events::open,
     site::{Car, OTHER_STATION, STATION, Site, import, terminal_token},
 };
 
@@ -21,6 +22,10 @@ async fn a_token_that_is_taken_back_is_void_at_once_and_others_hold() {
     let (phone, elsewhere) = (car.phone_token(engine).await, terminal_token(engine, OTHER_STATION).await);
     let vehicles = |station| format!("/v1/stations/{station}/vehicles");
     let binding = engine.get("/v1/phone/binding", &phone).await.is(200).text("binding");
+    let (board, app) = (
+        open(&site, &format!("/v1/stations/{STATION}/events"), &site.terminal).await,
+        open(&site, "/v1/phone/events", &phone).await,
+    );
 
     let revocation = format!("/v1/stations/{STATION}/terminals/revocation");
     engine.post(&revocation, operator, json!({})).await.refused_as(400, "REASON_REQUIRED");
@@ -31,6 +36,10 @@ async fn a_token_that_is_taken_back_is_void_at_once_and_others_hold() {
 
     engine.post(&format!("/v1/bindings/{binding}/sign-out"), operator, json!({ "reason": LOST })).await.is(204);
     engine.get("/v1/phone/binding", &phone).await.refused_as(401, "UNAUTHORISED");
+    for stream in [board, app] {
+        let ended = tokio::time::timeout(PATIENCE, stream.text()).await;
+        ended.expect("a stream ends with its token").expect("it ends in order");
+    }
     let again = car.phone_token(engine).await;
     engine.get("/v1/phone/binding", &again).await.is(200);
     engine.get(&vehicles(OTHER_STATION), &elsewhere).await.is(200);

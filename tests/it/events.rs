@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// An event stream that is subscribed: its answer has begun.
-async fn open(site: &Site, path: &str, token: &str) -> Response {
+pub(crate) async fn open(site: &Site, path: &str, token: &str) -> Response {
     let url = format!("http://{}{path}", site.engine.addresses().http);
     let stream = reqwest::Client::new().get(url).bearer_auth(token).send().await.expect("it answers");
     assert!(stream.status().is_success(), "{}", stream.status());
