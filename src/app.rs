@@ -148,6 +148,7 @@ impl App {
         registrations.ensure_operator_token(folder.path())?;
         let ledger = Ledger::open(&settings.ledger, folder.path())?;
         let payments = Payments::start(&settings.payment, folder.path(), ledger.clone(), &Arbiter::current())?;
+        let retention = settings.ledger.clone();
         let sessions =
             Sessions::start(&settings.session, ledger.clone(), payments, registrations.clone(), &Arbiter::current())
                 .await?;
@@ -158,12 +159,15 @@ impl App {
         let stations = Stations::start(settings.station, known, open, workers.clone(), snapshot);
         let snapshot_writer = tokio::spawn(stations.clone().keep_snapshots(snapshots.clone()));
         tokio::spawn(stations.clone().follow_bindings(snapshots.clone()));
+        tokio::spawn(sessions.clone().keep_retention(retention, ledger.clone(), snapshots.clone()));
+        let journal = ledger.clone();
         let surface = Surface {
             stations: stations.clone(),
             registrations: registrations.clone(),
             sessions: sessions.clone(),
             prometheus: Arc::new(move || recorder.render()),
             readiness: readiness.clone(),
+            ledger_lack: Arc::new(move || journal.lack()),
         };
         let http = http::start(&settings.http, surface, surface_end.clone())?;
         let ingest = ingest::start(settings.ingest, stations, folder.path(), slot, workers, uplinks.clone()).await?;

@@ -149,6 +149,8 @@ impl Settings {
             "registration.kek_hex is not 64 hexadecimal digits".into()
         } else if self.registration.redis_url.as_ref().is_some_and(|url| !url.is_valid()) {
             "registration.redis_url is not redis://[user:password@]host:port[/database]".into()
+        } else if let Some(wrong) = self.wrong_retention() {
+            wrong
         } else if let Err(error) = self.push.check() {
             error.to_string()
         } else if let Err(error) = EnvFilter::try_new(&self.log.filter) {
@@ -159,6 +161,26 @@ impl Settings {
             return Ok(());
         };
         Err(ConfigError::Contradiction(wrong))
+    }
+
+    /// What is purged must not be needed any more: not by memory, not to know a site transaction.
+    fn wrong_retention(&self) -> Option<String> {
+        const DAY_S: u32 = 24 * 3600;
+        let ledger::Config { transaction_days, session_days, location_days, .. } = self.ledger;
+        if location_days > session_days {
+            Some(format!("ledger.location_days ({location_days}) must not exceed ledger.session_days ({session_days})"))
+        } else if transaction_days > session_days {
+            Some(format!(
+                "ledger.transaction_days ({transaction_days}) must not exceed ledger.session_days ({session_days})"
+            ))
+        } else if self.session.ended_s.div_ceil(DAY_S) > location_days {
+            Some(format!(
+                "session.ended_s ({}) must not exceed ledger.location_days ({location_days})",
+                self.session.ended_s
+            ))
+        } else {
+            None
+        }
     }
 
     /// A number that is 0 and must not be.
@@ -259,6 +281,18 @@ mod tests {
         let refusal = with(&[("FORECOURT_STATION_LEAVE_AFTER_S", "10")]).unwrap_err().to_string();
         assert_eq!(refusal, "settings: station.leave_after_s (10) must be longer than station.fade_after_s (30)");
         assert!(with(&[("FORECOURT_ENGINE_SLOT_SECONDS", "5")]).is_err());
+    }
+
+    #[test]
+    fn what_is_still_needed_is_not_purged() {
+        for (variable, value) in [
+            ("FORECOURT_LEDGER_SESSION_DAYS", "29"),
+            ("FORECOURT_LEDGER_TRANSACTION_DAYS", "2000"),
+            ("FORECOURT_SESSION_ENDED_S", "2592001"),
+        ] {
+            let refusal = with(&[(variable, value)]).unwrap_err().to_string();
+            assert!(refusal.contains("must not exceed") && refusal.contains(value), "{refusal}");
+        }
     }
 
     #[test]

@@ -59,12 +59,12 @@ fn rotate(settings: &Settings, folder: &DataFolder, new: &NewKek) -> Result<(), 
         return Ok(());
     };
     let (dongles, mut done) = rotation.extent()?;
-    let told = Told::of_dongles(dongles as u64);
+    let told = Told::of(dongles as u64, "dongles");
     let mut unsealable = 0;
     while let Some(rotated) = rotation.step(ROTATION_BATCH)? {
         done += rotated.dongles;
         unsealable += rotated.unsealable;
-        told.dongles(done as u64);
+        told.done(done as u64);
     }
     let next = rotation.finish()?;
     told.finish();

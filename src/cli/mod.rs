@@ -1,10 +1,13 @@
 //! What the command line says, and which part does it.
 
+mod audit;
+mod backup;
 mod cache;
 mod doctor;
 mod import;
 mod keys;
 mod progress;
+mod purge;
 mod serve;
 mod vectors;
 
@@ -45,6 +48,7 @@ Exit codes:
   3  the settings do not hold
   4  another engine owns the data folder
   5  an import refused some lines; the others are in
+  6  the journal, or a copy of it, is not what was written
 
 Settings: every key of `forecourt config default` can also be given in the environment, as
 FORECOURT_<SECTION>_<KEY>, for example FORECOURT_HTTP_LISTEN=127.0.0.1:8080.";
@@ -75,6 +79,32 @@ enum Command {
     Keys {
         #[command(subcommand)]
         keys: keys::Keys,
+    },
+    /// Whether the ledger is what was written.
+    Audit {
+        #[command(subcommand)]
+        audit: audit::Audit,
+    },
+    /// Copy ledger.db and registrations.db into a folder, and verify the copies. The engine may run.
+    ///
+    /// Nothing is overwritten. Keep the key-encryption key (the file kek) apart from it; without that key no dongle's key
+    /// opens. To put a backup back, stop the engine, copy both files over those of the data folder, take away what lies
+    /// there as *-wal and *-shm, and codebook.snapshot.
+    Backup {
+        /// Made when there is none.
+        folder: PathBuf,
+    },
+    /// Purge what the ledger has kept long enough (ledger.session_days, ledger.location_days), where no engine runs.
+    ///
+    /// A running engine does so by itself once a day. Rows are emptied, and the chain of the journal still verifies.
+    /// Backups that were made before keep what they have.
+    Purge {
+        /// Only say what would go; the engine may run.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print the report as one JSON object.
+        #[arg(long)]
+        json: bool,
     },
     /// Print settings.
     Config {
@@ -146,6 +176,12 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Keys(#[from] keys::Error),
     #[error(transparent)]
+    Audit(#[from] audit::Error),
+    #[error(transparent)]
+    Backup(#[from] backup::Error),
+    #[error(transparent)]
+    Purge(#[from] purge::Error),
+    #[error(transparent)]
     Pki(#[from] pki::PkiError),
     #[error("{0} of the checks failed")]
     Unwell(usize),
@@ -158,9 +194,11 @@ impl Failure {
         ExitCode::from(match self {
             Failure::Settings(_) | Failure::Telemetry(TelemetryError::Filter(_)) => 3,
             Failure::Keys(keys::Error::Running(_))
+            | Failure::Purge(purge::Error::Running(_))
             | Failure::Folder(FolderError::InUse(_))
             | Failure::Start(StartError::Folder(FolderError::InUse(_))) => 4,
             Failure::Import(import::Error::Refused { .. }) => 5,
+            Failure::Audit(error) | Failure::Backup(backup::Error::Ledger(error)) if error.is_broken() => 6,
             _ => 1,
         })
     }
@@ -176,6 +214,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Replay(args) => Ok(replay::run(&args)?),
         Command::Import { what, file } => import::run(&settings()?, what, &file),
         Command::Keys { keys } => keys::run(&settings()?, &keys),
+        Command::Audit { audit } => audit::run(&settings()?, &audit),
+        Command::Backup { folder } => backup::run(&settings()?, &folder),
+        Command::Purge { dry_run, json } => purge::run(&settings()?, dry_run, json),
         Command::Config { which: Printable::Default } => print(DEFAULT_TOML),
         Command::Config { which: Printable::Print } => {
             print(&toml::to_string(&settings()?).expect("settings were read from TOML"))

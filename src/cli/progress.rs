@@ -15,6 +15,7 @@ const LINE_EACH: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(super) struct Told {
     bar: ProgressBar,
+    noun: &'static str,
     lines: Option<Rc<Cell<Instant>>>,
 }
 
@@ -23,17 +24,20 @@ impl Told {
         Told::new(total, "{bar:30} {bytes}/{total_bytes} {eta} {msg}")
     }
 
-    pub(super) fn of_dongles(total: u64) -> Told {
-        Told::new(total, "{bar:30} {pos}/{len} dongles {eta}")
+    /// Of things that are counted.
+    pub(super) fn of(total: u64, noun: &'static str) -> Told {
+        let told = Told::new(total, "{bar:30} {pos}/{len} {msg} {eta}");
+        told.bar.set_message(noun);
+        Told { noun, ..told }
     }
 
     fn new(total: u64, template: &str) -> Told {
         if io::stderr().is_terminal() {
             let style = ProgressStyle::with_template(template).expect("a valid template");
-            return Told { bar: ProgressBar::new(total).with_style(style), lines: None };
+            return Told { bar: ProgressBar::new(total).with_style(style), noun: "", lines: None };
         }
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
-        Told { bar, lines: Some(Rc::new(Cell::new(Instant::now()))) }
+        Told { bar, noun: "", lines: Some(Rc::new(Cell::new(Instant::now()))) }
     }
 
     /// What is read counts.
@@ -47,9 +51,14 @@ impl Told {
         self.line(|| format!("{share} % read, {rows} rows, {refused} refused"));
     }
 
-    pub(super) fn dongles(&self, done: u64) {
+    /// When the total is known only later, or grows.
+    pub(super) fn of_total(&self, total: u64) {
+        self.bar.set_length(total);
+    }
+
+    pub(super) fn done(&self, done: u64) {
         self.bar.set_position(done);
-        self.line(|| format!("{done} of {} dongles", self.bar.length().unwrap_or(0)));
+        self.line(|| format!("{done} of {} {}", self.bar.length().unwrap_or(0), self.noun));
     }
 
     /// Where there is no terminal, and not too often.

@@ -96,6 +96,8 @@ pub struct Surface {
     /// Renders the metrics in Prometheus' text format.
     pub prometheus: Arc<dyn Fn() -> String + Send + Sync>,
     pub readiness: Readiness,
+    /// Why the journal takes no appends at present.
+    pub ledger_lack: Arc<dyn Fn() -> Option<String> + Send + Sync>,
 }
 
 /// What every handler may use.

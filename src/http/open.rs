@@ -39,6 +39,7 @@ async fn ready(State(shared): State<Shared>) -> (StatusCode, Json<Report>) {
         Ok(Err(error)) => readiness.set_unready(Part::Sessions, error.to_string()),
         Err(_) => readiness.set_unready(Part::Sessions, "no answer in time"),
     }
+    readiness.set_lack(Part::Ledger, (shared.surface.ledger_lack)());
     let cache = shared.surface.registrations.cache_state().map(Into::into);
     let report = Report { cache, ..readiness.report() };
     let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -12,12 +12,14 @@ use crate::registration::CacheState;
 pub enum Part {
     /// All stages are up, and none drains.
     Engine,
-    /// The session desk answers, and so the journal behind it.
+    /// The session desk answers.
     Sessions,
+    /// The journal takes appends.
+    Ledger,
 }
 
 impl Part {
-    const ALL: [Part; 2] = [Part::Engine, Part::Sessions];
+    const ALL: [Part; 3] = [Part::Engine, Part::Sessions, Part::Ledger];
 }
 
 /// What each part of the engine lacks. Cheap to clone; all clones are one.
@@ -39,12 +41,17 @@ impl Readiness {
     }
 
     pub fn set_ready(&self, part: Part) {
-        self.set(part, None);
+        self.set_lack(part, None);
     }
 
     /// `reason` is read by anybody who can reach the probe.
     pub fn set_unready(&self, part: Part, reason: impl Into<String>) {
-        self.set(part, Some(reason.into()));
+        self.set_lack(part, Some(reason.into()));
+    }
+
+    /// Ready when it lacks nothing.
+    pub fn set_lack(&self, part: Part, lack: Option<String>) {
+        self.lacks.lock().unwrap_or_else(PoisonError::into_inner)[part as usize] = lack;
     }
 
     /// What a probe is told.
@@ -54,10 +61,6 @@ impl Readiness {
             Part::ALL.into_iter().zip(lacks).map(|(part, reason)| PartReport { part, ready: reason.is_none(), reason });
         let parts: Vec<PartReport> = parts.collect();
         Report { ready: parts.iter().all(|part| part.ready), parts, cache: None }
-    }
-
-    fn set(&self, part: Part, lack: Option<String>) {
-        self.lacks.lock().unwrap_or_else(PoisonError::into_inner)[part as usize] = lack;
     }
 }
 
@@ -114,6 +117,8 @@ mod tests {
         assert!(!report.ready);
         assert_eq!(report.parts[1].reason.as_deref(), Some("starting"));
         readiness.set_ready(Part::Sessions);
+        assert!(!readiness.report().ready);
+        readiness.set_lack(Part::Ledger, None);
         assert!(readiness.report().ready);
     }
 

@@ -11,6 +11,7 @@
 //! [`engine::charge`]: crate::engine::charge
 
 mod actor;
+mod audit;
 mod cashier;
 mod gateway;
 mod metrics;
@@ -30,6 +31,7 @@ use crate::{
     ledger::{Ledger, LedgerError},
 };
 use actor::{Ask, Attach, Instruct, PaymentActor};
+pub use audit::Audit;
 pub use cashier::{Cashier, Full, Record, Step, Unreadable};
 pub use gateway::{Answer, Finding, Gateway};
 pub use simulator::{SessionCharges, Simulator};

@@ -34,7 +34,14 @@ fn config() -> Config {
 }
 
 fn ledger(folder: &Path) -> Ledger {
-    let config = crate::ledger::Config { queue_max: 16, commit_max: 16, checkpoint_entries: 100 };
+    let config = crate::ledger::Config {
+        queue_max: 16,
+        commit_max: 16,
+        checkpoint_entries: 100,
+        transaction_days: 3,
+        session_days: 1826,
+        location_days: 30,
+    };
     Ledger::open(&config, folder).unwrap()
 }
 

@@ -44,6 +44,15 @@ pub(super) struct SessionDesk {
     metrics: Metrics,
 }
 
+/// What became of an event that went to the journal.
+enum Appended {
+    Durable(Seq),
+    /// Its site transaction is another session's.
+    Refused,
+    /// It failed, with where the journal holds the session's events now.
+    InDoubt(Option<Vec<Seq>>),
+}
+
 /// What stops a rebuild of the sessions.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -119,20 +128,22 @@ impl SessionDesk {
 
     /// Journals one event; whatever comes of it goes to [`finish`](Self::finish).
     pub(super) fn journal(&mut self, id: SessionId, entry: Entry, context: &mut Context<Self>) {
-        let ledger = self.ledger.clone();
+        let (ledger, claim) = (self.ledger.clone(), self.desk.claim(id));
         let appended = async move {
-            match ledger.append(vec![entry]).await {
-                Ok(seq) => Ok(seq),
+            match ledger.append_claiming(vec![entry], claim).await {
+                Ok(seq) => Appended::Durable(seq),
+                Err(LedgerError::Claimed) => Appended::Refused,
                 Err(error) => {
                     tracing::error!(%error, session = %id, "an event is not journalled");
-                    Err(read_back(&ledger, id).await)
+                    Appended::InDoubt(read_back(&ledger, id).await)
                 }
             }
         };
         context.spawn(appended.into_actor(self).map(move |appended, actor, context| {
             let done = match appended {
-                Ok(seq) => actor.desk.committed(id, seq, moment()),
-                Err(journalled) => {
+                Appended::Durable(seq) => actor.desk.committed(id, seq, moment()),
+                Appended::Refused => actor.desk.refused(id, moment()),
+                Appended::InDoubt(journalled) => {
                     actor.metrics.journal_failures.increment(1);
                     actor.desk.failed(id, journalled.as_deref(), moment())
                 }

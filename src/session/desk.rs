@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     By, Error, Open, Receipt, Request, SessionView, Summary, Word,
+    gone::Gone,
     index::Index,
     orders,
     prices::{PriceBoard, PricesSet},
@@ -23,7 +24,7 @@ use crate::{
         session::{Effect, Effects, Event, Moment, Opening, Session, StateName},
         time::UnixMs,
     },
-    ledger::{Entry, Kind, Seq},
+    ledger::{Claim, Entry, Kind, Seq},
 };
 
 /// A deadline that could not be journalled is tried again after this.
@@ -70,6 +71,7 @@ pub struct Desk {
     ended_ms: u64,
     /// Sessions that were forgotten during the replay and of which more came: how many entries that was.
     missed: BTreeMap<SessionId, usize>,
+    gone: Gone,
     /// The latest place in the journal of any event here.
     seq: Seq,
     pub prices: PriceBoard,
@@ -87,6 +89,7 @@ impl Desk {
             ended_max,
             ended_ms,
             missed: BTreeMap::new(),
+            gone: Gone::default(),
             seq: Seq(0),
             prices: PriceBoard::default(),
             summary: Summary::default(),
@@ -111,6 +114,10 @@ impl Desk {
         if self.slots.contains_key(&id) {
             let repeated = self.repeated(id, open.request);
             answer_to(Some(reply), repeated.and_then(|view| view.ok_or(Error::KeyReused)));
+            return None;
+        }
+        if self.gone.contains(id) {
+            answer_to(Some(reply), Err(Error::Unavailable));
             return None;
         }
         if let Some(holder) = self.index.holder(open.vehicle.device) {
@@ -188,12 +195,27 @@ impl Desk {
         let Some(slot) = self.slots.get_mut(&id) else { return Done::default() };
         let Some(tentative) = slot.tentative.take() else { return Done::default() };
         answer_to(tentative.reply, Err(Error::Unavailable));
-        if let Some(transaction) = tentative.transaction {
-            self.index.release_transaction(slot.session.opening().station, &transaction, id);
-            self.index.claim_transactions(&slot.session);
-        }
+        self.unclaim(id, tentative.transaction.as_deref());
         self.postpone(id, moment.at.plus(DEADLINE_RETRY_MS));
         Done { next: self.next(id, moment), again: tentative.again, ..Done::default() }
+    }
+
+    /// The site transaction that the event which is being journalled claims for its session.
+    pub(super) fn claim(&self, id: SessionId) -> Option<Claim> {
+        let slot = self.slots.get(&id)?;
+        let transaction = slot.tentative.as_ref()?.transaction.clone()?;
+        Some(Claim { station: slot.session.opening().station, transaction, session: id })
+    }
+
+    /// The ledger knows the site transaction of another session, which memory has forgotten.
+    pub(super) fn refused(&mut self, id: SessionId, moment: Moment) -> Done {
+        let Some(slot) = self.slots.get_mut(&id) else { return Done::default() };
+        let Some(tentative) = slot.tentative.take() else { return Done::default() };
+        answer_to(tentative.reply, Err(Error::TransactionConflict));
+        let was_end = slot.session.name().is_end();
+        self.unclaim(id, tentative.transaction.as_deref());
+        self.settle(id, was_end);
+        Done { next: self.next(id, moment), ..Done::default() }
     }
 
     /// Sessions whose deadline has passed, at most `max`.
@@ -339,7 +361,7 @@ impl Desk {
                     self.prices.set(station, set, entry.at);
                 }
             }
-            Kind::Charge => {}
+            Kind::Charge | Kind::Purge => {}
         }
         Ok(())
     }
@@ -349,9 +371,25 @@ impl Desk {
         self.missed.keys().copied().collect()
     }
 
+    /// Of these sessions, those that are not in memory. They are being purged, and are not recalled any more.
+    pub(super) fn let_go(&mut self, mut sessions: Vec<SessionId>) -> Vec<SessionId> {
+        sessions.retain(|id| !self.knows(*id));
+        for id in &sessions {
+            self.gone.insert(*id);
+        }
+        sessions
+    }
+
+    /// They were not purged after all.
+    pub(super) fn keep(&mut self, sessions: &[SessionId]) {
+        for id in sessions {
+            self.gone.remove(*id);
+        }
+    }
+
     /// Takes back a session that was forgotten.
     pub fn recall(&mut self, id: SessionId, entries: &[(Seq, Entry)]) -> Result<(), Unreadable> {
-        if entries.is_empty() || self.knows(id) {
+        if entries.is_empty() || self.knows(id) || self.gone.contains(id) {
             return Ok(());
         }
         debug_assert!(entries.iter().all(|(_, entry)| entry.kind == Kind::Session));
@@ -367,6 +405,7 @@ impl Desk {
     fn take_up(&mut self, id: SessionId, seq: Seq, entry: &Entry) -> Result<(), Unreadable> {
         self.seq = self.seq.max(seq);
         let (before, effects) = match Record::read(entry)? {
+            Record::Opened { .. } if self.knows(id) => return Err(Unreadable::Contradiction(id)),
             Record::Opened { opening, request, moment, .. } => {
                 let (session, effects) = Session::open(opening, moment.at);
                 self.insert(id, Rebuilt { session, requests: Requests::new(request), seq });
@@ -418,6 +457,13 @@ impl Desk {
         if name.is_end() && !was_end {
             self.ended.push_back((slot.session.updated_at(), id));
         }
+    }
+
+    /// The event that claimed the transaction is not journalled.
+    fn unclaim(&mut self, id: SessionId, transaction: Option<&str>) {
+        let (Some(slot), Some(transaction)) = (self.slots.get(&id), transaction) else { return };
+        self.index.release_transaction(slot.session.opening().station, transaction, id);
+        self.index.claim_transactions(&slot.session);
     }
 
     fn postpone(&mut self, id: SessionId, until: UnixMs) {
@@ -490,7 +536,7 @@ fn wish(session: &Session, pending: &Instruction) -> Effect {
     if session.wants(pending) { Effect::Instruct(pending.clone()) } else { Effect::Ask(pending.clone()) }
 }
 
-fn transaction_of(event: &Event) -> Option<&str> {
+pub(super) fn transaction_of(event: &Event) -> Option<&str> {
     match event {
         Event::FuelDelivered { completion, .. } | Event::Corrected { completion, .. } => Some(&completion.transaction),
         _ => None,

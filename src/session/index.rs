@@ -12,7 +12,7 @@ pub(super) struct Index {
     pins: HashMap<DeviceId, SessionId>,
     stations: HashMap<StationId, BTreeSet<SessionId>>,
     bindings: HashMap<BindingId, BTreeSet<SessionId>>,
-    /// Only of sessions in memory: sites count their transactions anew after some days.
+    /// Only of sessions in memory, and of events that are being journalled. Of the others the ledger knows.
     transactions: HashMap<StationId, HashMap<String, SessionId>>,
 }
 

@@ -38,6 +38,8 @@ message!(TellStation(StationId, Option<Seq>) -> Told);
 message!(WatchWords() -> (Vec<Word>, broadcast::Receiver<Word>));
 message!(SetPrices(StationId, PricesSet) -> Result<(), Error>);
 message!(Summarise() -> Summary);
+message!(LetGo(Vec<SessionId>) -> Vec<SessionId>);
+message!(Keep(Vec<SessionId>) -> ());
 // Once payments know whom to tell: what the journal left unsettled is taken up.
 message!(TakeUp() -> ());
 
@@ -156,6 +158,22 @@ impl Handler<Summarise> for SessionDesk {
 
     fn handle(&mut self, _: Summarise, _: &mut Context<Self>) -> Self::Result {
         MessageResult(self.desk.summary())
+    }
+}
+
+impl Handler<LetGo> for SessionDesk {
+    type Result = MessageResult<LetGo>;
+
+    fn handle(&mut self, LetGo(sessions): LetGo, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.desk.let_go(sessions))
+    }
+}
+
+impl Handler<Keep> for SessionDesk {
+    type Result = ();
+
+    fn handle(&mut self, Keep(sessions): Keep, _: &mut Context<Self>) {
+        self.desk.keep(&sessions);
     }
 }
 

@@ -8,8 +8,11 @@
 //! [`ledger`]: crate::ledger
 
 mod actor;
+mod audit;
+mod claims;
 mod desk;
 mod evidence;
+mod gone;
 mod heard;
 mod index;
 mod messages;
@@ -17,6 +20,7 @@ mod metrics;
 mod orders;
 mod prices;
 mod record;
+mod retention;
 mod slot;
 mod summary;
 #[cfg(test)]
@@ -26,19 +30,22 @@ mod watchers;
 
 use actix::prelude::*;
 use tokio::sync::{broadcast, oneshot};
+use tokio_util::sync::CancellationToken;
 
 pub use crate::engine::session::{Completion, Notice, Quote, StateName, Unseen, Vehicle, Why};
 use crate::{
     engine::{
         id::{BindingId, PumpNumber, SessionId, StationId},
         money::{Currency, Money},
+        time::UnixMs,
     },
-    ledger::{Ledger, Seq},
+    ledger::{self, Ledger, Seq},
     payment::{self, Payments},
     registration::{OperatorName, Registrations},
 };
 use actor::SessionDesk;
 pub use actor::StartError;
+pub use audit::{Audit, Finding};
 use desk::Desk;
 pub use evidence::Evidence;
 pub use heard::{Heard, Level, Matched, RECEIVERS_KEPT_MAX};
@@ -48,8 +55,14 @@ use messages::{
 };
 use prices::PricesSet;
 pub use record::{Unreadable, Who};
+pub use retention::{PurgeError, Purged, due};
 pub use summary::Summary;
 pub use view::{ChallengeView, Receipt, SessionView};
+
+/// Purges what the journal has kept long enough, where no engine serves.
+pub async fn purge(config: &ledger::Config, ledger: &Ledger, now: UnixMs) -> Result<Vec<Purged>, PurgeError> {
+    retention::run(config, ledger, now, None).await
+}
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,8 +72,7 @@ pub struct Config {
     /// Sessions at an end that are kept in memory, some kilobytes each. Older ones are read from the journal when
     /// somebody asks, which takes a read of the disk each.
     pub ended_max: usize,
-    /// Seconds after which a session at an end leaves the memory all the same. While it is there, its site transaction
-    /// id is refused for another sale.
+    /// Seconds after which a session at an end leaves the memory all the same.
     pub ended_s: u32,
     /// Changes that a phone's watcher may lag behind before it has to ask anew; each costs about a kilobyte.
     pub watch_max: usize,
@@ -287,6 +299,9 @@ impl Sessions {
     ) -> Result<Sessions, StartError> {
         let mut desk = Desk::new(config.ended_max, u64::from(config.ended_s) * 1_000);
         actor::recover(&mut desk, &ledger)?;
+        if ledger.lacks_claims()? {
+            ledger.complete_claims(claims::of_journal(&ledger)?).await?;
+        }
         let (config, gateway, journal) = (config.clone(), payments.clone(), ledger.clone());
         let desk = SessionDesk::start_in_arbiter(arbiter, move |context| {
             context.set_mailbox_capacity(config.mailbox_max.max(1));
@@ -366,6 +381,11 @@ impl Sessions {
 
     pub async fn summary(&self) -> Result<Summary, Error> {
         self.ask(Summarise()).await
+    }
+
+    /// Purges what the journal has kept long enough, once a day until `stop`.
+    pub async fn keep_retention(self, config: ledger::Config, ledger: Ledger, stop: CancellationToken) {
+        stop.run_until_cancelled(retention::daily(&config, &ledger, &self.desk)).await;
     }
 
     /// Waits while the desk's mailbox is full.

@@ -1,5 +1,7 @@
 //! The desk without a system, and the whole stage with journal, payments and registrations.
 
+mod keeping;
+
 use ed25519_dalek::{Signer, SigningKey};
 
 use super::{
@@ -114,6 +116,10 @@ impl Bench {
         Bench { desk: Desk::new(100, 1_000_000), journal: Vec::new(), effects: Vec::new(), now: START }
     }
 
+    fn entries(&self) -> Vec<Entry> {
+        self.journal.iter().map(|(_, entry)| entry.clone()).collect()
+    }
+
     fn moment(&self) -> Moment {
         Moment { at: self.now, nonce: [self.journal.len() as u8; 32] }
     }
@@ -196,6 +202,11 @@ fn paid() -> Bench {
     bench.submit(ID, Job::event(Event::ChargeSent { ordinal: 1 }));
     bench.submit(ID, Job::event(Event::ChargeConcluded { ordinal: 1, outcome }));
     bench
+}
+
+/// What is journalled of a sale that was paid.
+pub(super) fn journal_of_a_sale() -> Vec<Entry> {
+    paid().entries()
 }
 
 #[test]
@@ -584,13 +595,16 @@ fn default_section<T: serde::de::DeserializeOwned>(section: &str) -> T {
 }
 
 async fn stage(folder: &std::path::Path) -> Stage {
+    stage_with(folder, default_section("session")).await
+}
+
+async fn stage_with(folder: &std::path::Path, config: Config) -> Stage {
     let slot = SlotLength::DEFAULT;
     let registrations = Registrations::start(default_section("registration"), folder, slot).unwrap();
     let ledger = Ledger::open(&default_section::<ledger::Config>("ledger"), folder).unwrap();
     let arbiter = Arbiter::current();
     let payment: payment::Config = default_section("payment");
     let payments = Payments::start(&payment, folder, ledger.clone(), &arbiter).unwrap();
-    let config: Config = default_section("session");
     let sessions = Sessions::start(&config, ledger.clone(), payments, registrations.clone(), &arbiter).await.unwrap();
     Stage { sessions, ledger, registrations }
 }

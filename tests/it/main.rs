@@ -16,6 +16,7 @@ mod commands;
 mod couplings;
 mod events;
 mod evidence;
+mod ledger;
 mod openapi;
 mod push;
 mod secrets;

@@ -156,6 +156,7 @@ impl Oracle {
             }
             Kind::Session => self.on_session_entry(seq, entry, psp),
             Kind::Prices => self.shadow.recover(seq, entry).expect("written by the desk"),
+            Kind::Purge => unreachable!("nothing is old enough here"),
         }
     }
 
