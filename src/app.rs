@@ -21,7 +21,10 @@ use crate::{
     http::{self, Http, Part, Readiness, Surface},
     ingest::{self, Ingest},
     ledger::{self, Ledger},
-    payment::{self, Payments},
+    payment::{
+        self, Nights, Payments,
+        reconciliation::{self, Facts, FactsOf},
+    },
     push,
     registration::{self, Registrations},
     session::{self, Sessions},
@@ -149,10 +152,23 @@ impl App {
         let ledger = Ledger::open(&settings.ledger, folder.path())?;
         let payments = Payments::start(&settings.payment, folder.path(), ledger.clone(), &Arbiter::current())?;
         let retention = settings.ledger.clone();
-        let sessions =
-            Sessions::start(&settings.session, ledger.clone(), payments, registrations.clone(), &Arbiter::current())
-                .await?;
+        let sessions = Sessions::start(
+            &settings.session,
+            ledger.clone(),
+            payments.clone(),
+            registrations.clone(),
+            &Arbiter::current(),
+        )
+        .await?;
         let pushing = push::start(&settings.push, sessions.clone(), push_end.clone());
+        let reconciliations = reconciliation::folder(folder.path());
+        let nights = Nights {
+            ledger: ledger.clone(),
+            facts: facts_of_sessions(),
+            folder: reconciliations.clone(),
+            hour: settings.payment.reconcile_hour,
+        };
+        tokio::spawn(payments.clone().keep_reconciled(nights, snapshots.clone()));
         let snapshot = folder.path().join(SNAPSHOT_FILE);
         let workers = start_workers(settings.engine.workers);
         let (known, open) = (registrations.clone(), sessions.clone());
@@ -165,6 +181,8 @@ impl App {
             stations: stations.clone(),
             registrations: registrations.clone(),
             sessions: sessions.clone(),
+            payments,
+            reconciliations,
             prometheus: Arc::new(move || recorder.render()),
             readiness: readiness.clone(),
             ledger_lack: Arc::new(move || journal.lack()),
@@ -234,6 +252,15 @@ impl App {
         }
         tracing::info!("stopped");
     }
+}
+
+/// What reconciliation has to know of sessions, read from the journal.
+pub fn facts_of_sessions() -> FactsOf {
+    Arc::new(|journal, id| {
+        let session = session::from_journal(journal, id)?;
+        let is_uncleared = session.name() == session::StateName::Paid;
+        Some(Facts { station: session.opening().station, is_uncleared })
+    })
 }
 
 /// Another thread gets three times a worker's share: where cores are short, a terminal's question and a payment's commit

@@ -21,11 +21,12 @@ pub const DEFAULT_TOML: &str = include_str!("default.toml");
 /// Variables of the environment that are settings begin with this; the section and the key follow.
 const ENVIRONMENT_PREFIX: &str = "FORECOURT_";
 
-/// Secrets that no file may hold.
-const ENVIRONMENT_ONLY: [(&str, &str); 1] = [("push", "secret")];
+/// Secrets that open somebody else's doors: they stand in no file that is copied, backed up and reviewed.
+const ENVIRONMENT_ONLY: [(&str, &str); 3] =
+    [("payment", "stripe_secret"), ("payment", "stripe_webhook_secret"), ("push", "secret")];
 
 /// Numbers of which 0 makes sense. Of the others it would be a queue without places or a period without end.
-const MAY_BE_ZERO: [&str; 15] = [
+const MAY_BE_ZERO: [&str; 18] = [
     "engine.workers",
     "station.enter_dbm",
     "station.park_dbm",
@@ -34,7 +35,10 @@ const MAY_BE_ZERO: [&str; 15] = [
     "registration.rebuild_delay_ms",
     "registration.phone_token_days",
     "payment.arrival_ms",
+    "payment.reconcile_hour",
     "payment.simulator_latency_ms",
+    "payment.simulator_seed",
+    "payment.simulator_fault_permille",
     "push.after_ms",
     "http.event_streams_max",
     "http.terminal_calls_per_second",
@@ -153,6 +157,8 @@ impl Settings {
             wrong
         } else if let Err(error) = self.push.check() {
             error.to_string()
+        } else if let Some(wrong) = self.payment.contradiction() {
+            wrong
         } else if let Err(error) = EnvFilter::try_new(&self.log.filter) {
             format!("log.filter: {error}")
         } else if let Some(knob) = self.first_zero() {
@@ -201,7 +207,6 @@ fn read(path: &Path) -> Result<Table, ConfigError> {
     text.parse().map_err(|source| ConfigError::Toml { path: path.into(), source: Box::new(source) })
 }
 
-/// Keys of `over` take the place of those of `said`, section by section.
 /// A file of settings is copied and shown around.
 fn refuse_secrets(file: &Table) -> Result<(), ConfigError> {
     let is_said = |(section, key): &&(&str, &str)| file.get(*section).is_some_and(|knobs| knobs.get(*key).is_some());
@@ -210,6 +215,7 @@ fn refuse_secrets(file: &Table) -> Result<(), ConfigError> {
     Err(ConfigError::Contradiction(format!("{section}.{key} is not for a file: give it as {variable}")))
 }
 
+/// Keys of `over` take the place of those of `said`, section by section.
 fn overlay(said: &mut Table, over: Table) {
     for (key, value) in over {
         match (said.get_mut(&key), value) {
@@ -327,6 +333,19 @@ mod tests {
         fs::write(&file, format!("[push]\nsecret = \"{}\"\n", secret.1)).unwrap();
         let refusal = Settings::load(Some(&file), []).unwrap_err().to_string();
         assert_eq!(refusal, "settings: push.secret is not for a file: give it as FORECOURT_PUSH_SECRET");
+    }
+
+    #[test]
+    fn secrets_of_a_psp_come_from_the_environment_alone_and_are_never_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("forecourt.toml");
+        fs::write(&file, "[payment]\nstripe_secret = \"sk_1\"\n").unwrap();
+        let refusal = Settings::load(Some(&file), []).unwrap_err().to_string();
+        assert!(refusal.contains("FORECOURT_PAYMENT_STRIPE_SECRET"), "{refusal}");
+        assert!(with(&[("FORECOURT_PAYMENT_GATEWAY", "stripe")]).is_err(), "without its secret");
+        let settings =
+            with(&[("FORECOURT_PAYMENT_GATEWAY", "stripe"), ("FORECOURT_PAYMENT_STRIPE_SECRET", "sk_deep")]).unwrap();
+        assert!(!format!("{settings:?} {}", toml::to_string(&settings).unwrap()).contains("sk_deep"));
     }
 
     #[test]

@@ -19,7 +19,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("push", &["engine", "session", "telemetry"]),
     ("station", &["engine", "registration", "session", "telemetry"]),
     ("ingest", &["address", "engine", "station", "telemetry"]),
-    ("http", &["address", "engine", "registration", "session", "station", "telemetry"]),
+    ("http", &["address", "engine", "payment", "registration", "session", "station", "telemetry"]),
     ("uplink", &["engine", "telemetry"]),
     ("config", &["engine", "http", "ingest", "ledger", "payment", "push", "registration", "session", "station"]),
     (

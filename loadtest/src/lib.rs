@@ -5,11 +5,12 @@
 //! is true. The [`demo`] is a small town with the engine in the same process; [`nation`] is what a [`scenario`] says,
 //! against the real engine's process. [`flood`] asks how much the engine takes, [`imports`] how fast dongles come in,
 //! [`codebook`] what a country's dongles take, [`sessions`] how many sales a second, [`peers`] what others would make of
-//! the same, and [`report`] writes down what came of it.
+//! the same, and [`report`] writes down what came of it. [`fault_proxy`] stands between the engine and a PSP.
 
 pub mod codebook;
 pub mod demo;
 pub mod engine;
+pub mod fault_proxy;
 pub mod fleet;
 pub mod flood;
 pub mod imports;

@@ -8,6 +8,7 @@ mod import;
 mod keys;
 mod progress;
 mod purge;
+mod reconcile;
 mod serve;
 mod vectors;
 
@@ -49,6 +50,7 @@ Exit codes:
   4  another engine owns the data folder
   5  an import refused some lines; the others are in
   6  the journal, or a copy of it, is not what was written
+  7  a reconciliation found exceptions; its files are written
 
 Settings: every key of `forecourt config default` can also be given in the environment, as
 FORECOURT_<SECTION>_<KEY>, for example FORECOURT_HTTP_LISTEN=127.0.0.1:8080.";
@@ -116,6 +118,8 @@ enum Command {
         #[command(subcommand)]
         cache: cache::Cache,
     },
+    /// Compare a day of the journal with the PSP's books; may run beside the engine.
+    Reconcile(reconcile::Reconcile),
     /// Check this machine and the data folder, and say how to mend what is wrong.
     Doctor,
     /// Make the development authority, the server's certificate, and those of stations.
@@ -183,6 +187,8 @@ pub(crate) enum Failure {
     Purge(#[from] purge::Error),
     #[error(transparent)]
     Pki(#[from] pki::PkiError),
+    #[error(transparent)]
+    Reconcile(#[from] reconcile::Error),
     #[error("{0} of the checks failed")]
     Unwell(usize),
     #[error("{0}")]
@@ -199,6 +205,7 @@ impl Failure {
             | Failure::Start(StartError::Folder(FolderError::InUse(_))) => 4,
             Failure::Import(import::Error::Refused { .. }) => 5,
             Failure::Audit(error) | Failure::Backup(backup::Error::Ledger(error)) if error.is_broken() => 6,
+            Failure::Reconcile(reconcile::Error::Exceptions(_)) => 7,
             _ => 1,
         })
     }
@@ -222,6 +229,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             print(&toml::to_string(&settings()?).expect("settings were read from TOML"))
         }
         Command::Cache { cache } => cache::run(&settings()?, cache),
+        Command::Reconcile(args) => reconcile::run(&settings()?, &args),
         Command::Doctor => doctor::run(&settings()?),
         Command::Pki { stations } => make_certificates(&settings()?, &stations),
         Command::Vectors { json } => print(&vectors::print(json)),

@@ -1,14 +1,17 @@
 //! One operation at the PSP (a hold, a charge, a refund), so that it happens at most once whatever is lost on the way.
 //!
 //! ```text
-//! Intended ---sent---> Sent ---answer---> Succeeded | Declined
-//!    |                  ^ |no answer
-//!    | restart          | v
-//!    +--------------> Unknown ---found---> Succeeded | Declined
-//!                       ^ |  |
-//!              ask again+-+  +---not there---> Failed      (or Sent again under the same key, if still wanted)
-//!                       |
-//!                       +---7 days---> Unresolved
+//!              +-------- sent again, after a pause --------+
+//!              v                                           |
+//! Intended --sent--> Sent --nothing left the house--> Unsent --wanted no more--> Failed
+//!    |               | ^ |
+//!    |               | | +---answer---> Succeeded | Declined
+//!    |     no answer v |
+//!    +--restart--> Unknown ---found---> Succeeded | Declined
+//!                   ^ |  |
+//!          ask again+-+  +---not there---> Failed      (or Sent again under the same key, if still wanted)
+//!                   |
+//!                   +---7 days---> Unresolved
 //! ```
 //!
 //! Rules:
@@ -16,6 +19,8 @@
 //! - A charge has one idempotency key for ever. Silence means unknown, and unknown means: ask.
 //! - It is sent again only under its own key, only after the PSP said that it does not know the key, only while the
 //!   session still wants it, and never once the PSP may have forgotten the key.
+//! - What certainly never left is sent again under its key after a growing pause, for as long as it is wanted: a sale
+//!   until its session gives up, a void or refund for ever. That holds only while no earlier request may have arrived.
 //! - A success that comes after the charge was given up is still reported: whoever gave it up refunds it.
 
 use sha2::{Digest, Sha256};
@@ -29,7 +34,18 @@ pub const KEY_REMEMBERED_MS: u64 = 24 * 3600 * 1000;
 pub const UNRESOLVED_MS: u64 = 7 * KEY_REMEMBERED_MS;
 
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
+    utoipa::ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Operation {
@@ -131,6 +147,10 @@ pub enum State {
     Sent {
         until: UnixMs,
     },
+    /// Nothing of it has reached the PSP; it is sent again.
+    Unsent {
+        send_at: UnixMs,
+    },
     /// Sent, perhaps, and not answered.
     Unknown {
         ask_at: UnixMs,
@@ -158,6 +178,10 @@ pub enum Event {
     AnsweredDeclined,
     /// The connection broke: whether the request arrived is unknown.
     NoAnswer,
+    /// Certainly nothing reached the PSP: no connection, no free place, or refused at its door.
+    NotSent,
+    /// The PSP gave a sign that it knows more.
+    Hinted,
     /// A look-up that was sent at `asked_at` found the key unknown.
     NotFound {
         asked_at: UnixMs,
@@ -199,14 +223,52 @@ pub struct Charge {
     pub state: State,
     intended_at: UnixMs,
     sent_at: UnixMs,
+    /// Requests that may have reached the PSP.
     sends: u8,
+    /// The last pause before it was sent again.
+    pause_ms: u64,
     wanted: bool,
+    /// The PSP gave a sign while its answer was still awaited.
+    hinted: bool,
+    /// What the PSP calls it.
+    object: Option<String>,
     patience: Patience,
 }
 
 impl Charge {
     pub fn intended(instruction: Instruction, patience: Patience, now: UnixMs) -> Charge {
-        Charge { instruction, state: State::Intended, intended_at: now, sent_at: now, sends: 0, wanted: true, patience }
+        Charge {
+            instruction,
+            state: State::Intended,
+            intended_at: now,
+            sent_at: now,
+            sends: 0,
+            pause_ms: 0,
+            wanted: true,
+            hinted: false,
+            object: None,
+            patience,
+        }
+    }
+
+    /// Takes down the PSP's name for it. The first one stays: no other object is ever asked to move this money.
+    pub fn name(&mut self, object: String) {
+        self.object.get_or_insert(object);
+    }
+
+    /// What the PSP calls it, as soon as that is known.
+    pub fn object(&self) -> Option<&str> {
+        match &self.state {
+            _ if self.object.is_some() => self.object.as_deref(),
+            State::Succeeded { reference, .. } => Some(reference),
+            _ => None,
+        }
+    }
+
+    /// Whether a look-up that does not find it may see to it that it can never happen: nobody wants it, and a request
+    /// on its way would have arrived.
+    pub fn may_be_closed(&self, now: UnixMs) -> bool {
+        !self.wanted && now.since(self.sent_at) >= self.patience.arrival_ms
     }
 
     /// A charge that was asked about before anybody wanted it: it will never be sent.
@@ -220,6 +282,8 @@ impl Charge {
             Event::Answered { amount, reference } => self.on_success(amount, reference),
             Event::AnsweredDeclined => self.on_decline(),
             Event::NoAnswer => self.on_silence(now),
+            Event::NotSent => self.on_not_sent(now),
+            Event::Hinted => Ok(self.on_hint()),
             Event::NotFound { asked_at } => self.on_not_found(asked_at, now),
             Event::Restarted => self.on_restart(now),
             Event::ConcludedFailed => self.on_journalled(State::Failed),
@@ -233,6 +297,7 @@ impl Charge {
     pub fn next_deadline(&self) -> Option<UnixMs> {
         match self.state {
             State::Sent { until } => Some(until),
+            State::Unsent { send_at } => Some(send_at),
             State::Unknown { ask_at, .. } => Some(ask_at),
             State::Intended | State::Succeeded { .. } | State::Declined | State::Failed | State::Unresolved => None,
         }
@@ -241,6 +306,7 @@ impl Charge {
     pub fn on_deadline(&mut self, now: UnixMs) -> Action {
         match self.state {
             State::Sent { until } if now >= until => self.doubt(now),
+            State::Unsent { send_at } if now >= send_at => Action::Send,
             State::Unknown { ask_at, .. } if now >= ask_at && now.since(self.intended_at) >= UNRESOLVED_MS => {
                 self.state = State::Unresolved;
                 Action::GiveUp
@@ -261,13 +327,20 @@ impl Charge {
             }
             State::Declined => Some(Outcome::Declined),
             State::Failed => Some(Outcome::Failed),
-            State::Intended | State::Sent { .. } | State::Unknown { .. } | State::Unresolved => None,
+            State::Intended | State::Sent { .. } | State::Unsent { .. } | State::Unknown { .. } | State::Unresolved => {
+                None
+            }
         }
+    }
+
+    /// Whether it waits for an outcome that will come by itself.
+    pub fn is_open(&self) -> bool {
+        self.outcome().is_none() && self.state != State::Unresolved
     }
 
     fn on_sent(&mut self, now: UnixMs) -> Result<Action, Refused> {
         match self.state {
-            State::Intended | State::Unknown { .. } => {
+            State::Intended | State::Unsent { .. } | State::Unknown { .. } => {
                 self.sends += 1;
                 self.sent_at = now;
                 self.state = State::Sent { until: now.plus(self.patience.answer_ms) };
@@ -281,7 +354,12 @@ impl Charge {
         match self.state {
             State::Intended => Err(Refused),
             State::Succeeded { .. } => Ok(Action::Nothing),
-            State::Sent { .. } | State::Unknown { .. } | State::Declined | State::Failed | State::Unresolved => {
+            State::Sent { .. }
+            | State::Unsent { .. }
+            | State::Unknown { .. }
+            | State::Declined
+            | State::Failed
+            | State::Unresolved => {
                 self.state = State::Succeeded { amount, reference: reference.clone() };
                 Ok(Action::Conclude(Outcome::Succeeded { amount, reference }))
             }
@@ -295,7 +373,7 @@ impl Charge {
                 Ok(Action::Conclude(Outcome::Declined))
             }
             State::Declined => Ok(Action::Nothing),
-            State::Intended | State::Succeeded { .. } | State::Failed => Err(Refused),
+            State::Intended | State::Unsent { .. } | State::Succeeded { .. } | State::Failed => Err(Refused),
         }
     }
 
@@ -304,6 +382,29 @@ impl Charge {
             State::Sent { .. } => Ok(self.doubt(now)),
             State::Unknown { .. } => Ok(Action::Nothing),
             _ => Err(Refused),
+        }
+    }
+
+    fn on_not_sent(&mut self, now: UnixMs) -> Result<Action, Refused> {
+        let (State::Sent { .. } | State::Unknown { .. }) = self.state else { return Err(Refused) };
+        self.sends = self.sends.saturating_sub(1);
+        if self.sends > 0 {
+            return self.on_silence(now); // of an earlier request
+        }
+        if !self.wanted {
+            return Ok(self.fail());
+        }
+        self.pause_ms = (self.pause_ms * 2).clamp(self.patience.ask_ms_min, self.patience.ask_ms_max);
+        self.state = State::Unsent { send_at: now.plus(self.pause_ms) };
+        Ok(Action::Nothing)
+    }
+
+    /// Only a look-up tells: a hint is nobody's word. It may tell of a success that was given up, too.
+    fn on_hint(&mut self) -> Action {
+        self.hinted |= matches!(self.state, State::Sent { .. });
+        match self.state {
+            State::Unknown { .. } | State::Declined | State::Failed | State::Unresolved => Action::Ask,
+            State::Intended | State::Sent { .. } | State::Unsent { .. } | State::Succeeded { .. } => Action::Nothing,
         }
     }
 
@@ -317,8 +418,12 @@ impl Charge {
         if self.wanted && self.sends < self.instruction.operation.sends_max() {
             return Ok(Action::Send);
         }
+        Ok(self.fail())
+    }
+
+    fn fail(&mut self) -> Action {
         self.state = State::Failed;
-        Ok(Action::Conclude(Outcome::Failed))
+        Action::Conclude(Outcome::Failed)
     }
 
     fn on_restart(&mut self, now: UnixMs) -> Result<Action, Refused> {
@@ -339,13 +444,17 @@ impl Charge {
 
     fn on_wish(&mut self, wanted: bool) -> Action {
         self.wanted = wanted;
+        if let (State::Unsent { .. }, false) = (&self.state, wanted) {
+            return self.fail();
+        }
         self.outcome().map_or(Action::Nothing, Action::Tell)
     }
 
     /// From here on the charge is only asked about, unless the session says anew that it wants it.
     fn doubt(&mut self, now: UnixMs) -> Action {
         self.wanted = self.instruction.operation.undoes();
-        self.ask_after(self.patience.ask_ms_min, now);
+        let wait_ms = if std::mem::take(&mut self.hinted) { 0 } else { self.patience.ask_ms_min };
+        self.ask_after(wait_ms, now);
         Action::Doubt
     }
 
@@ -400,6 +509,7 @@ mod tests {
         vec![
             fresh(),
             after(vec![Event::Sent]),
+            after(vec![Event::Sent, Event::NotSent]),
             after(vec![Event::Sent, Event::NoAnswer]),
             after(vec![Event::Sent, answered()]),
             after(vec![Event::Sent, Event::AnsweredDeclined]),
@@ -415,6 +525,8 @@ mod tests {
             answered(),
             Event::AnsweredDeclined,
             Event::NoAnswer,
+            Event::NotSent,
+            Event::Hinted,
             Event::NotFound { asked_at: NOW },
             Event::Restarted,
             Event::ConcludedFailed,
@@ -478,6 +590,66 @@ mod tests {
             assert_ne!(charge.on_deadline(now), Action::Send);
         }
         assert_eq!(pauses, [5_000, 500, 1_000, 2_000, 4_000, 8_000]);
+    }
+
+    #[test]
+    fn what_never_left_is_sent_again_with_growing_pauses_until_nobody_wants_it() {
+        let mut charge = Charge::intended(instruction(Operation::Charge), PATIENCE, NOW);
+        let (mut now, mut pauses) = (NOW, Vec::new());
+        for _ in 0..4 {
+            charge.on_event(Event::Sent, now).unwrap();
+            assert_eq!(charge.on_event(Event::NotSent, now), Ok(Action::Nothing));
+            let next = charge.next_deadline().unwrap();
+            pauses.push(next.since(now));
+            now = next;
+            assert_eq!(charge.on_deadline(now), Action::Send);
+        }
+        assert_eq!(pauses, [500, 1_000, 2_000, 4_000]);
+        assert_eq!(charge.on_event(Event::Unwanted, now), Ok(Action::Conclude(Outcome::Failed)));
+    }
+
+    #[test]
+    fn a_refund_that_never_left_is_sent_again_for_ever() {
+        let mut refund = Charge::intended(instruction(Operation::Refund), PATIENCE, NOW);
+        let mut now = NOW;
+        while now.since(NOW) < 2 * UNRESOLVED_MS {
+            refund.on_event(Event::Sent, now).unwrap();
+            refund.on_event(Event::NotSent, now).unwrap();
+            refund.on_event(Event::Unwanted, now).unwrap();
+            now = refund.next_deadline().unwrap();
+            assert_eq!(refund.on_deadline(now), Action::Send);
+        }
+    }
+
+    #[test]
+    fn a_second_request_that_never_left_says_nothing_of_the_first() {
+        let mut charge = Charge::intended(instruction(Operation::Charge), PATIENCE, NOW);
+        charge.on_event(Event::Restarted, NOW).unwrap();
+        charge.on_event(Event::Wanted, NOW).unwrap();
+        let later = NOW.plus(10_000);
+        assert_eq!(charge.on_event(Event::NotFound { asked_at: later }, later), Ok(Action::Send));
+        charge.on_event(Event::Sent, later).unwrap();
+        assert_eq!(charge.on_event(Event::NotSent, later), Ok(Action::Doubt));
+        assert!(matches!(charge.state, State::Unknown { .. }));
+    }
+
+    #[test]
+    fn a_charge_is_closed_only_when_nobody_wants_it_and_nothing_is_on_its_way() {
+        let mut charge = Charge::intended(instruction(Operation::Charge), PATIENCE, NOW);
+        charge.on_event(Event::Sent, NOW).unwrap();
+        assert!(!charge.may_be_closed(NOW.plus(PATIENCE.arrival_ms)), "it is wanted");
+        charge.on_event(Event::NoAnswer, NOW).unwrap();
+        assert!(!charge.may_be_closed(NOW.plus(PATIENCE.arrival_ms - 1)));
+        assert!(charge.may_be_closed(NOW.plus(PATIENCE.arrival_ms)));
+    }
+
+    #[test]
+    fn a_hint_that_overtakes_the_answer_has_a_doubt_looked_up_at_once() {
+        let mut charge = Charge::intended(instruction(Operation::Charge), PATIENCE, NOW);
+        charge.on_event(Event::Sent, NOW).unwrap();
+        assert_eq!(charge.on_event(Event::Hinted, NOW), Ok(Action::Nothing));
+        charge.on_event(Event::NoAnswer, NOW).unwrap();
+        assert_eq!(charge.on_deadline(NOW), Action::Ask);
     }
 
     #[test]

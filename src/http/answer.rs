@@ -218,6 +218,8 @@ problems! {
         [Code::DeviceKnown, Code::KeyTaken, Code::ActivationTaken];
     /// Of an operator's change that is repeatable by nature.
     ReasonProblems = ANY, TOKEN, FOUND, BODY, REASON;
+    /// Of an announcement of a PSP.
+    AnnouncementProblems = ANY, FOUND, [Code::BodyTooLarge, Code::AnnouncementRefused];
     /// Of letting another phone come.
     PermitProblems = ANY, TOKEN, FOUND, BODY, REASON, STANDING;
     /// Of a new phone's claim of a binding.

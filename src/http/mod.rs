@@ -29,12 +29,14 @@ mod operator;
 mod phone;
 mod problem;
 mod readiness;
+mod reconciliations;
 mod routes;
 mod serve;
 mod terminal;
 mod tokens;
+mod webhooks;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +45,7 @@ pub use problem::{Code, Problem};
 pub use readiness::{Part, PartReport, Readiness, Report};
 use serve::serve;
 
-use crate::{registration::Registrations, session::Sessions, station::Stations};
+use crate::{payment::Payments, registration::Registrations, session::Sessions, station::Stations};
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,6 +95,9 @@ pub struct Surface {
     pub stations: Stations,
     pub registrations: Registrations,
     pub sessions: Sessions,
+    pub payments: Payments,
+    /// The folder of the reconciled days.
+    pub reconciliations: PathBuf,
     /// Renders the metrics in Prometheus' text format.
     pub prometheus: Arc<dyn Fn() -> String + Send + Sync>,
     pub readiness: Readiness,

@@ -41,7 +41,8 @@ async fn ready(State(shared): State<Shared>) -> (StatusCode, Json<Report>) {
     }
     readiness.set_lack(Part::Ledger, (shared.surface.ledger_lack)());
     let cache = shared.surface.registrations.cache_state().map(Into::into);
-    let report = Report { cache, ..readiness.report() };
+    let gateway = Some(shared.surface.payments.gateway_state().into());
+    let report = Report { cache, gateway, ..readiness.report() };
     let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(report))
 }

@@ -54,6 +54,7 @@ codes! {
     BadRequest = "BAD_REQUEST", BAD_REQUEST, "The request is not usable";
     IdempotencyKeyMissing = "IDEMPOTENCY_KEY_MISSING", BAD_REQUEST, "The call needs an Idempotency-Key";
     ReasonRequired = "REASON_REQUIRED", BAD_REQUEST, "The change needs a reason";
+    AnnouncementRefused = "ANNOUNCEMENT_REFUSED", BAD_REQUEST, "The announcement is not taken";
     Unauthorised = "UNAUTHORISED", UNAUTHORIZED, "A valid bearer token is needed";
     Declined = "DECLINED", PAYMENT_REQUIRED, "The payment was declined";
     Forbidden = "FORBIDDEN", FORBIDDEN, "Not the caller's to do";

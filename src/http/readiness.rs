@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-use crate::registration::CacheState;
+use crate::{payment::GatewayState, registration::CacheState};
 
 /// What a probe is told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -60,7 +60,7 @@ impl Readiness {
         let parts =
             Part::ALL.into_iter().zip(lacks).map(|(part, reason)| PartReport { part, ready: reason.is_none(), reason });
         let parts: Vec<PartReport> = parts.collect();
-        Report { ready: parts.iter().all(|part| part.ready), parts, cache: None }
+        Report { ready: parts.iter().all(|part| part.ready), parts, cache: None, gateway: None }
     }
 }
 
@@ -72,6 +72,23 @@ pub struct Report {
     /// Absent of an engine without Redis.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayReport>,
+}
+
+/// The PSP. The engine is ready without it: what has to be paid waits, or is paid at the counter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct GatewayReport {
+    /// `simulator` or `stripe`.
+    pub gateway: &'static str,
+    /// `reachable`, `probing` or `unreachable`.
+    pub state: &'static str,
+}
+
+impl From<GatewayState> for GatewayReport {
+    fn from(state: GatewayState) -> GatewayReport {
+        GatewayReport { gateway: state.gateway.name(), state: state.word }
+    }
 }
 
 /// The cache in Redis. The engine is ready without it, and slower at cars that it has not met.

@@ -23,7 +23,7 @@ use super::{
     metrics::{Group, Requests, count},
     open, operator, phone,
     problem::{Code, Problem},
-    terminal, tokens,
+    reconciliations, terminal, tokens, webhooks,
 };
 use crate::station::Candidate;
 
@@ -57,10 +57,16 @@ pub(super) fn router(config: &Config, shared: Shared) -> Router {
         .merge(counted(Group::Phone, bounded(phone::routes().merge(driver::routes()))))
         .merge(counted(
             Group::Operator,
-            bounded(operator::routes().merge(tokens::routes()).merge(bindings::routes()).merge(beacons::routes()))
-                .merge(imports),
+            bounded(
+                operator::routes()
+                    .merge(tokens::routes())
+                    .merge(bindings::routes())
+                    .merge(beacons::routes())
+                    .merge(reconciliations::routes()),
+            )
+            .merge(imports),
         ))
-        .merge(counted(Group::Open, open::routes()));
+        .merge(counted(Group::Open, open::routes().merge(bounded(webhooks::routes()))));
     let (api, _) = api.split_for_parts();
     let unknown = Router::new().fallback(no_such_path).layer(from_fn_with_state(Requests::new(Group::Unknown), count));
     api.fallback_service(unknown)
@@ -80,7 +86,9 @@ pub(super) fn document() -> Document {
         .merge(bindings::routes())
         .merge(beacons::routes())
         .merge(operator::import_routes())
+        .merge(reconciliations::routes())
         .merge(open::routes())
+        .merge(webhooks::routes())
         .into_openapi();
     describe_answers(&mut api);
     let components = api.components.get_or_insert_default();
@@ -142,6 +150,7 @@ mod tests {
         get /v1/eid-resolver
         get /v1/phone/binding
         get /v1/phone/events
+        get /v1/reconciliations/{date}
         get /v1/sessions/{id}
         get /v1/sessions/{id}/evidence
         get /v1/sessions/{id}/receipt
@@ -185,6 +194,7 @@ mod tests {
         post /v1/stations/{station}/sessions
         post /v1/stations/{station}/terminals/revocation
         post /v1/terminals
+        post /v1/webhooks/stripe
         put /v1/bindings/{binding}/plate
         put /v1/phone/means
         put /v1/phone/plate
@@ -214,6 +224,7 @@ mod tests {
         for (route, operation) in operations(&document) {
             let is_open = route.contains("/health/")
                 || route.contains("/openapi.json")
+                || route.contains("/webhooks/")
                 || route.contains("/couplings")
                 || route.contains("/phone/tokens");
             assert_eq!(operation.get("security").is_none(), is_open, "{route}");

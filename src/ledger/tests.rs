@@ -131,9 +131,8 @@ async fn a_journal_without_a_chain_that_lacks_an_entry_is_not_chained() {
     assert!(matches!(Ledger::open(&config(), folder.path()), Err(OpenError::Gap(Seq(2)))), "it is as it was");
 }
 
-fn claim(transaction: &str, session: u8) -> Option<Claim> {
-    let session = SessionId([session; 16]);
-    Some(Claim { station: StationId(1), transaction: transaction.into(), session })
+fn claim(transaction: &str, session: u8) -> Claim {
+    Claim { station: StationId(1), transaction: transaction.into(), session: SessionId([session; 16]) }
 }
 
 fn at(day: u64) -> Vec<Entry> {
@@ -144,17 +143,17 @@ fn at(day: u64) -> Vec<Entry> {
 async fn a_site_transaction_belongs_to_one_session_until_its_days_are_over() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(&config(), folder.path()).unwrap();
-    ledger.append_claiming(at(10), claim("T1", 1)).await.unwrap();
-    ledger.append_claiming(at(10), claim("T1", 1)).await.unwrap();
-    assert_eq!(ledger.append_claiming(at(13), claim("T1", 2)).await, Err(LedgerError::Claimed));
+    ledger.append_claiming(at(10), Some(claim("T1", 1))).await.unwrap();
+    ledger.append_claiming(at(10), Some(claim("T1", 1))).await.unwrap();
+    assert_eq!(ledger.append_claiming(at(13), Some(claim("T1", 2))).await, Err(LedgerError::Claimed));
     assert_eq!(ledger.lack(), None, "a refusal is no failure");
     ledger.close().await.unwrap();
     let ledger = Ledger::open(&config(), folder.path()).unwrap();
-    assert_eq!(ledger.append_claiming(at(13), claim("T1", 2)).await, Err(LedgerError::Claimed));
-    let elsewhere = claim("T1", 2).map(|claim| Claim { station: StationId(2), ..claim });
-    ledger.append_claiming(at(13), elsewhere).await.unwrap();
-    ledger.append_claiming(at(14), claim("T1", 2)).await.unwrap();
-    assert_eq!(ledger.append_claiming(at(14), claim("T1", 1)).await, Err(LedgerError::Claimed));
+    assert_eq!(ledger.append_claiming(at(13), Some(claim("T1", 2))).await, Err(LedgerError::Claimed));
+    let elsewhere = Claim { station: StationId(2), ..claim("T1", 2) };
+    ledger.append_claiming(at(13), Some(elsewhere)).await.unwrap();
+    ledger.append_claiming(at(14), Some(claim("T1", 2))).await.unwrap();
+    assert_eq!(ledger.append_claiming(at(14), Some(claim("T1", 1))).await, Err(LedgerError::Claimed));
     assert_eq!(replayed(&ledger).len(), 4, "what is refused is not journalled");
 }
 
@@ -162,7 +161,7 @@ async fn a_site_transaction_belongs_to_one_session_until_its_days_are_over() {
 async fn of_two_that_claim_at_once_one_is_refused_and_the_rest_of_the_group_goes_in() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(&config(), folder.path()).unwrap();
-    let claims = [claim("T1", 1), claim("T1", 2), None, claim("T2", 3)];
+    let claims = [Some(claim("T1", 1)), Some(claim("T1", 2)), None, Some(claim("T2", 3))];
     let all = claims.map(|claim| ledger.append_claiming(at(1), claim));
     let answers = futures_util::future::join_all(all).await;
     assert_eq!(answers, [Ok(Seq(1)), Err(LedgerError::Claimed), Ok(Seq(2)), Ok(Seq(3))]);
@@ -174,7 +173,7 @@ async fn old_claims_are_forgotten_station_by_station() {
     let ledger = Ledger::open(&config(), folder.path()).unwrap();
     for station in 1..=3 {
         for (day, transaction) in [(10, "old"), (19, "new")] {
-            let claim = Claim { station: StationId(station), ..claim(transaction, 1).unwrap() };
+            let claim = Claim { station: StationId(station), ..claim(transaction, 1) };
             ledger.append_claiming(at(day), Some(claim)).await.unwrap();
         }
     }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::{
-    Answer, Error, Finding, Gateway, News, Report, StartError,
+    Error, News, Report, StartError,
     cashier::{Cashier, Full, Record, Step},
+    gateway::{Guard, Hint},
     metrics::Metrics,
 };
 use crate::{
@@ -33,15 +34,17 @@ pub(super) struct Ask(pub Instruction);
 #[rtype(result = "()")]
 pub(super) struct Attach(pub Recipient<Report>);
 
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Hinted(pub Hint);
+
 pub(super) struct PaymentActor {
-    cashier: Cashier,
-    gateway: Gateway,
-    ledger: Ledger,
-    /// How long the gateway may take.
-    limit: Duration,
+    pub(super) cashier: Cashier,
+    pub(super) guard: Guard,
+    pub(super) ledger: Ledger,
     reports: Option<Recipient<Report>>,
     timer: Option<SpawnHandle>,
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
 }
 
 /// Rebuilds the cashier from the journal.
@@ -56,8 +59,8 @@ pub(super) fn recover(cashier: &mut Cashier, ledger: &Ledger) -> Result<(), Star
 }
 
 impl PaymentActor {
-    pub(super) fn new(cashier: Cashier, gateway: Gateway, ledger: Ledger, limit: Duration) -> PaymentActor {
-        PaymentActor { cashier, gateway, ledger, limit, reports: None, timer: None, metrics: Metrics::new() }
+    pub(super) fn new(cashier: Cashier, guard: Guard, ledger: Ledger) -> PaymentActor {
+        PaymentActor { cashier, guard, ledger, reports: None, timer: None, metrics: Metrics::new() }
     }
 
     /// Carries out what the cashier decided, then sets the timer for the next decision.
@@ -79,40 +82,9 @@ impl PaymentActor {
         self.arm(context);
     }
 
-    fn on_event(&mut self, key: ChargeKey, event: Event, context: &mut Context<Self>) {
+    pub(super) fn on_event(&mut self, key: ChargeKey, event: Event, context: &mut Context<Self>) {
         let step = self.cashier.on_event(key, event, steady_now());
         self.carry_out(step, context);
-    }
-
-    fn send(&mut self, instruction: Instruction, context: &mut Context<Self>) {
-        self.metrics.sent(instruction.operation);
-        let key = instruction.key();
-        let (gateway, limit) = (self.gateway.clone(), self.limit);
-        let answer = async move { tokio::time::timeout(limit, gateway.perform(instruction)).await };
-        context.spawn(answer.into_actor(self).map(move |answer, actor, context| {
-            let event = match answer.unwrap_or(Answer::NoAnswer) {
-                Answer::Succeeded { amount, reference } => Event::Answered { amount, reference },
-                Answer::Declined => Event::AnsweredDeclined,
-                Answer::NoAnswer => Event::NoAnswer,
-            };
-            actor.on_event(key, event, context);
-        }));
-    }
-
-    fn look_up(&mut self, key: ChargeKey, context: &mut Context<Self>) {
-        self.metrics.look_ups.increment(1);
-        let (gateway, limit) = (self.gateway.clone(), self.limit);
-        let asked_at = steady_now();
-        let finding = async move { tokio::time::timeout(limit, gateway.look_up(key)).await };
-        context.spawn(finding.into_actor(self).map(move |finding, actor, context| {
-            let event = match finding.unwrap_or(Finding::NoAnswer) {
-                Finding::Succeeded { amount, reference } => Event::Answered { amount, reference },
-                Finding::Declined => Event::AnsweredDeclined,
-                Finding::NotFound => Event::NotFound { asked_at },
-                Finding::NoAnswer => Event::NoAnswer,
-            };
-            actor.on_event(key, event, context);
-        }));
     }
 
     /// Appends the record and goes on from there; the answer says whether it is durable.
@@ -170,7 +142,7 @@ impl PaymentActor {
     }
 
     /// Makes the charge known if the journal knows it: one that was evicted must not be taken for a new one.
-    fn remember(&self, key: ChargeKey) -> ResponseActFuture<Self, Result<(), Error>> {
+    pub(super) fn remember(&self, key: ChargeKey) -> ResponseActFuture<Self, Result<(), Error>> {
         if self.cashier.knows(key) {
             return Box::pin(fut::ready(Ok(())));
         }
@@ -245,5 +217,21 @@ impl Handler<Attach> for PaymentActor {
     fn handle(&mut self, Attach(reports): Attach, context: &mut Context<Self>) {
         self.reports = Some(reports);
         self.arm(context);
+    }
+}
+
+impl Handler<Hinted> for PaymentActor {
+    type Result = ();
+
+    fn handle(&mut self, Hinted(Hint { session, key }): Hinted, context: &mut Context<Self>) {
+        let known = self.remember(key);
+        context.spawn(known.map(move |known, actor, context| {
+            if let Err(error) = known {
+                tracing::warn!(%error, "a charge that the PSP announced is not looked up now");
+            }
+            for key in actor.cashier.concerned(session, key) {
+                actor.on_event(key, Event::Hinted, context);
+            }
+        }));
     }
 }

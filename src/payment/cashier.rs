@@ -9,6 +9,7 @@ use super::{News, Report};
 use crate::{
     engine::{
         charge::{Action, Charge, ChargeKey, Event, Instruction, Outcome, Patience, State},
+        id::SessionId,
         time::UnixMs,
     },
     ledger::{self, Entry, Kind},
@@ -21,9 +22,11 @@ pub enum Record {
     Concluded(Outcome),
     /// Given up after a week of asking.
     Unresolved,
+    /// The PSP's object that stands for it; journalled before that object may move money. Since format 2.
+    Named(String),
 }
 
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 
 /// The journal of a charge cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +46,8 @@ impl Record {
     pub fn read(entry: &Entry) -> Result<(ChargeKey, Record), Unreadable> {
         let key = entry.subject.as_slice().try_into().map_err(|_| Unreadable::Format(entry.format))?;
         match entry.format {
-            FORMAT => Ok((ChargeKey(key), ledger::decode(&entry.payload)?)),
+            // The first lacks a record, and is otherwise the same.
+            1 | FORMAT => Ok((ChargeKey(key), ledger::decode(&entry.payload)?)),
             other => Err(Unreadable::Format(other)),
         }
     }
@@ -101,6 +105,36 @@ impl Cashier {
         self.charges.get(&key)
     }
 
+    /// The PSP's object that an instruction works on: its own, or that of the charge it refers to.
+    pub fn object(&self, key: ChargeKey) -> Option<&str> {
+        let charge = self.charge(key)?;
+        charge.object().or_else(|| self.charge(charge.instruction.of?)?.object())
+    }
+
+    /// Takes down the PSP's name for a charge.
+    pub fn name(&mut self, key: ChargeKey, object: String) {
+        if let Some(charge) = self.charges.get_mut(&key) {
+            charge.name(object);
+        }
+    }
+
+    /// Whether its request is on its way and still waited for.
+    pub fn is_sending(&self, key: ChargeKey) -> bool {
+        self.charge(key).is_some_and(|charge| matches!(charge.state, State::Sent { .. }))
+    }
+
+    pub fn may_be_closed(&self, key: ChargeKey, now: UnixMs) -> bool {
+        self.charge(key).is_some_and(|charge| charge.may_be_closed(now))
+    }
+
+    /// The charges that a hint about `key` may concern: itself, and what its session has open. Looks at every open one:
+    /// at most a millisecond for 20,000, and only for who has signed.
+    pub fn concerned(&self, session: SessionId, key: ChargeKey) -> Vec<ChargeKey> {
+        let open = self.deadlines.iter().map(|(_, open)| *open);
+        let of_session = open.filter(|open| self.charge(*open).is_some_and(|of| of.instruction.session == session));
+        of_session.filter(|open| *open != key).chain([key]).collect()
+    }
+
     /// The session wants it done. The same instruction again is the same charge, and only wakes the wish for it.
     pub fn instruct(&mut self, instruction: Instruction, now: UnixMs) -> Result<Option<Step>, Full> {
         let key = instruction.key();
@@ -138,6 +172,10 @@ impl Cashier {
             Record::Concluded(Outcome::Declined) => Event::AnsweredDeclined,
             Record::Concluded(Outcome::Failed) => Event::ConcludedFailed,
             Record::Unresolved => Event::GivenUp,
+            Record::Named(object) => {
+                self.name(key, object);
+                return Ok(());
+            }
         };
         self.turn(key, |charge| charge.on_event(event, now).unwrap_or(Action::Nothing));
         Ok(())
@@ -155,7 +193,7 @@ impl Cashier {
         match record {
             Record::Intended(_) => self.send(key, now),
             Record::Concluded(outcome) => self.report(key, News::Concluded(outcome)),
-            Record::Unresolved => None,
+            Record::Unresolved | Record::Named(_) => None,
         }
     }
 
@@ -169,7 +207,8 @@ impl Cashier {
                 None
             }
             Record::Concluded(_) => Some(self.journal(key, record)),
-            Record::Unresolved => None, // the next start asks about it again
+            // The next start asks about it again.
+            Record::Unresolved | Record::Named(_) => None,
         }
     }
 
@@ -226,12 +265,12 @@ impl Cashier {
         if let Some(at) = charge.next_deadline() {
             self.deadlines.remove(&(at, key));
         }
-        let was_open = is_open(charge);
+        let was_open = charge.is_open();
         let action = turn(charge);
         if let Some(at) = charge.next_deadline() {
             self.deadlines.insert((at, key));
         }
-        if was_open && !is_open(charge) {
+        if was_open && !charge.is_open() {
             self.keep_concluded(key);
         }
         action
@@ -251,14 +290,10 @@ fn report(instruction: &Instruction, news: News) -> Step {
     Step::Report(Report { session: instruction.session, ordinal: instruction.ordinal, news })
 }
 
-fn is_open(charge: &Charge) -> bool {
-    matches!(charge.state, State::Intended | State::Sent { .. } | State::Unknown { .. })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{charge::Operation, id::SessionId, money::Money};
+    use crate::engine::{charge::Operation, money::Money};
 
     const PATIENCE: Patience = Patience { answer_ms: 5_000, ask_ms_min: 500, ask_ms_max: 60_000, arrival_ms: 2_000 };
     const NOW: UnixMs = UnixMs(1_000_000);

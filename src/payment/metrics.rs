@@ -49,8 +49,31 @@ impl Metrics {
             Record::Concluded(Outcome::Succeeded { .. }) => &self.succeeded,
             Record::Concluded(Outcome::Declined) => &self.declined,
             Record::Concluded(Outcome::Failed) => &self.failed,
-            Record::Intended(_) | Record::Unresolved => return,
+            Record::Intended(_) | Record::Named(_) | Record::Unresolved => return,
         };
         counter.increment(1);
+    }
+}
+
+/// Of what the PSP announces.
+pub(super) struct HearsayMetrics {
+    pub(super) moved: Counter,
+    pub(super) disputed: Counter,
+    pub(super) other: Counter,
+    pub(super) repeated: Counter,
+    pub(super) refused: Counter,
+}
+
+impl HearsayMetrics {
+    pub(super) fn new() -> HearsayMetrics {
+        describe_counter!("forecourt_payment_announcements_total", "Announcements of the PSP, by what became of them");
+        let counted = |outcome| counter!("forecourt_payment_announcements_total", "outcome" => outcome);
+        HearsayMetrics {
+            moved: counted("looked_up"),
+            disputed: counted("dispute"),
+            other: counted("other"),
+            repeated: counted("repeated"),
+            refused: counted("refused"),
+        }
     }
 }

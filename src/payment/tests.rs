@@ -4,8 +4,11 @@ use std::path::Path;
 
 use tokio::sync::mpsc;
 
-use super::*;
-use crate::engine::{charge::Operation, money::Money};
+use super::{cashier::Record, *};
+use crate::{
+    engine::{charge::Operation, money::Money},
+    ledger::{Entry, Kind},
+};
 
 struct Collector(mpsc::UnboundedSender<Report>);
 
@@ -29,7 +32,17 @@ fn config() -> Config {
         arrival_ms: 50,
         open_max: 10,
         mailbox_max: 16,
+        places_max: 4,
+        breaker_failures: 16,
+        breaker_ms: 1_000,
+        reconcile_hour: 24,
+        gateway: Choice::Simulator,
+        stripe_url: String::new(),
+        stripe_secret: None,
+        stripe_webhook_secret: None,
         simulator_latency_ms: 0,
+        simulator_seed: 0,
+        simulator_fault_permille: 0,
     }
 }
 
@@ -63,8 +76,12 @@ struct Bench {
 }
 
 async fn start(folder: &Path, resumed: Vec<(Instruction, bool)>) -> Bench {
+    start_with(&config(), folder, resumed).await
+}
+
+async fn start_with(config: &Config, folder: &Path, resumed: Vec<(Instruction, bool)>) -> Bench {
     let ledger = ledger(folder);
-    let payments = Payments::start(&config(), folder, ledger.clone(), &Arbiter::current()).unwrap();
+    let payments = Payments::start(config, folder, ledger.clone(), &Arbiter::current()).unwrap();
     let (sender, reports) = mpsc::unbounded_channel();
     payments.attach(Collector(sender).start().recipient()).await.unwrap();
     for (instruction, wanted) in resumed {
@@ -121,7 +138,7 @@ async fn a_charge_that_never_arrived_fails_after_it_was_looked_up() {
 /// What a process leaves that was killed between the intent and the first byte.
 async fn leave_an_intent(folder: &Path, means: &str) {
     let ledger = ledger(folder);
-    let long_ago = crate::telemetry::now().minus(60_000);
+    let long_ago = telemetry::now().minus(60_000);
     let entry = Record::Intended(charge(means)).entry(charge(means).key(), long_ago);
     ledger.append(vec![entry]).await.unwrap();
     ledger.close().await.unwrap();
@@ -155,6 +172,43 @@ async fn a_concluded_charge_is_told_again_after_a_restart_and_not_made_again() {
     let mut again = start(folder.path(), vec![(charge("tok_ok"), true)]).await;
     assert!(has_succeeded(&again.next().await));
     assert_eq!(net_charges(folder.path()), 1);
+}
+
+#[actix::test]
+async fn faults_of_every_kind_end_in_one_charge_or_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let faulty = Config { simulator_fault_permille: 700, simulator_seed: 3, arrival_ms: 1_500, ..config() };
+    let mut bench = start_with(&faulty, folder.path(), Vec::new()).await;
+    let charges = (1..=8).map(|ordinal| Instruction { ordinal, ..charge("tok_ok") });
+    for charge in charges {
+        bench.payments.instruct(charge).await.unwrap();
+    }
+    let (mut succeeded, mut concluded) = (0, 0);
+    while concluded < 8 {
+        let news = bench.next().await;
+        concluded += u32::from(matches!(news, News::Concluded(_)));
+        succeeded += u32::from(has_succeeded(&news));
+    }
+    assert!(succeeded > 0);
+    assert_eq!(net_charges(folder.path()), succeeded);
+}
+
+#[test]
+fn what_format_1_wrote_still_reads() {
+    let charge = charge("tok_ok");
+    let intended = "0000000000000000030303030303030303030303030303030100000003000000746f6b5f6f6bffff38c7000000000000\
+                    4b5257000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000";
+    let succeeded = "0100000000000000000000000000000038c70000000000004b5257000000000073696d2d31ffffff0000000000000000\
+                    000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000";
+    let entry = |format, hexadecimal: &str| {
+        let payload = hex::decode(hexadecimal).unwrap();
+        Entry { at: telemetry::now(), kind: Kind::Charge, subject: vec![7; 32], format, payload }
+    };
+    let read = |hexadecimal: &str| Record::read(&entry(1, hexadecimal)).unwrap().1;
+    let outcome = Outcome::Succeeded { amount: charge.amount, reference: "sim-1".into() };
+    assert_eq!(read(intended), Record::Intended(charge));
+    assert_eq!(read(succeeded), Record::Concluded(outcome));
+    assert!(matches!(Record::read(&entry(3, intended)), Err(Unreadable::Format(3))));
 }
 
 #[actix::test]

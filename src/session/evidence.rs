@@ -122,6 +122,11 @@ pub enum What {
     Intended {
         ordinal: u32,
     },
+    /// The payment's: the PSP has prepared and named it, and no money has moved.
+    Named {
+        ordinal: u32,
+        reference: String,
+    },
     /// The payment's: what the PSP answered.
     Answered {
         ordinal: u32,
@@ -240,6 +245,7 @@ impl Evidence {
             let (_, record) = payment::Record::read(entry)?;
             let what = match record {
                 payment::Record::Intended(_) => What::Intended { ordinal },
+                payment::Record::Named(reference) => What::Named { ordinal, reference },
                 payment::Record::Unresolved => What::Unresolved { ordinal },
                 payment::Record::Concluded(outcome) => {
                     let outcome = Concluded::from(outcome);

@@ -32,14 +32,14 @@ use actix::prelude::*;
 use tokio::sync::{broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 
-pub use crate::engine::session::{Completion, Notice, Quote, StateName, Unseen, Vehicle, Why};
+pub use crate::engine::session::{Completion, Notice, Quote, Session, StateName, Unseen, Vehicle, Why};
 use crate::{
     engine::{
         id::{BindingId, PumpNumber, SessionId, StationId},
         money::{Currency, Money},
         time::UnixMs,
     },
-    ledger::{self, Ledger, Seq},
+    ledger::{self, Journal, Kind, Ledger, Seq},
     payment::{self, Payments},
     registration::{OperatorName, Registrations},
 };
@@ -280,6 +280,12 @@ pub struct GradePrice {
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct SessionChanged(pub SessionView);
+
+/// A session as the journal makes it, for who has the journal and no engine. Blocks.
+pub fn from_journal(journal: &Journal, session: SessionId) -> Option<Session> {
+    let entries = journal.of(Kind::Session, &session.0).ok()?;
+    record::rebuild(session, &entries).ok().map(|rebuilt| rebuilt.session)
+}
 
 /// Handle to the session desk; cheap to clone.
 #[derive(Clone)]

@@ -3,6 +3,7 @@
 mod data;
 mod engine;
 mod leaks;
+mod local_stripe;
 mod python;
 mod redis_server;
 mod site;
@@ -19,8 +20,10 @@ mod evidence;
 mod ledger;
 mod openapi;
 mod push;
+mod reconciliation;
 mod secrets;
 mod sessions;
+mod stripe;
 mod traces;
 mod vectors;
 mod wire;

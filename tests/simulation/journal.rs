@@ -79,7 +79,9 @@ impl Journal {
         let under_way = std::mem::take(&mut self.under_way).into_iter().take(kept);
         let durable: Vec<Entry> = under_way.filter(|a| a.fate.is_durable()).map(|a| a.entry).collect();
         let known = self.entries.len();
-        durable.into_iter().for_each(|entry| self.keep(entry));
+        for entry in durable {
+            self.keep(entry);
+        }
         self.busy_until = 0;
         self.entries[known..].to_vec()
     }

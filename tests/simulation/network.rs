@@ -28,8 +28,8 @@ pub(crate) enum Outside {
         event: Event,
         life: u32,
     },
-    /// The PSP tells whoever runs now, as a webhook does.
-    Webhook(ChargeKey, Event),
+    /// The PSP tells whoever runs now that there is something to ask about.
+    Webhook(ChargeKey),
 }
 
 impl World {
@@ -47,12 +47,16 @@ impl World {
                     self.on_charge_event(key, event);
                 }
             }
-            Outside::Webhook(key, event) => self.on_charge_event(key, event),
+            Outside::Webhook(key) => self.on_charge_event(key, Event::Hinted),
         }
     }
 
     pub(crate) fn send(&mut self, instruction: Instruction) {
         let (key, life) = (instruction.key(), self.process.life);
+        if self.chance.fault("request refused at the door", 60) {
+            let event = Event::NotSent;
+            return self.after(5, Happening::Outside(Outside::Answer { key, event, life }));
+        }
         if !self.chance.fault("request lost", 100) {
             let delay = self.travel("request delayed");
             self.after(delay, Happening::Outside(Outside::Request(instruction.clone(), life)));
@@ -80,11 +84,11 @@ impl World {
             self.answer(key, event.clone(), life);
         }
         if self.chance.fault("answer doubled", 50) {
-            self.answer(key, event.clone(), life);
+            self.answer(key, event, life);
         }
-        if self.chance.fault("answer by webhook", 50) {
+        if self.chance.fault("webhook", 50) {
             let delay = self.chance.within(0..=600_000);
-            self.after(delay, Happening::Outside(Outside::Webhook(key, event)));
+            self.after(delay, Happening::Outside(Outside::Webhook(key)));
         }
     }
 

@@ -151,7 +151,7 @@ impl Oracle {
                         self.intents.insert(key);
                     }
                     ChargeRecord::Concluded(outcome) => self.outcomes.entry(key).or_default().push(outcome),
-                    ChargeRecord::Unresolved => {}
+                    ChargeRecord::Named(_) | ChargeRecord::Unresolved => {}
                 }
             }
             Kind::Session => self.on_session_entry(seq, entry, psp),

@@ -183,7 +183,7 @@ async fn a_file_of_which_a_byte_changed_is_found_out_or_reads_as_before() {
         });
         match verified {
             Some(_) => {
-                assert_eq!(read, (0..40).map(entry).collect::<Vec<_>>(), "seed {seed}, trial {trial}, byte {at}")
+                assert_eq!(read, (0..40).map(entry).collect::<Vec<_>>(), "seed {seed}, trial {trial}, byte {at}");
             }
             None => found += 1,
         }

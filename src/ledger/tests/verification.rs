@@ -138,7 +138,7 @@ async fn a_journal_that_was_written_anew_differs_from_a_head_that_was_noted() {
 #[tokio::test]
 async fn an_entry_that_its_reader_refuses_is_named_unless_the_chain_is_broken() {
     let folder = journal_of(9).await;
-    let refuse = |seq: Seq, _: Option<&Entry>| if seq.0 % 3 == 0 { Err("no".to_owned()) } else { Ok(()) };
+    let refuse = |seq: Seq, _: Option<&Entry>| if seq.0.is_multiple_of(3) { Err("no".to_owned()) } else { Ok(()) };
     let verify = || Journal::open(&Ledger::file(folder.path())).unwrap().verify(None, refuse);
     let Err(VerifyError::Broken(broken)) = verify() else { panic!("believed") };
     assert_eq!((broken.seq, broken.fault), (Seq(3), Fault::Meaning("no".into())));

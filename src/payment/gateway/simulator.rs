@@ -12,6 +12,8 @@
 //! | `tok_lost` | does what it is told and never answers; a look-up finds it |
 //! | anything else | declined |
 //!
+//! Beside that, faults strike by a seed ([`faults`](super::faults)), whatever the token.
+//!
 //! Its books are the oracle for double charges: nothing of the engine's own state is in them.
 
 use std::{
@@ -22,11 +24,19 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::gateway::{Answer, Finding};
-use crate::engine::{
-    charge::{ChargeKey, Instruction, Operation},
-    id::SessionId,
-    money::Money,
+use super::{
+    Answer, BooksError, Config, Finding, Line as BookLine, Movement,
+    books::LINES_MAX,
+    faults::{Fault, Faults},
+};
+use crate::{
+    engine::{
+        charge::{ChargeKey, Instruction, Operation},
+        id::SessionId,
+        money::Money,
+        time::UnixMs,
+    },
+    telemetry::now,
 };
 
 // Another party's books: a process that dies loses nothing that was written, and a flush for each line would only
@@ -43,15 +53,20 @@ const SCHEMA: &str = "
         minor     INTEGER NOT NULL,
         currency  TEXT NOT NULL,
         of        BLOB,
-        succeeded INTEGER NOT NULL
+        succeeded INTEGER NOT NULL,
+        at_ms     INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     CREATE INDEX IF NOT EXISTS operations_of ON operations (of);
 ";
+
+/// How late a late request is: it must arrive before "not found" is believed.
+pub const LATE_MS: u64 = 1_000;
 
 #[derive(Debug, Clone)]
 pub struct Simulator {
     books: Arc<Mutex<Connection>>,
     latency: Duration,
+    faults: Arc<Mutex<Faults>>,
 }
 
 /// What the simulator's books say of one session.
@@ -70,7 +85,16 @@ impl Simulator {
         let books = Connection::open(folder.join("psp-simulator.db"))?;
         books.busy_timeout(Duration::from_secs(5))?;
         books.execute_batch(SCHEMA)?;
-        Ok(Simulator { books: Arc::new(Mutex::new(books)), latency })
+        add_times(&books)?;
+        let faults = Arc::new(Mutex::new(Faults::new(0, 0)));
+        Ok(Simulator { books: Arc::new(Mutex::new(books)), latency, faults })
+    }
+
+    /// With the latency and the faults of the settings.
+    pub(super) fn configured(config: &Config, folder: &Path) -> rusqlite::Result<Simulator> {
+        let faults = Faults::new(config.simulator_seed, config.simulator_fault_permille);
+        let simulator = Simulator::open(folder, Duration::from_millis(config.simulator_latency_ms))?;
+        Ok(Simulator { faults: Arc::new(Mutex::new(faults)), ..simulator })
     }
 
     /// Per session, what was charged and not given back. Blocks.
@@ -94,17 +118,38 @@ impl Simulator {
 
     pub(super) async fn perform(&self, instruction: Instruction) -> Answer {
         tokio::time::sleep(self.latency).await;
-        if instruction.means.starts_with("tok_timeout") {
+        let fault = self.faults.lock().unwrap_or_else(PoisonError::into_inner).draw(instruction.key());
+        if instruction.means.starts_with("tok_timeout") || fault == Some(Fault::NotArriving) {
             return std::future::pending().await;
         }
-        let lost = instruction.means.starts_with("tok_lost");
-        let line = self.on_books(move |books| enter(books, &instruction)).await;
-        match line {
+        let lost = instruction.means.starts_with("tok_lost") || fault == Some(Fault::AnswerLost);
+        if fault == Some(Fault::Late) {
+            return self.perform_late(instruction).await;
+        }
+        let times = if fault == Some(Fault::Twice) { 2 } else { 1 };
+        let line = self.on_books(move |books| (0..times).map(|_| enter(books, &instruction)).last().transpose()).await;
+        match line.flatten() {
             _ if lost => std::future::pending().await,
             Some(Line { succeeded: true, amount, reference }) => Answer::Succeeded { amount, reference },
             Some(Line { succeeded: false, .. }) => Answer::Declined,
             None => Answer::NoAnswer,
         }
+    }
+
+    /// By a task of its own, which outlives the caller's patience.
+    async fn perform_late(&self, instruction: Instruction) -> Answer {
+        let simulator = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(LATE_MS)).await;
+            simulator.on_books(move |books| enter(books, &instruction)).await
+        });
+        std::future::pending().await
+    }
+
+    pub(super) async fn books(&self, from: UnixMs, until: UnixMs) -> Result<Vec<BookLine>, BooksError> {
+        let lines = self.on_books(move |books| movements(books, from, until)).await;
+        let lines = lines.ok_or_else(|| BooksError::Unavailable("psp-simulator.db does not read".into()))?;
+        if lines.len() > LINES_MAX { Err(BooksError::TooMany) } else { Ok(lines) }
     }
 
     pub(super) async fn look_up(&self, key: ChargeKey) -> Finding {
@@ -149,8 +194,8 @@ fn enter(books: &mut Connection, instruction: &Instruction) -> rusqlite::Result<
     }
     let approved = approved_minor(&transaction, instruction)?;
     transaction.execute(
-        "INSERT INTO operations (key, session, operation, means, minor, currency, of, succeeded)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO operations (key, session, operation, means, minor, currency, of, succeeded, at_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
             key.0,
             instruction.session.0,
@@ -160,6 +205,7 @@ fn enter(books: &mut Connection, instruction: &Instruction) -> rusqlite::Result<
             instruction.amount.currency.to_string(),
             instruction.of.map(|of| of.0),
             approved.is_some(),
+            now().0 as i64,
         ],
     )?;
     let line = find(&transaction, key)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
@@ -167,16 +213,49 @@ fn enter(books: &mut Connection, instruction: &Instruction) -> rusqlite::Result<
     Ok(line)
 }
 
+/// Books of before there were times in them; those lines count as of 1970.
+fn add_times(books: &Connection) -> rusqlite::Result<()> {
+    let query = "SELECT COUNT(*) FROM pragma_table_info('operations') WHERE name = 'at_ms'";
+    if books.query_row(query, [], |row| row.get::<_, i64>(0))? == 0 {
+        books.execute_batch("ALTER TABLE operations ADD COLUMN at_ms INTEGER NOT NULL DEFAULT 0")?;
+    }
+    books.execute_batch("CREATE INDEX IF NOT EXISTS operations_at ON operations (at_ms)")
+}
+
+fn movements(books: &Connection, from: UnixMs, until: UnixMs) -> rusqlite::Result<Vec<BookLine>> {
+    let mut select = books.prepare(
+        "SELECT key, session, operation, minor, currency, at_ms, line FROM operations
+         WHERE at_ms >= ?1 AND at_ms < ?2 AND succeeded = 1 AND operation IN ('charge', 'capture', 'refund')
+         LIMIT ?3",
+    )?;
+    let rows = select.query_map(params![from.0 as i64, until.0 as i64, LINES_MAX as i64 + 1], |row| {
+        let movement = match row.get_ref(2)?.as_str()? {
+            "capture" => Movement::Captured,
+            "refund" => Movement::Refunded,
+            _ => Movement::Charged,
+        };
+        Ok(BookLine {
+            key: Some(ChargeKey(row.get(0)?)),
+            session: Some(SessionId(row.get(1)?)),
+            movement,
+            amount: money(row.get(3)?, row.get_ref(4)?.as_str()?)?,
+            at: UnixMs(row.get::<_, i64>(5)? as u64),
+            reference: format!("sim-{}", row.get::<_, i64>(6)?),
+        })
+    })?;
+    rows.collect()
+}
+
+fn money(minor: i64, currency: &str) -> rusqlite::Result<Money> {
+    Ok(Money { minor, currency: currency.parse().map_err(|_| rusqlite::Error::InvalidQuery)? })
+}
+
 fn find(books: &Connection, key: ChargeKey) -> rusqlite::Result<Option<Line>> {
     books
         .query_row("SELECT line, minor, currency, succeeded FROM operations WHERE key = ?1", [key.0], |row| {
-            let currency: String = row.get(2)?;
             Ok(Line {
                 succeeded: row.get(3)?,
-                amount: Money {
-                    minor: row.get(1)?,
-                    currency: currency.parse().map_err(|_| rusqlite::Error::InvalidQuery)?,
-                },
+                amount: money(row.get(1)?, row.get_ref(2)?.as_str()?)?,
                 reference: format!("sim-{}", row.get::<_, i64>(0)?),
             })
         })
@@ -282,6 +361,21 @@ mod tests {
         assert!(!succeeds(&simulator, &of(Operation::Refund, 3, 41, &charge)).await);
         assert!(succeeds(&simulator, &of(Operation::Refund, 4, 40, &charge)).await);
         assert_eq!(simulator.charges().unwrap()[0].net, 0);
+    }
+
+    #[tokio::test]
+    async fn whatever_fault_strikes_a_key_it_charges_once_at_most() {
+        let (_folder, simulator) = simulator();
+        let simulator = Simulator { faults: Arc::new(Mutex::new(Faults::new(7, 1_000))), ..simulator };
+        for ordinal in 1..=40 {
+            let charge = instruction(Operation::Charge, ordinal, "tok_ok", 100);
+            let _ = tokio::time::timeout(Duration::from_millis(20), simulator.perform(charge.clone())).await;
+        }
+        tokio::time::sleep(Duration::from_millis(LATE_MS + 200)).await;
+        let net = simulator.charges().unwrap()[0].net;
+        assert!(net < 40 && net > 20, "{net} of 40 arrived once");
+        let lines = simulator.books(UnixMs(0), UnixMs(u64::MAX >> 1)).await.unwrap();
+        assert_eq!(lines.len(), net as usize);
     }
 
     #[tokio::test]
