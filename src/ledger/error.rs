@@ -42,6 +42,8 @@ pub enum LedgerError {
     /// This append alone is refused, and will be again.
     #[error("the site transaction belongs to another session")]
     Claimed,
+    #[error("the journal has entries of this subject already")]
+    Known,
     #[error("the journal holds an entry of a kind that this program does not know: {0}")]
     UnknownKind(u8),
     #[error("the journal failed: {0}")]

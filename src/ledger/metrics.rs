@@ -75,9 +75,11 @@ impl Metrics {
         let counter = match error {
             LedgerError::DiskFull => &self.disk_full,
             LedgerError::ReadOnly => &self.read_only,
-            LedgerError::Closed | LedgerError::Claimed | LedgerError::UnknownKind(_) | LedgerError::Failed(_) => {
-                &self.failed
-            }
+            LedgerError::Closed
+            | LedgerError::Claimed
+            | LedgerError::Known
+            | LedgerError::UnknownKind(_)
+            | LedgerError::Failed(_) => &self.failed,
         };
         counter.increment(1);
     }

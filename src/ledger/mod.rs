@@ -179,7 +179,12 @@ impl Ledger {
 
     /// The same, and the claim with it; [`Claimed`](LedgerError::Claimed) when it is another session's.
     pub async fn append_claiming(&self, entries: Vec<Entry>, claim: Option<Claim>) -> Result<Seq, LedgerError> {
-        self.ask(|answer| Job::Append(Append { entries, claim }, answer)).await
+        self.ask(|answer| Job::Append(Append { entries, claim, is_first: false }, answer)).await
+    }
+
+    /// As [`append`](Ledger::append), for the first entry of a subject; [`Known`](LedgerError::Known) when there is one.
+    pub async fn begin(&self, entry: Entry) -> Result<Seq, LedgerError> {
+        self.ask(|answer| Job::Append(Append { entries: vec![entry], claim: None, is_first: true }, answer)).await
     }
 
     /// Empties the entries of what is to go, and appends what was done.

@@ -53,6 +53,8 @@ const PROBE_BYTES: i32 = 256 * 1024;
 pub(super) struct Append {
     pub entries: Vec<Entry>,
     pub claim: Option<Claim>,
+    /// It stays out when its subject has entries already.
+    pub is_first: bool,
 }
 
 /// Makes the file when there is none, and brings an older layout up to this one.
@@ -150,7 +152,11 @@ pub(super) fn append(
     let mut places = Vec::with_capacity(appends.len());
     let mut end = head;
     let mut rows = Rows::new(&transaction)?;
-    for Append { entries, claim } in appends {
+    for Append { entries, claim, is_first } in appends {
+        if *is_first && has_begun(&transaction, entries)? {
+            places.push(Err(LedgerError::Known));
+            continue;
+        }
         let at = entries.last().map_or(UnixMs(0), |entry| entry.at);
         if let Some(claim) = claim
             && !take_claim(&transaction, claim, at, claim_ms)?
@@ -167,6 +173,14 @@ pub(super) fn append(
     set_head(&transaction, end)?;
     transaction.commit()?;
     Ok((end, places))
+}
+
+/// Whether the journal has entries of what the first of these begins.
+fn has_begun(transaction: &Transaction<'_>, entries: &[Entry]) -> rusqlite::Result<bool> {
+    let Some(first) = entries.first() else { return Ok(false) };
+    let mut select =
+        transaction.prepare_cached("SELECT EXISTS (SELECT 1 FROM journal WHERE kind = ?1 AND subject = ?2)")?;
+    select.query_row(params![first.kind as u8, first.subject], |row| row.get(0))
 }
 
 /// The row of a query for `seq, at_ms, kind, subject, format, payload`.

@@ -140,6 +140,16 @@ fn at(day: u64) -> Vec<Entry> {
 }
 
 #[tokio::test]
+async fn what_has_begun_does_not_begin_again_and_keeps_no_other_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&config(), folder.path()).unwrap();
+    ledger.begin(entry(1)).await.unwrap();
+    let (again, other) = futures_util::future::join(ledger.begin(entry(1)), ledger.begin(entry(2))).await;
+    assert_eq!((again, other.is_ok()), (Err(LedgerError::Known), true));
+    assert_eq!(replayed(&ledger), [entry(1), entry(2)]);
+}
+
+#[tokio::test]
 async fn a_site_transaction_belongs_to_one_session_until_its_days_are_over() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(&config(), folder.path()).unwrap();

@@ -129,7 +129,9 @@ impl Writer {
         // Who went away does not need the answer.
         match outcome {
             Ok(places) => {
-                self.metrics.claims_refused(places.iter().filter(|place| place.is_err()).count() as u64);
+                self.metrics.claims_refused(
+                    places.iter().filter(|place| matches!(place, Err(LedgerError::Claimed))).count() as u64,
+                );
                 answers.into_iter().zip(places).for_each(|(answer, place)| {
                     let _ = answer.send(place);
                 });

@@ -90,7 +90,8 @@ impl PaymentActor {
     /// Appends the record and goes on from there; the answer says whether it is durable.
     fn journal(&self, key: ChargeKey, record: Record) -> ResponseActFuture<Self, Result<(), Error>> {
         let (ledger, entry) = (self.ledger.clone(), record.entry(key, now()));
-        let append = async move { ledger.append(vec![entry]).await };
+        let is_first = matches!(record, Record::Intended(_));
+        let append = async move { if is_first { ledger.begin(entry).await } else { ledger.append(vec![entry]).await } };
         Box::pin(append.into_actor(self).map(move |appended, actor, context| {
             match &appended {
                 Ok(_) => {
@@ -98,6 +99,7 @@ impl PaymentActor {
                     let step = actor.cashier.durable(key, record, steady_now());
                     actor.carry_out(step, context);
                 }
+                Err(LedgerError::Known) => drop(actor.cashier.refused(key, record)),
                 Err(error) => {
                     tracing::error!(%error, ?key, "a step of a charge is not journalled");
                     let again = actor.cashier.refused(key, record);
@@ -141,7 +143,7 @@ impl PaymentActor {
         }));
     }
 
-    /// Makes the charge known if the journal knows it: one that was evicted must not be taken for a new one.
+    /// Makes the charge known if the journal knows it.
     pub(super) fn remember(&self, key: ChargeKey) -> ResponseActFuture<Self, Result<(), Error>> {
         if self.cashier.knows(key) {
             return Box::pin(fut::ready(Ok(())));
@@ -167,8 +169,8 @@ impl PaymentActor {
         instruction: Instruction,
         context: &mut Context<Self>,
     ) -> ResponseActFuture<Self, Result<(), Error>> {
-        let answer = match self.cashier.instruct(instruction, steady_now()) {
-            Ok(Some(Step::Journal(key, record))) => return self.journal(key, record),
+        let answer = match self.cashier.instruct(instruction.clone(), steady_now()) {
+            Ok(Some(Step::Journal(key, record))) => return self.intend(key, record, instruction),
             Ok(step) => {
                 self.carry_out(step, context);
                 Ok(())
@@ -180,6 +182,27 @@ impl PaymentActor {
         };
         Box::pin(fut::ready(answer))
     }
+
+    /// The journal itself says when it knows the charge: one that was forgotten here must not be taken for a new one.
+    fn intend(
+        &mut self,
+        key: ChargeKey,
+        record: Record,
+        instruction: Instruction,
+    ) -> ResponseActFuture<Self, Result<(), Error>> {
+        let journalled = self.journal(key, record);
+        Box::pin(journalled.then(move |journalled, actor, _| match journalled {
+            Err(Error::Ledger(LedgerError::Known)) => actor.instruct_known(instruction),
+            other => Box::pin(fut::ready(other)),
+        }))
+    }
+
+    fn instruct_known(&self, instruction: Instruction) -> ResponseActFuture<Self, Result<(), Error>> {
+        Box::pin(self.remember(instruction.key()).then(move |known, actor, context| match known {
+            Ok(()) => actor.instruct(instruction, context),
+            Err(error) => Box::pin(fut::ready(Err(error))),
+        }))
+    }
 }
 
 impl Actor for PaymentActor {
@@ -189,12 +212,8 @@ impl Actor for PaymentActor {
 impl Handler<Instruct> for PaymentActor {
     type Result = ResponseActFuture<Self, Result<(), Error>>;
 
-    fn handle(&mut self, Instruct(instruction): Instruct, _: &mut Context<Self>) -> Self::Result {
-        let known = self.remember(instruction.key());
-        Box::pin(known.then(move |known, actor, context| match known {
-            Ok(()) => actor.instruct(instruction, context),
-            Err(error) => Box::pin(fut::ready(Err(error))),
-        }))
+    fn handle(&mut self, Instruct(instruction): Instruct, context: &mut Context<Self>) -> Self::Result {
+        self.instruct(instruction, context)
     }
 }
 

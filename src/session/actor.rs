@@ -51,6 +51,8 @@ enum Appended {
     Refused,
     /// It failed, with where the journal holds the session's events now.
     InDoubt(Option<Vec<Seq>>),
+    /// The session is in the journal already.
+    Known(Result<Vec<(Seq, Entry)>, LedgerError>),
 }
 
 /// What stops a rebuild of the sessions.
@@ -128,11 +130,16 @@ impl SessionDesk {
 
     /// Journals one event; whatever comes of it goes to [`finish`](Self::finish).
     pub(super) fn journal(&mut self, id: SessionId, entry: Entry, context: &mut Context<Self>) {
-        let (ledger, claim) = (self.ledger.clone(), self.desk.claim(id));
+        let (ledger, claim, is_first) = (self.ledger.clone(), self.desk.claim(id), self.desk.is_opening(id));
         let appended = async move {
-            match ledger.append_claiming(vec![entry], claim).await {
+            let appended = match is_first {
+                true => ledger.begin(entry).await,
+                false => ledger.append_claiming(vec![entry], claim).await,
+            };
+            match appended {
                 Ok(seq) => Appended::Durable(seq),
                 Err(LedgerError::Claimed) => Appended::Refused,
+                Err(LedgerError::Known) => Appended::Known(ledger.of(Kind::Session, id.0.to_vec()).await),
                 Err(error) => {
                     tracing::error!(%error, session = %id, "an event is not journalled");
                     Appended::InDoubt(read_back(&ledger, id).await)
@@ -143,6 +150,7 @@ impl SessionDesk {
             let done = match appended {
                 Appended::Durable(seq) => actor.desk.committed(id, seq, moment()),
                 Appended::Refused => actor.desk.refused(id, moment()),
+                Appended::Known(entries) => actor.begun_before(id, entries),
                 Appended::InDoubt(journalled) => {
                     actor.metrics.journal_failures.increment(1);
                     actor.desk.failed(id, journalled.as_deref(), moment())
@@ -225,6 +233,18 @@ impl SessionDesk {
             }
             actor.arm(context);
         }));
+    }
+
+    /// A session that was to be opened is one that was forgotten here: the request came again.
+    fn begun_before(&mut self, id: SessionId, entries: Result<Vec<(Seq, Entry)>, LedgerError>) -> Done {
+        // Without its entries, who asked is told that there is no answer at present.
+        let read = entries.map_err(StartError::from);
+        let known = self.desk.begun_before(id, read.as_deref().unwrap_or_default());
+        let known = read.and(known.map_err(StartError::from));
+        if let Err(error) = known {
+            tracing::error!(%error, session = %id, "a session cannot be recalled from the journal");
+        }
+        Done::default()
     }
 
     /// Makes sure that a session which was forgotten is known again, if there ever was one.

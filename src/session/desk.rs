@@ -133,6 +133,23 @@ impl Desk {
         Some(entry)
     }
 
+    pub fn is_opening(&self, id: SessionId) -> bool {
+        self.opening.contains_key(&id)
+    }
+
+    /// The journal knows the session that was to be opened: it was forgotten here, and the request is a repetition.
+    pub fn begun_before(&mut self, id: SessionId, entries: &[(Seq, Entry)]) -> Result<(), Unreadable> {
+        let Some(opened) = self.opening.remove(&id) else { return Ok(()) };
+        self.index.unpin(opened.session.vehicle().device, id);
+        let recalled = self.recall(id, entries);
+        let answer = match (&recalled, self.knows(id)) {
+            (Ok(()), true) => self.repeated(id, opened.request).and_then(|view| view.ok_or(Error::KeyReused)),
+            _ => Err(Error::Unavailable),
+        };
+        opened.replies.into_iter().for_each(|reply| answer_to(Some(reply), answer.clone()));
+        recalled
+    }
+
     /// The session that this request opened before, if it did.
     pub fn repeated(&self, session: SessionId, request: Request) -> Result<Option<SessionView>, Error> {
         let Some(slot) = self.slots.get(&session) else { return Ok(None) };

@@ -31,6 +31,7 @@ message!(OpenSession(Open, Reply) -> ());
 message!(Give(Order, Reply) -> ());
 message!(See(SessionId, By) -> Result<SessionView, Error>);
 message!(SeeReceipt(SessionId, By) -> Result<Receipt, Error>);
+message!(RepeatedNow(SessionId, Request) -> Result<Option<SessionView>, Error>);
 message!(Repeated(SessionId, Request) -> Result<Option<SessionView>, Error>);
 message!(AttachStation(StationId, Recipient<SessionChanged>) -> Vec<SessionView>);
 message!(WatchPhone(BindingId, Option<Seq>) -> Watching);
@@ -43,16 +44,15 @@ message!(Keep(Vec<SessionId>) -> ());
 // Once payments know whom to tell: what the journal left unsettled is taken up.
 message!(TakeUp() -> ());
 
+/// Not recalled first: the journal itself says when it knows the session.
 impl Handler<OpenSession> for SessionDesk {
-    type Result = ResponseActFuture<Self, ()>;
+    type Result = ();
 
-    fn handle(&mut self, OpenSession(open, reply): OpenSession, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, OpenSession(open, reply): OpenSession, context: &mut Context<Self>) {
         let id = open.session;
-        Box::pin(self.recall(id).map(move |(), actor, context| {
-            if let Some(entry) = actor.desk.open(open, reply, moment()) {
-                actor.journal(id, entry, context);
-            }
-        }))
+        if let Some(entry) = self.desk.open(open, reply, moment()) {
+            self.journal(id, entry, context);
+        }
     }
 }
 
@@ -84,6 +84,14 @@ impl Handler<SeeReceipt> for SessionDesk {
 
     fn handle(&mut self, SeeReceipt(session, by): SeeReceipt, _: &mut Context<Self>) -> Self::Result {
         Box::pin(self.recall(session).map(move |(), actor, _| actor.desk.receipt(session, by)))
+    }
+}
+
+impl Handler<RepeatedNow> for SessionDesk {
+    type Result = MessageResult<RepeatedNow>;
+
+    fn handle(&mut self, RepeatedNow(session, request): RepeatedNow, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.desk.repeated(session, request))
     }
 }
 

@@ -430,6 +430,22 @@ fn a_deadline_that_passes_is_journalled_and_disarmed() {
 }
 
 #[test]
+fn a_session_that_was_forgotten_and_is_asked_for_again_is_answered_and_not_opened() {
+    let mut bench = Bench::new();
+    let first = bench.open(open(ID, "tok_ok")).unwrap();
+    let mut desk = Desk::new(100, 1_000_000);
+    for (request, answer) in [(open(ID, "tok_ok").request, Ok(first.state)), (request(99), Err(Error::KeyReused))] {
+        let (reply, mut answered) = oneshot::channel();
+        let asked = Open { request, ..open(ID, "tok_ok") };
+        if desk.open(asked, reply, bench.moment()).is_some() {
+            desk.begun_before(ID, &bench.journal).unwrap();
+        }
+        assert_eq!(answered.try_recv().unwrap().map(|view| view.state), answer);
+    }
+    assert!(!desk.is_opening(ID));
+}
+
+#[test]
 fn a_forgotten_session_is_recalled_from_its_entries() {
     let mut bench = Bench::new();
     bench.open(open(ID, "tok_ok")).unwrap();

@@ -288,7 +288,12 @@ impl StationActor {
         let sessions = self.stations.sessions().clone();
         let opened = async move { sessions.open(open).await };
         Box::pin(opened.into_actor(self).map(move |opened, actor, _| match opened {
-            Ok(view) => Ok(Selection::Opened(Box::new(view))),
+            Ok(view) => {
+                if !view.pins_vehicle {
+                    actor.unpin(device, session); // a repetition of long ago
+                }
+                Ok(Selection::Opened(Box::new(view)))
+            }
             Err(error) => {
                 actor.unpin(device, session);
                 Err(error.into())

@@ -149,10 +149,18 @@ impl Stations {
     /// Finds the vehicle that the attendant means and opens its session.
     pub async fn select(&self, station: StationId, select: Select) -> Result<Selection, SelectError> {
         let actor = self.actor(station).ok_or(SelectError::UnknownStation)?;
-        if let Some(view) = self.0.sessions.repeated(select.session, select.request).await? {
+        let (session, request) = (select.session, select.request);
+        if let Some(view) = self.0.sessions.repeated_now(session, request).await? {
             return Ok(Selection::Opened(Box::new(view)));
         }
-        actor.send(SelectVehicle(select)).await.unwrap_or(Err(SelectError::Unavailable))
+        let selected = actor.send(SelectVehicle(select)).await.unwrap_or(Err(SelectError::Unavailable));
+        // A repetition of long ago, of a vehicle that is gone or is fuelled anew: it is answered as the first was.
+        if !matches!(selected, Ok(Selection::Opened(_)))
+            && let Some(view) = self.0.sessions.repeated(session, request).await?
+        {
+            return Ok(Selection::Opened(Box::new(view)));
+        }
+        selected
     }
 
     /// The driver has proven, with dongle and phone, to be at `station`.

@@ -192,7 +192,7 @@ async fn a_file_of_which_a_byte_changed_is_found_out_or_reads_as_before() {
 }
 
 fn with_payload(bytes: usize) -> Append {
-    Append { entries: vec![Entry { payload: vec![0; bytes], ..entry(1) }], claim: None }
+    Append { entries: vec![Entry { payload: vec![0; bytes], ..entry(1) }], claim: None, is_first: false }
 }
 
 #[test]

@@ -193,10 +193,12 @@ fn enter(books: &mut Connection, instruction: &Instruction) -> rusqlite::Result<
         return Ok(known);
     }
     let approved = approved_minor(&transaction, instruction)?;
-    transaction.execute(
-        "INSERT INTO operations (key, session, operation, means, minor, currency, of, succeeded, at_ms)
+    transaction
+        .prepare_cached(
+            "INSERT INTO operations (key, session, operation, means, minor, currency, of, succeeded, at_ms)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        params![
+        )?
+        .execute(params![
             key.0,
             instruction.session.0,
             name(instruction.operation),
@@ -206,8 +208,7 @@ fn enter(books: &mut Connection, instruction: &Instruction) -> rusqlite::Result<
             instruction.of.map(|of| of.0),
             approved.is_some(),
             now().0 as i64,
-        ],
-    )?;
+        ])?;
     let line = find(&transaction, key)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
     transaction.commit()?;
     Ok(line)
@@ -252,7 +253,8 @@ fn money(minor: i64, currency: &str) -> rusqlite::Result<Money> {
 
 fn find(books: &Connection, key: ChargeKey) -> rusqlite::Result<Option<Line>> {
     books
-        .query_row("SELECT line, minor, currency, succeeded FROM operations WHERE key = ?1", [key.0], |row| {
+        .prepare_cached("SELECT line, minor, currency, succeeded FROM operations WHERE key = ?1")?
+        .query_row([key.0], |row| {
             Ok(Line {
                 succeeded: row.get(3)?,
                 amount: money(row.get(1)?, row.get_ref(2)?.as_str()?)?,
@@ -290,7 +292,7 @@ fn approved_minor(books: &Connection, instruction: &Instruction) -> rusqlite::Re
 
 fn sum(books: &Connection, which: &str, what: &str, key: Option<ChargeKey>) -> rusqlite::Result<i64> {
     let query = format!("SELECT {what} FROM operations WHERE succeeded = 1 AND {which}");
-    books.query_row(&query, [key.map(|key| key.0)], |row| row.get(0))
+    books.prepare_cached(&query)?.query_row([key.map(|key| key.0)], |row| row.get(0))
 }
 
 fn name(operation: Operation) -> &'static str {
