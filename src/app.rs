@@ -28,8 +28,8 @@ use crate::{
     push,
     registration::{self, Registrations},
     session::{self, Sessions},
-    station::Stations,
-    telemetry,
+    station::{self, Stations},
+    telemetry::{self, catalogue::Catalogue},
 };
 
 const LOCK_FILE: &str = "lock";
@@ -144,7 +144,7 @@ impl App {
         Addresses::forget(folder.path())?;
         let slot = settings.slot_length();
         let readiness = Readiness::new();
-        let recorder = telemetry::recorder();
+        let recorder = telemetry::Recorder::install(folder.path());
         let [uplinks, snapshots, surface_end, push_end] = std::array::from_fn(|_| CancellationToken::new());
 
         let registrations = Registrations::start(settings.registration, folder.path(), slot)?;
@@ -175,6 +175,7 @@ impl App {
         let stations = Stations::start(settings.station, known, open, workers.clone(), snapshot);
         let snapshot_writer = tokio::spawn(stations.clone().keep_snapshots(snapshots.clone()));
         tokio::spawn(stations.clone().follow_bindings(snapshots.clone()));
+        tokio::spawn(stations.clone().keep_surveyed(snapshots.clone()));
         tokio::spawn(sessions.clone().keep_retention(retention, ledger.clone(), snapshots.clone()));
         let journal = ledger.clone();
         let surface = Surface {
@@ -252,6 +253,21 @@ impl App {
         }
         tracing::info!("stopped");
     }
+}
+
+/// Every metric of an engine.
+pub fn catalogue() -> Catalogue {
+    Catalogue::of(|| {
+        telemetry::register_metrics();
+        ledger::register_metrics();
+        registration::register_metrics();
+        payment::register_metrics();
+        session::register_metrics();
+        station::register_metrics();
+        http::register_metrics();
+        push::register_metrics();
+        ingest::register_metrics();
+    })
 }
 
 /// What reconciliation has to know of sessions, read from the journal.

@@ -1,12 +1,17 @@
 //! What an operator sees of the process: the clock it runs on, its log, its metrics, its build.
 
+pub mod catalogue;
+mod machine;
+
 use std::{
     io::IsTerminal,
-    sync::{LazyLock, OnceLock},
+    path::Path,
+    sync::{Arc, LazyLock, OnceLock},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics::{describe_gauge, gauge};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -17,8 +22,15 @@ use crate::{
 /// Seconds; from a local look-up to a PSP that answers at the last moment.
 const SECONDS_BUCKETS: [f64; 12] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
-/// A histogram keeps every sample until upkeep puts it into its bucket.
-const UPKEEP: Duration = Duration::from_secs(5);
+/// Seconds that people take: from a nozzle that is lifted at once to a day in which nobody came.
+const PATIENCE_BUCKETS: [f64; 12] = [0.1, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0];
+
+/// The ending of what those are for.
+const PATIENCE_SUFFIX: &str = "_state_seconds";
+
+/// A histogram keeps every sample, 8 bytes each, until upkeep or a scrape puts it into its bucket: 100,000 samples a
+/// second are 1 MB at a time, whether or not anybody scrapes.
+const UPKEEP: Duration = Duration::from_secs(1);
 
 /// The wall clock: the one place where the stages read it.
 pub fn now() -> UnixMs {
@@ -63,25 +75,60 @@ pub fn log(settings: &Log) -> Result<(), TelemetryError> {
     .map_err(|_| TelemetryError::Installed)
 }
 
-/// The process's metrics, installed at the first call. Must be called on a runtime: upkeep runs there.
-pub fn recorder() -> PrometheusHandle {
-    static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
-    let handle = RECORDER.get_or_init(|| {
-        PrometheusBuilder::new()
-            .set_buckets(&SECONDS_BUCKETS)
-            .expect("there are buckets")
-            .with_recommended_naming(true)
-            .install_recorder()
-            .expect("nobody else installs a recorder")
-    });
-    let upkeep = handle.clone();
-    tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(UPKEEP).await;
-            upkeep.run_upkeep();
-        }
-    });
-    handle.clone()
+/// The process's metrics.
+#[derive(Clone)]
+pub struct Recorder {
+    prometheus: PrometheusHandle,
+    machine: Arc<machine::Machine>,
+}
+
+impl Recorder {
+    /// Installed at the first call. Must be called on a runtime: upkeep runs there. `data` is the folder whose disk is
+    /// looked at.
+    pub fn install(data: &Path) -> Recorder {
+        static INSTALLED: OnceLock<PrometheusHandle> = OnceLock::new();
+        let prometheus = INSTALLED.get_or_init(|| builder().install_recorder().expect("nobody else installs one"));
+        describe_build();
+        let build = build();
+        gauge!(BUILD, "version" => build.version, "profile" => build.profile, "sqlite" => build.sqlite).set(1.0);
+        let upkeep = prometheus.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(UPKEEP).await;
+                upkeep.run_upkeep();
+            }
+        });
+        Recorder { prometheus: prometheus.clone(), machine: Arc::new(machine::Machine::new(data)) }
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub fn render(&self) -> String {
+        self.machine.measure();
+        self.prometheus.render()
+    }
+}
+
+fn builder() -> PrometheusBuilder {
+    PrometheusBuilder::new()
+        .set_buckets(&SECONDS_BUCKETS)
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix(PATIENCE_SUFFIX.into()), &PATIENCE_BUCKETS))
+        .expect("there are buckets")
+        .with_recommended_naming(true)
+}
+
+const BUILD: &str = "forecourt_build_info";
+
+/// Describes and registers the metrics of the process and its machine with the recorder in force.
+pub fn register_metrics() {
+    describe_build();
+    // The page of the metrics is the same whatever was built.
+    let one = catalogue::at_most(1, "as built");
+    let _ = gauge!(BUILD, "version" => one.clone(), "profile" => one.clone(), "sqlite" => one);
+    machine::Machine::new(Path::new("/")).measure();
+}
+
+fn describe_build() {
+    describe_gauge!(BUILD, "1, with what was built in its labels");
 }
 
 /// What was built.
@@ -103,5 +150,46 @@ pub fn build() -> Build {
         target: std::env::consts::ARCH,
         batch_format: crate::engine::batch::VERSION,
         sqlite: rusqlite::version(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs, process::Command};
+
+    use super::*;
+
+    const SAMPLES: u32 = 4_000_000;
+    const ROUNDS: u32 = 4;
+    /// Two rounds' samples and the test itself; all of the rounds' are 128 MB.
+    const RESIDENT_KIB_MAX: u64 = 100_000;
+
+    /// In a process of its own, whose memory is nobody else's.
+    #[test]
+    fn samples_that_nobody_scrapes_do_not_pile_up() {
+        let alone = ["--ignored", "--exact", "telemetry::tests::samples_alone"];
+        let child = Command::new(env::current_exe().unwrap()).args(alone).output().unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    #[tokio::test]
+    #[ignore = "counts its process's memory: samples_that_nobody_scrapes_do_not_pile_up runs it alone"]
+    async fn samples_alone() {
+        let recorder = Recorder::install(Path::new("/"));
+        let histogram = metrics::histogram!("forecourt_test_seconds");
+        for _ in 0..ROUNDS {
+            (0..SAMPLES).for_each(|sample| histogram.record(f64::from(sample)));
+            tokio::time::sleep(UPKEEP + Duration::from_millis(200)).await;
+        }
+        let resident = resident_kib_max();
+        assert!(resident < RESIDENT_KIB_MAX, "{resident} KiB");
+        assert!(recorder.render().contains(&format!("forecourt_test_seconds_count {}", SAMPLES * ROUNDS)));
+    }
+
+    fn resident_kib_max() -> u64 {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
     }
 }

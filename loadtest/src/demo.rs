@@ -40,10 +40,10 @@ const APART_DEGREES: f64 = 0.0117;
 const LONGITUDE_DEGREES: f64 = 127.0;
 
 /// Fuelling is quick here, so that a short run shows whole visits.
-const HABITS: Habits =
+pub(crate) const HABITS: Habits =
     Habits { litres: [4.0, 22.0, 36.0, 114.0], litres_per_minute: 300.0, fuelling_ms: (3_000, 6_000) };
 
-const JUDGEMENT: Judgement = Judgement { late_ms: 1_000 };
+pub(crate) const JUDGEMENT: Judgement = Judgement { late_ms: 1_000 };
 
 /// Time passes in steps of this; a receiver's gateway sees frames no finer.
 const STEP: Duration = Duration::from_millis(20);
@@ -178,7 +178,7 @@ fn announce(town: &Town, doors: &Doors) {
 }
 
 /// Until the time is over or Ctrl-C is pressed, and then until the last car is served.
-async fn live(town: &mut Town, lasts: Option<Duration>) -> Result<(), DemoError> {
+pub(crate) async fn live(town: &mut Town, lasts: Option<Duration>) -> Result<(), DemoError> {
     let over = async {
         let time = async { tokio::time::sleep(lasts.unwrap_or(Duration::MAX)).await };
         tokio::select! {

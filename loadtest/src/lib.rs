@@ -6,6 +6,7 @@
 //! against the real engine's process. [`flood`] asks how much the engine takes, [`imports`] how fast dongles come in,
 //! [`codebook`] what a country's dongles take, [`sessions`] how many sales a second, [`peers`] what others would make of
 //! the same, and [`report`] writes down what came of it. [`fault_proxy`] stands between the engine and a PSP.
+//! [`grafana`] asks every query of the dashboards and rules that ship of a real Prometheus.
 
 pub mod codebook;
 pub mod demo;
@@ -13,6 +14,7 @@ pub mod engine;
 pub mod fault_proxy;
 pub mod fleet;
 pub mod flood;
+pub mod grafana;
 pub mod imports;
 pub mod nation;
 pub mod oracle;

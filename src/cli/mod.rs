@@ -20,7 +20,7 @@ use std::{
 
 use clap::{Parser, Subcommand, ValueEnum};
 use forecourt::{
-    app::{FolderError, StartError},
+    app::{self, FolderError, StartError},
     config::{ConfigError, DEFAULT_TOML, Settings},
     engine::id::StationId,
     ingest::pki,
@@ -117,6 +117,12 @@ enum Command {
     Cache {
         #[command(subcommand)]
         cache: cache::Cache,
+    },
+    /// List every metric of the engine, as a page of Markdown.
+    Metrics {
+        /// Print them as one JSON object.
+        #[arg(long)]
+        json: bool,
     },
     /// Compare a day of the journal with the PSP's books; may run beside the engine.
     Reconcile(reconcile::Reconcile),
@@ -229,6 +235,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             print(&toml::to_string(&settings()?).expect("settings were read from TOML"))
         }
         Command::Cache { cache } => cache::run(&settings()?, cache),
+        Command::Metrics { json } => print(&metrics(json)),
         Command::Reconcile(args) => reconcile::run(&settings()?, &args),
         Command::Doctor => doctor::run(&settings()?),
         Command::Pki { stations } => make_certificates(&settings()?, &stations),
@@ -264,6 +271,14 @@ fn version(json: bool) -> String {
         return serde_json::to_string(&build).expect("a build is plain text") + "\n";
     }
     format!("forecourt {} ({}, {}, SQLite {})\n", build.version, build.profile, build.target, build.sqlite)
+}
+
+fn metrics(json: bool) -> String {
+    let catalogue = app::catalogue();
+    if json {
+        return serde_json::to_string_pretty(&catalogue).expect("a catalogue is plain text") + "\n";
+    }
+    catalogue.to_string()
 }
 
 /// To standard output; a reader that has gone, as after `| head`, is a failure and no panic.

@@ -17,10 +17,11 @@ use governor::{
     clock::{Clock as _, DefaultClock},
     state::keyed::DashMapStateStore,
 };
-use metrics::{Counter, counter, describe_counter};
+use metrics::Counter;
 
 use super::{
     Config,
+    metrics::limited,
     problem::{Code, Problem},
 };
 use crate::{
@@ -44,7 +45,6 @@ pub(super) struct Limits {
 
 impl Limits {
     pub(super) fn new(config: &Config) -> Limits {
-        describe_counter!("forecourt_http_limited_total", "Calls refused because their caller calls too often.");
         Limits {
             terminals: Limiter::new("terminal", config.terminal_calls_per_second),
             phones: Limiter::new("phone", config.phone_calls_per_second),
@@ -82,7 +82,7 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         Limiter {
             buckets: NonZeroU32::new(per_second).map(|rate| RateLimiter::dashmap(quota(rate))),
             calls: AtomicU32::new(0),
-            refused: counter!("forecourt_http_limited_total", "group" => who),
+            refused: limited(who),
         }
     }
 

@@ -25,6 +25,8 @@ pub(super) enum Group {
 }
 
 impl Group {
+    pub(super) const ALL: [Group; 5] = [Group::Terminal, Group::Phone, Group::Operator, Group::Open, Group::Unknown];
+
     fn name(self) -> &'static str {
         match self {
             Group::Terminal => "terminal",
@@ -76,6 +78,15 @@ pub(super) async fn count(State(requests): State<Requests>, request: Request, ne
         tracing::warn!(group = requests.group.name(), %method, path, status, code, "a request was not served");
     }
     response
+}
+
+/// Whose calls are limited.
+pub(super) const CALLERS: [&str; 4] = ["terminal", "phone", "operator", "stranger"];
+
+/// The calls of one of [`CALLERS`] that were refused for being too many.
+pub(super) fn limited(caller: &'static str) -> Counter {
+    describe_counter!("forecourt_http_limited_total", "Calls refused because their caller calls too often.");
+    counter!("forecourt_http_limited_total", "group" => caller)
 }
 
 /// The streams of events.

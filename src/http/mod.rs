@@ -165,5 +165,12 @@ pub fn start(config: &Config, surface: Surface, shutdown: CancellationToken) -> 
     Ok(Http { local_addr, metrics_addr, servers })
 }
 
+/// Describes and registers every metric of the stage with the recorder in force.
+pub fn register_metrics() {
+    let _ = metrics::Streams::new();
+    let _ = metrics::Group::ALL.map(metrics::Requests::new);
+    let _ = metrics::CALLERS.map(metrics::limited);
+}
+
 /// Scrapers are few.
 const METRICS_CONNECTIONS_MAX: usize = 16;

@@ -27,6 +27,7 @@ use crate::{
     engine::{id::SessionId, money::Money},
     registration::{AuditRow, ImportReport, Mandate, Station},
     session::{By, Command, Evidence, Order, SessionView},
+    station::{Ailment, StationHealth},
 };
 
 /// Rows of the audit in one answer.
@@ -41,6 +42,7 @@ const SETTLED_AT_ONCE: usize = 64;
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(stations))
+        .routes(routes!(worst))
         .routes(routes!(refund))
         .routes(routes!(allow_grade))
         .routes(routes!(hand_over))
@@ -60,6 +62,25 @@ pub(super) fn import_routes() -> OpenApiRouter<Shared> {
 async fn stations(State(shared): State<Shared>, _: Operator) -> Json<Vec<Station>> {
     let stations = shared.surface.registrations.stations();
     Json(stations.into_iter().map(Arc::unwrap_or_clone).collect())
+}
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct WorstQuery {
+    /// What they are worst in.
+    by: Ailment,
+    /// Stations at most; 10 when absent, 100 at most.
+    limit: Option<u16>,
+}
+
+/// The stations that do worst as of the last survey, the worst first; those that are well are left out.
+#[utoipa::path(get, path = "/v1/stations/worst", tag = "operator", security(("operator" = [])), params(WorstQuery),
+    responses((status = 200, body = Vec<StationHealth>), ReadProblems))]
+async fn worst(State(shared): State<Shared>, _: Operator, Asked(query): Asked<WorstQuery>) -> Json<Vec<StationHealth>> {
+    let mut worst = shared.surface.stations.worst(query.by);
+    worst.truncate(query.limit.unwrap_or(10).into());
+    Json(worst)
 }
 
 #[derive(Debug, Deserialize, utoipa::ToSchema)]

@@ -25,7 +25,7 @@ use super::{
     problem::{Code, Problem},
     reconciliations, terminal, tokens, webhooks,
 };
-use crate::station::Candidate;
+use crate::station::{Ailment, Candidate};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -35,7 +35,7 @@ use crate::station::Candidate;
                        currency's minor unit; times are milliseconds since the Unix epoch. Every refused call is an \
                        RFC 9457 problem with a stable `code`."
     ),
-    components(schemas(Problem, Code, Candidate)),
+    components(schemas(Problem, Code, Candidate, Ailment)),
     tags(
         (name = "terminal", description = "What the attendant or the POS uses; its token is for one station."),
         (name = "phone", description = "The driver's app; its token is for one binding."),
@@ -156,6 +156,7 @@ mod tests {
         get /v1/sessions/{id}/receipt
         get /v1/stations
         get /v1/stations/{station}/events
+        get /v1/stations/worst
         get /v1/stations/{station}/vehicles
         post /v1/bindings/{binding}/phone-replacement
         post /v1/bindings/{binding}/restoration

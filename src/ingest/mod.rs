@@ -31,6 +31,11 @@ pub use tls::TlsError;
 
 use crate::{engine::time::SlotLength, station::Stations};
 
+/// Describes and registers every metric of the stage with the recorder in force.
+pub fn register_metrics() {
+    let _ = metrics::Metrics::new();
+}
+
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {

@@ -63,6 +63,11 @@ use writer::{Job, Writer};
 
 const FILE: &str = "ledger.db";
 
+/// Describes and registers every metric of the stage with the recorder in force.
+pub fn register_metrics() {
+    let _ = metrics::Metrics::new();
+}
+
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {

@@ -56,6 +56,14 @@ use metrics::HearsayMetrics;
 pub use nightly::Nights;
 pub use secret::Secret;
 
+/// Describes and registers every metric of the stage with the recorder in force.
+pub fn register_metrics() {
+    let _ = metrics::Metrics::new();
+    let _ = HearsayMetrics::new();
+    let _ = gateway::guard::Metrics::new();
+    let _ = nightly::Metrics::new();
+}
+
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {

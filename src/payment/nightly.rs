@@ -87,12 +87,12 @@ fn due(hour: u8, now: UnixMs) -> Option<Day> {
     (now.since(Day::of(now).start()) >= u64::from(hour) * HOUR_MS).then(|| Day::yesterday(now))
 }
 
-struct Metrics {
+pub(super) struct Metrics {
     exceptions: Gauge,
 }
 
 impl Metrics {
-    fn new() -> Metrics {
+    pub(super) fn new() -> Metrics {
         describe_gauge!(
             "forecourt_payment_reconciliation_exceptions",
             "Exceptions of the last day that was reconciled"

@@ -97,6 +97,11 @@ impl Config {
     }
 }
 
+/// Describes and registers every metric of the stage with the recorder in force.
+pub fn register_metrics() {
+    let _ = Metrics::new();
+}
+
 /// Begins to push until `shutdown` comes; `None` when there is no push service. Must be called on the runtime that is to
 /// do the work.
 pub fn start(config: &Config, sessions: Sessions, shutdown: CancellationToken) -> Option<JoinHandle<()>> {

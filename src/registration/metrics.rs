@@ -42,6 +42,9 @@ pub(super) struct Metrics {
 impl Metrics {
     pub(super) fn new() -> Metrics {
         describe();
+        for reason in REASONS {
+            let _ = counter!("forecourt_registration_phone_refusals_total", "reason" => reason);
+        }
         let missed =
             |outcome: &'static str| counter!("forecourt_registration_sweep_missed_total", "outcome" => outcome);
         let swept = |outcome: &'static str| counter!("forecourt_registration_sweep_codes_total", "outcome" => outcome);
@@ -187,10 +190,34 @@ impl Metrics {
 /// Passes the outcome of a phone's call on, and counts a refusal by its reason. Rare enough for a look-up.
 pub(super) fn phone_call<T>(outcome: Result<T, Error>) -> Result<T, Error> {
     if let Err(refusal) = &outcome {
+        debug_assert!(REASONS.contains(&reason(refusal)), "{} is registered at the start", reason(refusal));
         counter!("forecourt_registration_phone_refusals_total", "reason" => reason(refusal)).increment(1);
     }
     outcome
 }
+
+/// Every answer of [`reason`].
+const REASONS: [&str; 19] = [
+    "unknown_activation",
+    "unknown_coupling",
+    "unknown_binding",
+    "unknown_permit",
+    "taken",
+    "lost",
+    "epoch",
+    "key_reused",
+    "eid",
+    "known",
+    "form",
+    "not_provable",
+    "signature",
+    "proof",
+    "nonce",
+    "clock",
+    "status",
+    "claims",
+    "unavailable",
+];
 
 /// The label of a refusal: a closed set, by the kind of answer.
 fn reason(refusal: &Error) -> &'static str {

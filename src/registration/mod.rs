@@ -93,6 +93,12 @@ pub const REASON_BYTES_MAX: usize = 500;
 pub const OPERATOR_NAME_BYTES_MAX: usize = 32;
 
 /// Settings of registrations; `default.toml` holds the defaults.
+/// Describes and registers every metric of the stage, those of the cache too, with the recorder in force.
+pub fn register_metrics() {
+    let _ = metrics::Metrics::new();
+    let _ = metrics::CacheMetrics::new();
+}
+
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {

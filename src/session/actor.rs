@@ -8,6 +8,7 @@ use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 use super::{
     Config, Error, Order,
     desk::{Desk, Done},
+    funnel::Funnel,
     metrics::Metrics,
     orders::Witness,
     record::Unreadable,
@@ -41,6 +42,7 @@ pub(super) struct SessionDesk {
     registrations: Registrations,
     pub(super) watchers: Watchers,
     timer: Option<SpawnHandle>,
+    funnel: Funnel,
     metrics: Metrics,
 }
 
@@ -110,6 +112,8 @@ impl SessionDesk {
         payments: Payments,
         registrations: Registrations,
     ) -> SessionDesk {
+        let (funnel, metrics) = (Funnel::of(desk.open_views()), Metrics::new());
+        metrics.show(&funnel);
         SessionDesk {
             desk,
             ledger,
@@ -117,7 +121,8 @@ impl SessionDesk {
             registrations,
             watchers: Watchers::new(config.watch_max),
             timer: None,
-            metrics: Metrics::new(),
+            funnel,
+            metrics,
         }
     }
 
@@ -132,10 +137,8 @@ impl SessionDesk {
     pub(super) fn journal(&mut self, id: SessionId, entry: Entry, context: &mut Context<Self>) {
         let (ledger, claim, is_first) = (self.ledger.clone(), self.desk.claim(id), self.desk.is_opening(id));
         let appended = async move {
-            let appended = match is_first {
-                true => ledger.begin(entry).await,
-                false => ledger.append_claiming(vec![entry], claim).await,
-            };
+            let appended =
+                if is_first { ledger.begin(entry).await } else { ledger.append_claiming(vec![entry], claim).await };
             match appended {
                 Ok(seq) => Appended::Durable(seq),
                 Err(LedgerError::Claimed) => Appended::Refused,
@@ -162,7 +165,7 @@ impl SessionDesk {
 
     fn finish(&mut self, id: SessionId, done: Done, context: &mut Context<Self>) {
         if let Some(view) = done.changed {
-            self.metrics.changed(view.state, &self.desk.summary());
+            self.metrics.changed(&view, &self.desk.summary(), &mut self.funnel);
             self.watchers.publish(&view, &self.metrics);
         }
         self.run(done.effects, context);

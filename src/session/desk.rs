@@ -328,6 +328,10 @@ impl Desk {
         self.index.of_binding(binding).filter(|id| self.is_open(*id)).collect()
     }
 
+    pub fn open_views(&self) -> impl Iterator<Item = SessionView> {
+        self.slots.values().map(Slot::view).filter(|view| !view.is_end)
+    }
+
     pub fn open_sessions(&self) -> Vec<SessionId> {
         self.slots.keys().copied().filter(|id| self.is_open(*id)).collect()
     }

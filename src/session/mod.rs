@@ -12,6 +12,7 @@ mod audit;
 mod claims;
 mod desk;
 mod evidence;
+mod funnel;
 mod gone;
 mod heard;
 mod index;
@@ -58,6 +59,12 @@ pub use record::{Unreadable, Who};
 pub use retention::{PurgeError, Purged, due};
 pub use summary::Summary;
 pub use view::{ChallengeView, Receipt, SessionView};
+
+/// Describes and registers every metric of the stage with the recorder in force.
+pub fn register_metrics() {
+    let _ = metrics::Metrics::new();
+    metrics::register_open_labels();
+}
 
 /// Purges what the journal has kept long enough, where no engine serves.
 pub async fn purge(config: &ledger::Config, ledger: &Ledger, now: UnixMs) -> Result<Vec<Purged>, PurgeError> {

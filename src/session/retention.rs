@@ -14,11 +14,11 @@ use std::{
 };
 
 use actix::Addr;
-use metrics::{counter, describe_counter};
 
 use super::{
     actor::SessionDesk,
     messages::{Keep, LetGo},
+    metrics,
     record::rebuild,
 };
 use crate::{
@@ -169,8 +169,7 @@ fn before(config: &ledger::Config, rule: Rule, now: UnixMs) -> UnixMs {
 }
 
 fn count(purged: &Purged) {
-    describe_counter!("forecourt_session_purged_entries_total", "Entries of the journal that were purged, by rule");
-    counter!("forecourt_session_purged_entries_total", "rule" => purged.rule.name()).increment(purged.entries);
+    metrics::purged(purged.rule).increment(purged.entries);
     tracing::info!(rule = purged.rule.name(), sessions = purged.sessions, entries = purged.entries, "purged");
 }
 

@@ -16,6 +16,7 @@ use super::{
     directory::Stations,
     error::{SelectError, StationError},
     forecourt::{Forecourt, LookedUp},
+    health::StationHealth,
     intake::{Applied, BatchStream, Intake, IntakeEnd, Progress},
     selection::{self, Choice, Known, Select, Selection, choose, vehicle},
     view::{StationEvent, VehicleView},
@@ -82,6 +83,11 @@ pub(super) struct BindingChanged(pub(super) DeviceId);
 #[rtype(result = "Vec<Record>")]
 pub(super) struct Snapshot;
 
+/// Answered with what was noted since it was last asked.
+#[derive(Message)]
+#[rtype(result = "StationHealth")]
+pub(super) struct Health;
+
 struct Uplink {
     applied: Arc<Applied>,
     /// Once its stream has begun.
@@ -135,6 +141,7 @@ impl StationActor {
             self.stations.metrics().changed(change);
             self.tell_whereabouts(change, now);
             self.publish(change, ctx);
+            self.time_entry(change, now);
         }
         self.changes = changes;
         self.changes.clear();
@@ -147,6 +154,13 @@ impl StationActor {
         if now.since(self.saw_neighbours) >= every_ms {
             self.saw_neighbours = now;
             self.see_neighbours(now, ctx);
+        }
+    }
+
+    /// From the hearing to those who watch: what an attendant waits for.
+    fn time_entry(&self, change: &Change, now: UnixMs) {
+        if change.state == State::Entered {
+            self.stations.metrics().entered_after(now.since(change.at));
         }
     }
 
@@ -373,6 +387,7 @@ impl Handler<AttachUplink> for StationActor {
             older.intake.map(|intake| ctx.cancel_future(intake));
         }
         let setups = self.stations.config().setups(&attach.receivers);
+        self.forecourt.pulse_mut().announce(&setups, now());
         self.forecourt.attach(attach.spool, setups)
     }
 }
@@ -515,5 +530,20 @@ impl Handler<Snapshot> for StationActor {
     fn handle(&mut self, _: Snapshot, ctx: &mut Context<Self>) -> Vec<Record> {
         self.settle(now(), ctx);
         self.forecourt.presence().records()
+    }
+}
+
+impl Handler<Health> for StationActor {
+    type Result = MessageResult<Health>;
+
+    fn handle(&mut self, _: Health, ctx: &mut Context<Self>) -> Self::Result {
+        let now = now();
+        self.settle(now, ctx);
+        let silent_after_ms = u64::from(self.stations.config().silent_after_s) * 1_000;
+        MessageResult(StationHealth {
+            linked: self.uplink.as_ref().is_some_and(|uplink| uplink.applied.end().is_none()),
+            vehicles: self.selectable().len() as u32,
+            ..self.forecourt.pulse_mut().take(self.station, silent_after_ms, now)
+        })
     }
 }

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use actix::prelude::*;
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
@@ -10,13 +11,16 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Config,
     actor::{
-        AttachUplink, BindingChanged, EnteredElsewhere, Feed, SelectVehicle, Snapshot, StationActor, Vehicles, Watch,
+        AttachUplink, BindingChanged, EnteredElsewhere, Feed, Health, SelectVehicle, Snapshot, StationActor, Vehicles,
+        Watch,
     },
     error::{AttachError, SelectError, StationError},
+    health::StationHealth,
     intake::{Applied, BatchStream, IntakeEnd},
     metrics::Metrics,
     selection::{Select, Selection},
     snapshot,
+    survey::{Ailment, Survey},
     view::{StationEvent, VehicleView},
     whereabouts::Whereabouts,
 };
@@ -84,6 +88,7 @@ struct Directory {
     /// Windows of the last run whose station has not been asked for yet.
     restored: DashMap<StationId, Vec<Record>>,
     snapshot: PathBuf,
+    survey: ArcSwap<Survey>,
 }
 
 impl Stations {
@@ -110,6 +115,7 @@ impl Stations {
             actors: DashMap::new(),
             restored: restored.into_iter().collect(),
             snapshot,
+            survey: ArcSwap::default(),
         }))
     }
 
@@ -189,6 +195,35 @@ impl Stations {
                 Err(RecvError::Closed) => return,
             }
         }
+    }
+
+    /// The stations that were worst in something at the last survey, the worst first.
+    pub fn worst(&self, ailment: Ailment) -> Vec<StationHealth> {
+        self.0.survey.load().worst(ailment).to_vec()
+    }
+
+    /// Asks every station how it does, again and again until `shutdown` comes.
+    pub async fn keep_surveyed(self, shutdown: CancellationToken) {
+        let period_s = u64::from(self.0.config.survey_s.max(1));
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(period_s)) => {}
+                () = shutdown.cancelled() => return,
+            }
+            let survey = Survey::of(&self.ask_all().await, period_s);
+            self.0.metrics.surveyed(&survey, self.0.registrations.stations().len());
+            self.0.survey.store(Arc::new(survey));
+        }
+    }
+
+    async fn ask_all(&self) -> Vec<StationHealth> {
+        let actors: Vec<_> = self.0.actors.iter().map(|entry| entry.value().clone()).collect();
+        let mut stations = Vec::with_capacity(actors.len());
+        for actor in actors {
+            // One that has just ended has nothing to say.
+            stations.extend(actor.send(Health).await);
+        }
+        stations
     }
 
     /// Writes the presence windows down now and then, and once more when `shutdown` comes.

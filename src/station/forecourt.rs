@@ -1,6 +1,7 @@
 //! One station's frame path: batches in, presence windows out. No actor, clock or log in it.
 
 use super::{
+    health::Pulse,
     intake::Progress,
     tables::{CodeTable, Owner, Rates, Spools},
 };
@@ -28,6 +29,8 @@ pub struct Tally {
     pub over_rate: u64,
     /// The station had no window to spare.
     pub full: u64,
+    /// Of the batch that was looked at, if one was.
+    pub age_ms: Option<u64>,
 }
 
 /// What a look-up of a code came to, and when the code was heard.
@@ -47,6 +50,7 @@ pub struct Forecourt {
     rates: Rates,
     hearings_per_receiver_s: u32,
     tally: Tally,
+    pulse: Pulse,
 }
 
 impl Forecourt {
@@ -59,6 +63,7 @@ impl Forecourt {
             rates: Rates::default(),
             hearings_per_receiver_s,
             tally: Tally::default(),
+            pulse: Pulse::default(),
         }
     }
 
@@ -68,6 +73,10 @@ impl Forecourt {
 
     pub fn presence_mut(&mut self) -> &mut Presence {
         &mut self.presence
+    }
+
+    pub(super) fn pulse_mut(&mut self) -> &mut Pulse {
+        &mut self.pulse
     }
 
     /// A new uplink takes over: its code table is empty. The answer is how far its spool was applied.
@@ -92,11 +101,15 @@ impl Forecourt {
         self.rates.tick(now);
         let highest = self.spools.applied(self.spool).unwrap_or(0);
         let mut progress = Progress { highest, batches: 0, bytes: 0 };
+        let mut is_due = self.pulse.is_due(now);
         for body in batch::split(bytes) {
             let batch = match body.and_then(|body| self.check(body, now)) {
                 Ok(batch) => batch,
                 Err(error) => return (progress, Some(error)),
             };
+            if std::mem::take(&mut is_due) {
+                self.tally.age_ms = Some(self.pulse.look_at(&batch, now));
+            }
             self.apply(&batch, book, now, changes, &mut tell);
             progress.highest = progress.highest.max(batch.sequence());
             progress.batches += 1;
@@ -114,6 +127,7 @@ impl Forecourt {
 
     /// What was counted since the last call.
     pub fn take_tally(&mut self) -> Tally {
+        self.pulse.count(&self.tally);
         std::mem::take(&mut self.tally)
     }
 

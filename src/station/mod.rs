@@ -11,10 +11,12 @@ mod actor;
 mod directory;
 mod error;
 mod forecourt;
+mod health;
 mod intake;
 mod metrics;
 mod selection;
 mod snapshot;
+mod survey;
 mod tables;
 mod view;
 mod whereabouts;
@@ -22,9 +24,11 @@ mod whereabouts;
 pub use directory::{Attach, Attached, Stations, UplinkLink};
 pub use error::{AttachError, SelectError, StationError};
 pub use forecourt::{Forecourt, LookedUp, Tally};
+pub use health::StationHealth;
 pub use intake::{Applied, BatchStream, IntakeEnd, Progress};
 pub use selection::{Select, Selection};
 pub use snapshot::SnapshotError;
+pub use survey::Ailment;
 pub use view::{Candidate, StationEvent, VehicleView};
 pub use whereabouts::Whereabouts;
 
@@ -57,6 +61,15 @@ pub struct Config {
     pub events_max: usize,
     /// Seconds between two snapshots of all presence windows.
     pub snapshot_s: u32,
+    /// Seconds between two surveys of how the stations do: an actor message a station each.
+    pub survey_s: u32,
+    /// Seconds without a frame after which a receiver counts as silent.
+    pub silent_after_s: u32,
+}
+
+/// Describes and registers every metric of the stage with the recorder in force.
+pub fn register_metrics() {
+    let _ = metrics::Metrics::new();
 }
 
 impl Config {

@@ -14,7 +14,7 @@ mod outcome;
 mod presence;
 mod record;
 mod sender;
-mod server;
+pub(crate) mod server;
 mod traffic;
 mod trial;
 

@@ -38,7 +38,7 @@ pub enum ServerError {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Program {
+pub(crate) enum Program {
     Broker(Broker),
     Redis,
 }
@@ -93,7 +93,7 @@ impl Program {
 
 /// A running server. Dropped, it is killed: it holds nothing that anybody wants to keep.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
     program: Program,
     child: Child,
     address: SocketAddr,
@@ -102,7 +102,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts it on these cores and waits until it listens.
-    pub(super) fn start(program: Program, cores: Option<&[usize]>) -> Result<Server, ServerError> {
+    pub(crate) fn start(program: Program, cores: Option<&[usize]>) -> Result<Server, ServerError> {
         program.find()?;
         let mut server =
             Server::spawn(program, cores).map_err(|error| ServerError::Start { program: program.name(), error })?;
@@ -126,7 +126,7 @@ impl Server {
         Ok(Server { program, child, address, folder })
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
@@ -155,6 +155,6 @@ fn log(folder: &TempDir) -> PathBuf {
 }
 
 /// Free now; whoever takes it in between makes the start fail, and the run can be repeated.
-fn free_address() -> io::Result<SocketAddr> {
+pub(crate) fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }

@@ -198,7 +198,8 @@ impl Call<'_> {
     }
 }
 
-struct Metrics {
+/// Of the calls to the PSP.
+pub(in crate::payment) struct Metrics {
     state: Gauge,
     refused_full: Counter,
     refused_open: Counter,
@@ -209,7 +210,7 @@ struct Metrics {
 }
 
 impl Metrics {
-    fn new() -> Metrics {
+    pub(in crate::payment) fn new() -> Metrics {
         describe_gauge!(
             "forecourt_payment_gateway_state",
             "Circuit breaker before the PSP: 0 closed, 1 half open, 2 open"

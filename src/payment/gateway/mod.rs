@@ -25,7 +25,7 @@
 mod books;
 mod breaker;
 mod faults;
-mod guard;
+pub(super) mod guard;
 mod simulator;
 mod stripe;
 

@@ -11,6 +11,7 @@ mod growth;
 mod import;
 mod load;
 mod overload;
+mod panels;
 mod peers;
 mod race;
 mod sessions;
@@ -57,6 +58,9 @@ enum Command {
     Fleet(fleet::Arguments),
     Sessions(sessions::Arguments),
     Crashes(crashes::Arguments),
+    Panels(panels::Arguments),
+    /// Write grafana/dashboards/*.json anew from the TOML beside them.
+    Dashboards,
     #[command(hide = true)]
     Sink(sink::SinkArguments),
     /// Print what is known of this machine and this build, as it stands in every report.
@@ -100,6 +104,8 @@ fn run(command: &Command) -> Ran {
         Command::Fleet(arguments) => fleet::run(arguments),
         Command::Sessions(arguments) => sessions::run(arguments),
         Command::Crashes(arguments) => crashes::run(arguments),
+        Command::Panels(arguments) => panels::run(arguments),
+        Command::Dashboards => panels::write(),
         Command::Sink(arguments) => sink::run(arguments),
         Command::Host => print_host(),
         Command::Compare(arguments) => compare::run(arguments),
