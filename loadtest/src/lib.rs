@@ -5,7 +5,8 @@
 //! is true. The [`demo`] is a small town with the engine in the same process; [`nation`] is what a [`scenario`] says,
 //! against the real engine's process. [`flood`] asks how much the engine takes, [`imports`] how fast dongles come in,
 //! [`codebook`] what a country's dongles take, [`sessions`] how many sales a second, [`peers`] what others would make of
-//! the same, and [`report`] writes down what came of it. [`fault_proxy`] stands between the engine and a PSP.
+//! the same, and [`report`] writes down what came of it. [`fault_proxy`] stands between the engine
+//! and a PSP, for which [`local_stripe`] can stand.
 //! [`grafana`] asks every query of the dashboards and rules that ship of a real Prometheus.
 
 pub mod codebook;
@@ -16,6 +17,7 @@ pub mod fleet;
 pub mod flood;
 pub mod grafana;
 pub mod imports;
+pub mod local_stripe;
 pub mod nation;
 pub mod oracle;
 pub mod outcome;

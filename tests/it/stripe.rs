@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     engine::{Engine, FORECOURT, eventually},
     leaks::Planted,
-    local_stripe::{LocalStripe, SECRET},
+    local_stripe::{self, LocalStripe, SECRET},
     site::{Car, PUMP, STATION, Site, completion},
 };
 
@@ -99,7 +99,7 @@ fn reconcile(site: &Site, url: &str, day: Day) -> (Option<i32>, Value) {
 
 #[tokio::test]
 async fn a_sale_is_charged_once_and_both_books_agree() {
-    let Some(stripe) = LocalStripe::start().await else { return };
+    let Some(stripe) = local_stripe::start().await else { return };
     let (car, day) = (car("pm_card_visa"), Day::of(now()));
     let site = site(&stripe.url(), &[&car]).await;
     let session = site.select("3456").await.is(201).text("id");
@@ -110,7 +110,7 @@ async fn a_sale_is_charged_once_and_both_books_agree() {
     assert_eq!((code, &uncleared["exceptions"][0]["kind"]), (Some(7), &json!("paid_not_cleared")));
     site.order(&session, "cleared", Value::Null).await.is(200);
     refund(&site, &session, 300).await;
-    let books = stripe.books().await.remove(&session).expect("the session");
+    let books = stripe.books().await.expect("its books").remove(&session).expect("the session");
     assert_eq!((books.net, books.net_minor, books.refunds), (1, PRICE - 300, 1));
     let (code, agreed) = reconcile(&site, &stripe.url(), day);
     assert_eq!(code, Some(0), "{agreed:#}");
@@ -125,7 +125,7 @@ async fn a_sale_is_charged_once_and_both_books_agree() {
 
 #[tokio::test]
 async fn what_reconciliation_does_not_find_in_the_journal_it_names() {
-    let Some(stripe) = LocalStripe::start().await else { return };
+    let Some(stripe) = local_stripe::start().await else { return };
     let (car, day) = (car("pm_card_visa"), Day::of(now()));
     let site = site(&stripe.url(), &[&car]).await;
     let client = reqwest::Client::new();
@@ -148,35 +148,35 @@ async fn what_reconciliation_does_not_find_in_the_journal_it_names() {
 
 #[tokio::test]
 async fn a_declined_card_gives_way_to_the_next() {
-    let Some(stripe) = LocalStripe::start().await else { return };
+    let Some(stripe) = local_stripe::start().await else { return };
     let car = car("pm_card_chargeCustomerFail;pm_card_visa");
     let site = site(&stripe.url(), &[&car]).await;
     let session = site.select("3456").await.is(201).text("id");
     let (session, _) = prove(&site, &car, session).await;
     site.until_state(&session, &site.terminal, "Paid").await;
-    let books = stripe.books().await.remove(&session).expect("the session");
+    let books = stripe.books().await.expect("its books").remove(&session).expect("the session");
     assert_eq!((books.net, books.net_minor), (1, PRICE));
 }
 
 #[tokio::test]
 async fn a_hold_is_captured_in_part_and_another_is_let_go() {
-    let Some(stripe) = LocalStripe::start().await else { return };
+    let Some(stripe) = local_stripe::start().await else { return };
     let (car, day) = (car("pm_card_visa"), Day::of(now()));
     let site = site(&stripe.url(), &[&car]).await;
     let session = site.select("3456").await.is(201).text("id");
     hold(&site, &session, 5_000).await;
-    assert_eq!(stripe.books().await[&session].held, 1);
+    assert_eq!(stripe.books().await.expect("its books")[&session].held, 1);
     site.order(&session, "fuelling", json!({ "pump": PUMP })).await.is(200);
     let (session, _) = prove(&site, &car, session).await;
     site.until_state(&session, &site.terminal, "Paid").await;
     site.order(&session, "cleared", Value::Null).await.is(200);
-    let books = stripe.books().await.remove(&session).expect("the session");
+    let books = stripe.books().await.expect("its books").remove(&session).expect("the session");
     assert_eq!((books.net, books.net_minor, books.held), (1, PRICE, 0));
     let other = site.select("3456").await.is(201).text("id");
     hold(&site, &other, 5_000).await;
     site.order(&other, "release", Value::Null).await.is(200);
     until_settled(&site).await;
-    let books = stripe.books().await.remove(&other).expect("the session");
+    let books = stripe.books().await.expect("its books").remove(&other).expect("the session");
     assert_eq!((books.net, books.held), (0, 0));
     let (code, agreed) = reconcile(&site, &stripe.url(), day);
     assert_eq!(code, Some(0), "{agreed:#}");
@@ -184,24 +184,24 @@ async fn a_hold_is_captured_in_part_and_another_is_let_go() {
 
 #[tokio::test]
 async fn a_psp_that_is_down_delays_a_sale_and_is_said_to_be() {
-    let Some(mut stripe) = LocalStripe::start().await else { return };
+    let Some(mut stripe) = local_stripe::start().await else { return };
     let car = car("pm_card_visa");
     let site = site(&stripe.url(), &[&car]).await;
     let session = site.select("3456").await.is(201).text("id");
-    stripe.kill();
+    stripe.kill().expect("it runs");
     let (session, _) = prove(&site, &car, session).await;
     let calls = async || site.engine.metric("forecourt_payment_gateway_outcomes_total", &["not_sent"]).await;
     eventually("tries", async || (calls().await >= 2.0).then_some(())).await;
     let ready = site.engine.get("/health/ready", "").await.is(200);
     assert_eq!(ready.body["gateway"]["gateway"], "stripe");
-    stripe.come_back().await;
+    stripe.come_back().await.expect("it comes back");
     site.until_state(&session, &site.terminal, "Paid").await;
-    assert_eq!(stripe.books().await[&session].net, 1);
+    assert_eq!(stripe.books().await.expect("its books")[&session].net, 1);
 }
 
 #[tokio::test]
 async fn the_secrets_of_the_psp_are_neither_logged_nor_kept() {
-    let Some(stripe) = LocalStripe::start().await else { return };
+    let Some(stripe) = local_stripe::start().await else { return };
     let car = car("pm_card_visa");
     let mut settings = settings(&stripe.url());
     settings.extend([("LOG_FILTER", "trace".to_owned()), ("PAYMENT_STRIPE_WEBHOOK_SECRET", WEBHOOK_SECRET.to_owned())]);
@@ -227,7 +227,7 @@ async fn the_secrets_of_the_psp_are_neither_logged_nor_kept() {
 /// The first look-up of itself would come after a minute.
 #[tokio::test]
 async fn an_announcement_ends_a_doubt_and_is_believed_in_nothing() {
-    let Some(stripe) = LocalStripe::start().await else { return };
+    let Some(stripe) = local_stripe::start().await else { return };
     let faults = Faults { answer_lost: 1_000, only: Some("/confirm"), ..Faults::default() };
     let proxy = FaultProxy::start(stripe.address(), faults).await.expect("a socket");
     let car = car("pm_card_visa");
@@ -241,12 +241,12 @@ async fn an_announcement_ends_a_doubt_and_is_believed_in_nothing() {
     let url = format!("http://{}/v1/webhooks/stripe", site.engine.addresses().http);
     let forged = reqwest::Client::new().post(&url).header("stripe-signature", "t=1,v1=00").body("{}");
     assert_eq!(forged.send().await.expect("it answers").status(), 400);
-    stripe.announce_to(&url, WEBHOOK_SECRET).await;
+    stripe.announce_to(&url, WEBHOOK_SECRET).await.expect("it takes the address");
     let session = site.select("3456").await.is(201).text("id");
     let (session, _) = prove(&site, &car, session).await;
     site.until_state(&session, &site.terminal, "Paid").await;
     assert_eq!(proxy.report().struck[&Fault::AnswerLost], 1);
-    assert_eq!(stripe.books().await[&session].net, 1);
+    assert_eq!(stripe.books().await.expect("its books")[&session].net, 1);
     assert!(site.engine.metric("forecourt_payment_announcements_total", &["looked_up"]).await >= 1.0);
 }
 
@@ -308,7 +308,7 @@ async fn until_ended(site: &Site, session: &str) -> Value {
 }
 
 async fn survive(seed: u64) {
-    let Some(stripe) = LocalStripe::start().await else { return };
+    let Some(stripe) = local_stripe::start().await else { return };
     let proxy = FaultProxy::start(stripe.address(), storm(seed)).await.expect("a socket");
     let (cars, day) = (fleet(), Day::of(now()));
     let mut site = site(&proxy.url(), &cars.iter().collect::<Vec<_>>()).await;
@@ -340,7 +340,7 @@ async fn survive(seed: u64) {
 
 /// The PSP's own books against what the engine says of each session.
 async fn judge(stripe: &LocalStripe, site: &Site, sessions: &[String]) {
-    let mut books = stripe.books().await;
+    let mut books = stripe.books().await.expect("its books");
     let mut balance = 0;
     for session in sessions {
         let path = format!("/v1/sessions/{session}");
@@ -353,7 +353,7 @@ async fn judge(stripe: &LocalStripe, site: &Site, sessions: &[String]) {
         balance += ours;
     }
     assert!(books.is_empty(), "{books:?} are nobody's");
-    assert_eq!(stripe.balance().await, balance);
+    assert_eq!(stripe.balance().await.expect("its books"), balance);
 }
 
 /// Other storms by `FORECOURT_STORMS=3..40`.

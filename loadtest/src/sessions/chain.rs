@@ -60,6 +60,8 @@ pub(super) struct Chain {
     pub seed: u64,
     pub cars: usize,
     pub cars_per_station: usize,
+    /// Every car's means of payment.
+    pub means: &'static str,
 }
 
 /// The cars go on being heard until it is dropped.
@@ -160,7 +162,7 @@ impl Chain {
         for car in 0..self.cars {
             let (device, root) = (Dongles::device(car as u64), self.dongles().root_hex(car as u64));
             let phone = hex::encode(self.phone(car).verifying_key().to_bytes());
-            writeln!(csv, "{device},hmac,{root},{},diesel,{phone},tok_ok_{car}", plate(car))
+            writeln!(csv, "{device},hmac,{root},{},diesel,{phone},{}", plate(car), self.means)
                 .expect("a string takes what is written");
         }
         csv
@@ -231,7 +233,7 @@ mod tests {
 
     #[test]
     fn every_car_has_a_line_and_a_pump_of_its_own_at_a_station_that_is_known() {
-        let chain = Chain { seed: 1, cars: 20, cars_per_station: 8 };
+        let chain = Chain { seed: 1, cars: 20, cars_per_station: 8, means: "tok_ok" };
         assert_eq!((chain.stations(), chain.stations_csv().lines().count()), (3, 1 + 3));
         assert_eq!(chain.dongles_csv().lines().count(), 1 + 20);
         let places: std::collections::HashSet<_> = (0..20).map(|car| (chain.station(car), chain.pump(car))).collect();
@@ -240,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_phone_has_another_key_than_every_dongle() {
-        let chain = Chain { seed: 1, cars: 20, cars_per_station: 8 };
+        let chain = Chain { seed: 1, cars: 20, cars_per_station: 8, means: "tok_ok" };
         let phones: Vec<[u8; 32]> = (0..20).map(|car| chain.phone(car).to_bytes()).collect();
         assert!((0..20).all(|car| !phones.contains(&chain.dongles().root(car))));
     }

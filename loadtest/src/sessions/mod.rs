@@ -19,6 +19,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::{
+    local_stripe::LocalStripeError,
     people::{CallError, Client},
     process::{Metrics, Serve, ServeError, ServeOptions},
 };
@@ -94,6 +95,8 @@ pub enum SessionsError {
     Folder(#[from] io::Error),
     #[error("the PSP simulator's books: {0}")]
     Books(String),
+    #[error(transparent)]
+    LocalStripe(#[from] LocalStripeError),
 }
 
 /// Runs it. `progress` is told what is going on.
@@ -116,7 +119,8 @@ pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Ou
     .await?;
     let operator =
         Client::new(format!("http://{}", engine.addresses().http)).with_token(engine.operator_token().to_owned());
-    let chain = Chain { seed: config.seed, cars: config.cars, cars_per_station: config.cars_per_station };
+    let chain =
+        Chain { seed: config.seed, cars: config.cars, cars_per_station: config.cars_per_station, means: "tok_ok" };
     let radio = chain.open(&operator, &engine, HEARD_EACH).await?;
     let customers = chain.customers(&operator).await?;
     progress(format!("{} cars stand at {} stations", config.cars, chain.stations()));

@@ -16,7 +16,7 @@ use crate::{
 /// Kills the engine (SIGKILL) again and again in the middle of sales: none that was acknowledged may be lost or charged
 /// twice.
 ///
-/// The PSP simulator's own books are the oracle. Faults of its own come by `--setting`, as
+/// The PSP's own books are the oracle. Faults of the built-in simulator come by `--setting`, as
 /// FORECOURT_PAYMENT_SIMULATOR_FAULT_PERMILLE=100.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -37,6 +37,10 @@ pub(crate) struct Arguments {
     /// A setting of the engine, as FORECOURT_<SECTION>_<KEY>=VALUE; may be given again.
     #[arg(long = "setting", value_name = "NAME=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
+    /// Pay through localstripe instead, from this Python environment, behind a proxy that loses, delays, doubles and refuses
+    /// requests; its books are the oracle then.
+    #[arg(long, value_name = "FOLDER")]
+    stripe: Option<PathBuf>,
     #[command(flatten)]
     tell: TellArguments,
 }
@@ -49,6 +53,7 @@ pub(crate) fn run(arguments: &Arguments) -> Ran {
         folder: arguments.data.clone(),
         engine: arguments.engine.clone(),
         settings: arguments.settings.clone(),
+        stripe: arguments.stripe.clone(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(crashes::run(&config, |line| eprintln!("{line}")))?;
@@ -74,6 +79,7 @@ fn thresholds(outcome: &Outcome) -> Vec<Verdict> {
         none("stuck", outcome.stuck),
         none("double_charged", outcome.double_charged),
         none("wrongly_charged", outcome.wrongly_charged),
+        none("key_conflicts", outcome.key_conflicts),
         Verdict::new("completions", Bound::AtLeast(1.0), outcome.completions as f64),
     ]
 }

@@ -6,6 +6,7 @@
 //! it is left alone until every session has come to an end; the PSP's own books, which are no part of the engine's state,
 //! are the oracle.
 
+mod psp;
 mod visitor;
 
 use std::{
@@ -18,7 +19,7 @@ use std::{
 use forecourt::{
     app::Addresses,
     engine::id::SessionId,
-    payment::{SessionCharges, Simulator},
+    payment::SessionCharges,
     session::{SessionView, StateName},
 };
 use futures_util::future::join_all;
@@ -32,6 +33,7 @@ use crate::{
     people::{CallError, Client},
     process::{Serve, ServeError, ServeOptions},
 };
+use psp::Psp;
 use visitor::{Repeats, Sale, Visitor};
 
 /// From the start of the engine's process to its end, in milliseconds. It is ready after some hundred.
@@ -57,6 +59,8 @@ pub struct Config {
     pub folder: Option<PathBuf>,
     pub engine: Option<PathBuf>,
     pub settings: Vec<(String, String)>,
+    /// A Python environment with localstripe, which then is the PSP, behind a proxy that loses, delays, doubles and refuses.
+    pub stripe: Option<PathBuf>,
 }
 
 /// What it came to.
@@ -80,11 +84,16 @@ pub struct Outcome {
     pub wrongly_charged: u64,
     /// Calls that had to be sent again.
     pub repeated_calls: u64,
+    /// Requests to the PSP that the proxy spoilt.
+    pub faults: u64,
+    /// Idempotency keys that came to the PSP with two requests that differ.
+    pub key_conflicts: u64,
 }
 
 impl Outcome {
     pub fn is_clean(&self) -> bool {
-        self.lost + self.stuck + self.double_charged + self.wrongly_charged == 0 && self.completions > 0
+        self.lost + self.stuck + self.double_charged + self.wrongly_charged + self.key_conflicts == 0
+            && self.completions > 0
     }
 }
 
@@ -96,7 +105,9 @@ pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Ou
     };
     let data = folder.path().join("data");
     std::fs::create_dir(&data)?;
-    let (binary, settings) = (config.engine.clone(), config.settings.clone());
+    let psp = Psp::start(config, &data).await?;
+    let (binary, mut settings) = (config.engine.clone(), psp.settings());
+    settings.extend(config.settings.clone());
     let mut options = ServeOptions { data: data.clone(), settings, binary, ..ServeOptions::default() };
     let engine = Serve::start(options.clone()).await?;
     pin(&mut options, engine.addresses());
@@ -104,7 +115,7 @@ pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Ou
     options.settings.push(("FORECOURT_LOG_FILTER".into(), "error".into()));
     let client = Client::new(format!("http://{}", engine.addresses().http));
     let operator = client.with_token(engine.operator_token().to_owned());
-    let chain = Chain { seed: config.seed, cars: config.cars, cars_per_station: CARS_PER_STATION };
+    let chain = Chain { seed: config.seed, cars: config.cars, cars_per_station: CARS_PER_STATION, means: psp.means() };
     let radio = chain.open(&operator, &engine, HEARD_EACH).await?;
     let terminals = chain.terminals(&operator).await?;
 
@@ -118,6 +129,7 @@ pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Ou
         .collect();
     let (engine, kills_at_start) = kill_again_and_again(config, &options, engine, &mut progress).await?;
     closing.cancel();
+    psp.calm_down();
     progress("no more kills: what is under way comes to its end".into());
     let mut sales = Vec::new();
     for visit in join_all(visits).await {
@@ -127,10 +139,16 @@ pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Ou
     let states = states(&operator, &sales, &repeats).await?;
     drop(radio);
     engine.stop().await?;
-    let books = Simulator::open(&data, Duration::ZERO).and_then(|books| books.charges());
-    let books = books.map_err(|error| SessionsError::Books(error.to_string()))?;
-    let judged = judge(&sales, &states, &books);
-    Ok(Outcome { kills: config.kills, kills_at_start, repeated_calls: repeats.count(), ..judged })
+    let judged = judge(&sales, &states, &psp.charges().await?);
+    let (faults, key_conflicts) = psp.faults();
+    Ok(Outcome {
+        kills: config.kills,
+        kills_at_start,
+        repeated_calls: repeats.count(),
+        faults,
+        key_conflicts,
+        ..judged
+    })
 }
 
 /// Every further start takes the ports of the first.
