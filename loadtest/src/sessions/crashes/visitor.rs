@@ -32,6 +32,10 @@ const AGAIN: Duration = Duration::from_millis(20);
 /// A call that is not answered for so long, whatever happens to the engine, is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A charge whose request was lost is known to be so two seconds into a life of the engine at the earliest, and there may
+/// be none as long before the last kill.
+const SETTLED_WITHIN: Duration = Duration::from_secs(900);
+
 /// Counts the calls that were sent again.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Repeats(Arc<AtomicU64>);
@@ -119,7 +123,7 @@ impl Visitor {
     async fn settle(&self, session: SessionId, sold: &Completion) -> Result<(), CallError> {
         let path = format!("/v1/sessions/{session}");
         let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
+        while begun.elapsed() < SETTLED_WITHIN {
             let view: SessionView = self.repeats.insist(|| self.phone.get(&path)).await?;
             match (view.state, &view.challenge) {
                 (StateName::Completed | StateName::AwaitingProof, Some(challenge))
