@@ -112,7 +112,7 @@ impl SessionDesk {
         payments: Payments,
         registrations: Registrations,
     ) -> SessionDesk {
-        let (funnel, metrics) = (Funnel::of(desk.open_views()), Metrics::new());
+        let (funnel, mut metrics) = (Funnel::of(desk.open_views()), Metrics::new());
         metrics.show(&funnel);
         SessionDesk {
             desk,

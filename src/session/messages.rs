@@ -31,7 +31,6 @@ message!(OpenSession(Open, Reply) -> ());
 message!(Give(Order, Reply) -> ());
 message!(See(SessionId, By) -> Result<SessionView, Error>);
 message!(SeeReceipt(SessionId, By) -> Result<Receipt, Error>);
-message!(RepeatedNow(SessionId, Request) -> Result<Option<SessionView>, Error>);
 message!(Repeated(SessionId, Request) -> Result<Option<SessionView>, Error>);
 message!(AttachStation(StationId, Recipient<SessionChanged>) -> Vec<SessionView>);
 message!(WatchPhone(BindingId, Option<Seq>) -> Watching);
@@ -84,14 +83,6 @@ impl Handler<SeeReceipt> for SessionDesk {
 
     fn handle(&mut self, SeeReceipt(session, by): SeeReceipt, _: &mut Context<Self>) -> Self::Result {
         Box::pin(self.recall(session).map(move |(), actor, _| actor.desk.receipt(session, by)))
-    }
-}
-
-impl Handler<RepeatedNow> for SessionDesk {
-    type Result = MessageResult<RepeatedNow>;
-
-    fn handle(&mut self, RepeatedNow(session, request): RepeatedNow, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(self.desk.repeated(session, request))
     }
 }
 

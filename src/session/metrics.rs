@@ -23,6 +23,8 @@ pub(super) struct Metrics {
     changes: Vec<Counter>,
     sessions: Vec<Gauge>,
     state_seconds: Vec<Histogram>,
+    /// By currency, in the funnel's order and at most [`CURRENCIES_MAX`]; each in the order of `Risk::ALL`.
+    unpaid: Vec<[Gauge; Risk::ALL.len()]>,
 }
 
 impl Metrics {
@@ -42,10 +44,11 @@ impl Metrics {
             changes: all.map(|of| counter!("forecourt_session_changes_total", "state" => state(of))).into(),
             sessions: all.map(|of| gauge!("forecourt_session_sessions", "state" => state(of))).into(),
             state_seconds: all.map(|of| histogram!("forecourt_session_state_seconds", "state" => state(of))).into(),
+            unpaid: Vec::new(),
         }
     }
 
-    pub(super) fn changed(&self, view: &SessionView, summary: &Summary, funnel: &mut Funnel) {
+    pub(super) fn changed(&mut self, view: &SessionView, summary: &Summary, funnel: &mut Funnel) {
         self.changes[view.state as usize].increment(1);
         self.open.set(summary.open as f64);
         self.in_doubt.set(summary.in_doubt as f64);
@@ -55,16 +58,17 @@ impl Metrics {
         self.show(funnel);
     }
 
-    pub(super) fn show(&self, funnel: &Funnel) {
+    pub(super) fn show(&mut self, funnel: &Funnel) {
         for (gauge, sessions) in self.sessions.iter().zip(funnel.sessions()) {
             gauge.set(*sessions as f64);
         }
         self.in_doubt_since.set(funnel.in_doubt_since().map_or(0.0, |since| since.0 as f64 / 1_000.0));
-        for (currency, at_risk) in funnel.unpaid() {
-            for (risk, minor) in Risk::ALL.into_iter().zip(at_risk) {
-                // Looked up: once a change of a session, some 100 a second.
-                gauge!(UNPAID, "currency" => currency.to_string(), "risk" => risk.name()).set(*minor as f64);
-            }
+        // The funnel knows a currency for ever, and keeps their order.
+        for (currency, _) in &funnel.unpaid()[self.unpaid.len()..] {
+            self.unpaid.push(Risk::ALL.map(|risk| unpaid(currency.to_string(), risk)));
+        }
+        for (gauges, (_, at_risk)) in self.unpaid.iter().zip(funnel.unpaid()) {
+            gauges.iter().zip(at_risk).for_each(|(gauge, minor)| gauge.set(*minor as f64));
         }
     }
 }
@@ -78,8 +82,12 @@ pub(super) fn purged(rule: Rule) -> Counter {
 /// Registers what [`Metrics::show`] only finds out as sales come in.
 pub(super) fn register_open_labels() {
     for risk in Risk::ALL {
-        let _ = gauge!(UNPAID, "currency" => at_most(CURRENCIES_MAX, "ISO 4217"), "risk" => risk.name());
+        let _ = unpaid(at_most(CURRENCIES_MAX, "ISO 4217"), risk);
     }
+}
+
+fn unpaid(currency: String, risk: Risk) -> Gauge {
+    gauge!(UNPAID, "currency" => currency, "risk" => risk.name())
 }
 
 fn describe() {

@@ -51,8 +51,8 @@ use desk::Desk;
 pub use evidence::Evidence;
 pub use heard::{Heard, Level, Matched, RECEIVERS_KEPT_MAX};
 use messages::{
-    AttachStation, Give, OpenSession, Repeated, RepeatedNow, See, SeeReceipt, SetPrices, Summarise, TakeUp,
-    TellStation, WatchPhone, WatchWords,
+    AttachStation, Give, OpenSession, Repeated, See, SeeReceipt, SetPrices, Summarise, TakeUp, TellStation, WatchPhone,
+    WatchWords,
 };
 use prices::PricesSet;
 pub use record::{Unreadable, Who};
@@ -334,11 +334,6 @@ impl Sessions {
 
     /// The session that this very request opened before: a repetition finds it whether or not its vehicle is still
     /// there. `None` for a request that is new.
-    pub async fn repeated_now(&self, session: SessionId, request: Request) -> Result<Option<SessionView>, Error> {
-        self.desk.send(RepeatedNow(session, request)).await.unwrap_or(Err(Error::Unavailable))
-    }
-
-    /// The same, of one that was forgotten too, for which the journal is read.
     pub async fn repeated(&self, session: SessionId, request: Request) -> Result<Option<SessionView>, Error> {
         self.ask(Repeated(session, request)).await?
     }

@@ -303,8 +303,9 @@ impl StationActor {
         let opened = async move { sessions.open(open).await };
         Box::pin(opened.into_actor(self).map(move |opened, actor, _| match opened {
             Ok(view) => {
-                if !view.pins_vehicle {
-                    actor.unpin(device, session); // a repetition of long ago
+                // A repetition: its session is at an end, or was for another vehicle than fits the plate now.
+                if !view.pins_vehicle || view.device != device {
+                    actor.unpin(device, session);
                 }
                 Ok(Selection::Opened(Box::new(view)))
             }

@@ -156,11 +156,8 @@ impl Stations {
     pub async fn select(&self, station: StationId, select: Select) -> Result<Selection, SelectError> {
         let actor = self.actor(station).ok_or(SelectError::UnknownStation)?;
         let (session, request) = (select.session, select.request);
-        if let Some(view) = self.0.sessions.repeated_now(session, request).await? {
-            return Ok(Selection::Opened(Box::new(view)));
-        }
         let selected = actor.send(SelectVehicle(select)).await.unwrap_or(Err(SelectError::Unavailable));
-        // A repetition of long ago, of a vehicle that is gone or is fuelled anew: it is answered as the first was.
+        // A repetition is answered as the first was, though its vehicle be gone, or taken, by that very session too.
         if !matches!(selected, Ok(Selection::Opened(_)))
             && let Some(view) = self.0.sessions.repeated(session, request).await?
         {

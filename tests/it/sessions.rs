@@ -7,8 +7,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    engine::eventually,
-    site::{Car, OTHER_STATION, PUMP, STATION, Site, completion, terminal_token},
+    engine::{Engine, eventually},
+    site::{Car, OTHER_STATION, PUMP, STATION, Site, completion, import, terminal_token, uplink},
 };
 
 fn car() -> Car {
@@ -76,6 +76,32 @@ async fn a_request_sent_again_does_nothing_again() {
     other["volume_ml"] = json!(10_000);
     other["amount"]["minor"] = json!(1_650);
     assert_eq!(site.order(&session, "completion", other).await.status.as_u16(), 409);
+}
+
+#[tokio::test]
+async fn a_selection_sent_again_takes_no_other_vehicle_that_fits_by_now() {
+    let (first, second) = (Car::new(7, "12가3456", "tok_ok_7"), Car::new(8, "34나3456", "tok_ok_8"));
+    let engine = Engine::start().await;
+    import(&engine, &[&second]).await;
+    let site = Site::on(engine, &[&first]).await;
+    let path = format!("/v1/stations/{STATION}/sessions");
+    let select = async || {
+        let body = json!({ "plate": "3456", "pump": PUMP });
+        site.engine.call_with_key(Method::POST, &path, &site.terminal, body, "once").await.is(201).text("id")
+    };
+    let session = select().await;
+    site.radio.abort();
+    let both = [&first, &second];
+    let uplink = uplink(&site.engine, STATION);
+    eventually("the second car", async || {
+        uplink.hear_all(&both.map(|car| car.hearing(-55)));
+        let answer = site.engine.get(&format!("/v1/stations/{STATION}/vehicles"), &site.terminal).await;
+        (answer.body["vehicles"].as_array()?.len() == both.len()).then_some(())
+    })
+    .await;
+    assert_eq!(select().await, session);
+    let other = site.select("3456").await.is(201);
+    assert_eq!(other.body["device"], json!(second.device));
 }
 
 #[tokio::test]
