@@ -8,15 +8,17 @@ use std::{
 
 /// Each stage, and the stages that it may name. A stage not listed beside another is upstream of it, or none of its
 /// business.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("address", &[]),
+    ("outgoing", &[]),
+    ("secret", &[]),
     ("engine", &[]),
     ("telemetry", &["config", "engine"]),
     ("ledger", &["engine", "telemetry"]),
-    ("registration", &["engine", "telemetry"]),
-    ("payment", &["engine", "ledger", "telemetry"]),
+    ("registration", &["engine", "secret", "telemetry"]),
+    ("payment", &["engine", "ledger", "outgoing", "secret", "telemetry"]),
     ("session", &["engine", "ledger", "payment", "registration", "telemetry"]),
-    ("push", &["engine", "session", "telemetry"]),
+    ("push", &["engine", "outgoing", "secret", "session", "telemetry"]),
     ("station", &["engine", "registration", "session", "telemetry"]),
     ("ingest", &["address", "engine", "station", "telemetry"]),
     ("http", &["address", "engine", "payment", "registration", "session", "station", "telemetry"]),

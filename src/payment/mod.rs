@@ -22,7 +22,6 @@ mod hearsay;
 mod metrics;
 mod nightly;
 pub mod reconciliation;
-mod secret;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +39,7 @@ use crate::{
         id::SessionId,
     },
     ledger::{Ledger, LedgerError},
+    secret::Secret,
     telemetry,
 };
 use actor::{Ask, Attach, Hinted, Instruct, PaymentActor};
@@ -54,7 +54,6 @@ use gateway::{Announcement, Guard};
 use hearsay::Hearsay;
 use metrics::HearsayMetrics;
 pub use nightly::Nights;
-pub use secret::Secret;
 
 /// Describes and registers every metric of the stage with the recorder in force.
 pub fn register_metrics() {

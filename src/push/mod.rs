@@ -32,13 +32,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    secret::Secret,
     session::{Sessions, Word},
     telemetry::now,
 };
 use metrics::Metrics;
 use outbox::{Outbox, Policy, Verdict};
 use sender::Sender;
-pub use signature::Secret;
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -76,7 +76,7 @@ pub enum ConfigError {
 
 impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
-        if self.secret.as_ref().is_some_and(|secret| secret.keys().is_none()) {
+        if self.secret.as_ref().is_some_and(|secret| signature::keys(secret).is_none()) {
             return Err(ConfigError::Secret);
         }
         match &self.url {
@@ -105,7 +105,7 @@ pub fn register_metrics() {
 /// Begins to push until `shutdown` comes; `None` when there is no push service. Must be called on the runtime that is to
 /// do the work.
 pub fn start(config: &Config, sessions: Sessions, shutdown: CancellationToken) -> Option<JoinHandle<()>> {
-    let (url, keys) = (config.url.as_deref()?, config.secret.as_ref()?.keys()?);
+    let (url, keys) = (config.url.as_deref()?, signature::keys(config.secret.as_ref()?)?);
     let sender = Sender::new(sender::parse(url)?, keys, Duration::from_millis(config.timeout_ms));
     let pusher = Pusher {
         outbox: Outbox::new(config.policy()),

@@ -8,7 +8,7 @@ use hyper::{
     Request, StatusCode, Uri,
     header::{CONTENT_TYPE, USER_AGENT},
 };
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
@@ -25,6 +25,7 @@ use crate::{
         id::{BindingId, SessionId},
         time::UnixMs,
     },
+    outgoing,
     session::Notice,
     telemetry::now,
 };
@@ -90,12 +91,11 @@ struct Data {
 
 impl Sender {
     pub(super) fn new(url: Uri, keys: Vec<Key>, timeout: Duration) -> Sender {
-        let connector = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().build();
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_MAX)
-            .build(connector);
+            .build(outgoing::connector(HttpConnector::new()));
         Sender { client, url, keys: keys.into(), timeout }
     }
 

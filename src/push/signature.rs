@@ -1,51 +1,27 @@
 //! Signatures of Standard Webhooks (<https://www.standardwebhooks.com>): `v1,` and the base64 of the HMAC-SHA256 of
 //! `id.timestamp.payload`.
 
-use std::fmt;
-
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
+
+use crate::secret::Secret;
 
 const PREFIX: &str = "whsec_";
 
 /// Bytes of a key, as the standard recommends.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
-/// What webhooks are signed with: `whsec_` and the key in base64. While it is changed, the new and the old one, separated
-/// by a space: each message is signed with both. Wiped when dropped, never printed.
-#[derive(Clone, PartialEq, Eq, serde::Deserialize, ZeroizeOnDrop)]
-#[serde(transparent)]
-pub struct Secret(String);
-
 /// A key that messages are signed with. Wiped when dropped, never printed.
 #[derive(Clone, ZeroizeOnDrop)]
 pub(super) struct Key(Vec<u8>);
 
-impl Secret {
-    pub fn new(text: impl Into<String>) -> Secret {
-        Secret(text.into())
-    }
-
-    /// `None` for text that is none.
-    pub(super) fn keys(&self) -> Option<Vec<Key>> {
-        let keys: Option<Vec<Key>> = self.0.split_whitespace().map(Key::parse).collect();
-        keys.filter(|keys| !keys.is_empty())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(not shown)")
-    }
-}
-
-/// `config print` shows that it is set, and no more.
-impl serde::Serialize for Secret {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("(set, not shown)")
-    }
+/// Of `whsec_` and the key in base64. While it is changed, of the new and the old one, separated by a space: each message is
+/// signed with both. `None` for text that is none.
+pub(super) fn keys(secret: &Secret) -> Option<Vec<Key>> {
+    let keys: Option<Vec<Key>> = secret.reveal().split_whitespace().map(Key::parse).collect();
+    keys.filter(|keys| !keys.is_empty())
 }
 
 impl Key {
@@ -77,7 +53,7 @@ mod tests {
     /// From the tests of the reference libraries.
     #[test]
     fn a_signature_is_that_of_the_published_vector() {
-        let keys = Secret::new(PUBLISHED).keys().unwrap();
+        let keys = keys(&Secret::new(PUBLISHED)).unwrap();
         let signature = sign(&keys, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
@@ -85,8 +61,8 @@ mod tests {
     #[test]
     fn while_a_secret_is_changed_messages_are_signed_with_both() {
         let other = format!("whsec_{}", STANDARD.encode([7; 32]));
-        let both = Secret::new(format!("{other} {PUBLISHED}")).keys().unwrap();
-        let [other, published] = [&other, PUBLISHED].map(|text| Secret::new(text).keys().unwrap());
+        let both = keys(&Secret::new(format!("{other} {PUBLISHED}"))).unwrap();
+        let [other, published] = [&other, PUBLISHED].map(|text| keys(&Secret::new(text)).unwrap());
         let each = [other, published].map(|keys| sign(&keys, "m", 1, b"{}"));
         assert_eq!(sign(&both, "m", 1, b"{}"), each.join(" "));
     }
@@ -95,7 +71,7 @@ mod tests {
     fn what_is_no_secret_is_refused_and_a_secret_is_not_printed() {
         let short = format!("whsec_{}", STANDARD.encode([7; 23]));
         for text in ["", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_", "whsec_?", &short] {
-            assert!(Secret::new(text).keys().is_none(), "{text:?}");
+            assert!(keys(&Secret::new(text)).is_none(), "{text:?}");
         }
         let secret = Secret::new(PUBLISHED);
         assert_eq!(format!("{secret:?}"), "Secret(not shown)");

@@ -29,7 +29,7 @@ mod record;
 mod state;
 mod warm;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -45,7 +45,7 @@ use super::{
     metrics::CacheMetrics,
     truth::{Revision, Truth, spawn},
 };
-use crate::engine::id::DeviceId;
+use crate::{engine::id::DeviceId, secret::Secret};
 use keeper::Keeper;
 use state::State;
 
@@ -53,13 +53,13 @@ use state::State;
 const ORDERS_MAX: usize = 4_096;
 
 /// Where Redis is: `redis://[user:password@]host:port[/database]`. Never shown, since it may hold a password.
-#[derive(Clone, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(transparent)]
-pub struct RedisUrl(String);
+pub struct RedisUrl(Secret);
 
 impl RedisUrl {
     pub fn new(text: impl Into<String>) -> RedisUrl {
-        RedisUrl(text.into())
+        RedisUrl(Secret::new(text))
     }
 
     pub fn is_valid(&self) -> bool {
@@ -67,19 +67,7 @@ impl RedisUrl {
     }
 
     pub(super) fn client(&self) -> Result<redis::Client, redis::RedisError> {
-        redis::Client::open(self.0.as_str())
-    }
-}
-
-impl fmt::Debug for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RedisUrl(not shown)")
-    }
-}
-
-impl serde::Serialize for RedisUrl {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("(set, not shown)")
+        redis::Client::open(self.0.reveal())
     }
 }
 

@@ -10,7 +10,6 @@
 //! Who wants a hardware module puts it behind [`Envelope`]: nothing else sees the KEK.
 
 use std::cell::RefCell;
-use std::fmt;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -20,10 +19,11 @@ use aes_gcm::{Aes256Gcm, Nonce};
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
-use zeroize::{ZeroizeOnDrop, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::error::StartError;
 use crate::engine::id::DeviceId;
+use crate::secret::Secret;
 
 pub(super) const NONCE_BYTES: usize = 12;
 
@@ -37,34 +37,21 @@ pub(super) const KEK_NEXT_FILE: &str = "kek.next";
 pub(super) type Kek = Zeroizing<[u8; 32]>;
 
 /// The key-encryption key as settings carry it: 64 hexadecimal digits, never shown.
-#[derive(Clone, PartialEq, Eq, serde::Deserialize, ZeroizeOnDrop)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(transparent)]
-pub struct KekHex(String);
+pub struct KekHex(Secret);
 
 impl KekHex {
     pub fn new(text: impl Into<String>) -> KekHex {
-        KekHex(text.into())
+        KekHex(Secret::new(text))
     }
 
     pub(super) fn reveal(&self) -> &str {
-        &self.0
+        self.0.reveal()
     }
 
     pub fn is_valid(&self) -> bool {
-        parse_kek(&self.0).is_ok()
-    }
-}
-
-impl fmt::Debug for KekHex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KekHex(not shown)")
-    }
-}
-
-/// `config print` shows that it is set, and no more.
-impl serde::Serialize for KekHex {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("(set, not shown)")
+        parse_kek(self.reveal()).is_ok()
     }
 }
 
@@ -211,7 +198,7 @@ fn authenticated(device: DeviceId, purpose: Purpose) -> [u8; 9] {
 /// The KEK of the settings, else of the data folder's file, which is made at the first start.
 pub(super) fn load_kek(folder: &Path, kek_hex: Option<&KekHex>) -> Result<Kek, StartError> {
     if let Some(hex) = kek_hex {
-        return parse_kek(&hex.0);
+        return parse_kek(hex.reveal());
     }
     let path = folder.join(KEK_FILE);
     match read_kek(&path)? {

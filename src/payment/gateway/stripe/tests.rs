@@ -12,7 +12,7 @@ use tokio::{
 use super::*;
 use crate::{
     engine::{charge::ChargeKey, id::SessionId, money::Money},
-    payment::secret::Secret,
+    secret::Secret,
 };
 
 /// Answers its requests in this order, each on a connection of its own, and tells what was asked.

@@ -8,13 +8,13 @@ use hyper::{
     Method, Request, StatusCode, Uri,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, InvalidHeaderValue},
 };
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
 
-use crate::payment::secret::Secret;
+use crate::{outgoing, secret::Secret};
 
 /// The version of Stripe's API that this gateway was written against: another one never answers it.
 const API_VERSION: &str = "2024-06-20";
@@ -69,15 +69,8 @@ impl Transport {
         authorization.set_sensitive(true);
         let mut http = HttpConnector::new();
         http.set_connect_timeout(Some(CONNECT));
-        http.enforce_http(false);
         http.set_nodelay(true);
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-            .expect("ring has the versions and suites of TLS that rustls wants")
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
-        let client = Client::builder(TokioExecutor::new()).build(connector);
+        let client = Client::builder(TokioExecutor::new()).build(outgoing::connector(http));
         Ok(Transport { client, base: base.to_owned(), authorization })
     }
 

@@ -11,10 +11,8 @@ use sha2::Sha256;
 use super::objects::Metadata;
 use crate::{
     engine::time::UnixMs,
-    payment::{
-        gateway::{Announcement, Heard, Hint, Unheard},
-        secret::Secret,
-    },
+    payment::gateway::{Announcement, Heard, Hint, Unheard},
+    secret::Secret,
 };
 
 const TOLERANCE_MS: u64 = 300_000;
