@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -20,10 +19,10 @@ use loadtest::grafana::{self, prometheus::Prometheus};
 use tempfile::TempDir;
 
 use crate::{
-    engine::{Engine, eventually},
-    prometheus,
+    engine::{Engine, data_folder, eventually},
     redis_server::RedisServer,
     site::{Car, PUMP, STATION, Site, completion, import, uplink},
+    tools::{self, SmallDisk},
 };
 
 /// For so long nothing fires before the fault, and nothing else after it.
@@ -45,7 +44,7 @@ struct Watch {
 impl Watch {
     /// Of an engine that is well; `None`, with a loud line, where there is no Prometheus.
     async fn over(engine: &Engine) -> Option<Watch> {
-        prometheus::program("prometheus")?;
+        tools::in_path("prometheus", "prometheus")?;
         let rules = tempfile::tempdir().expect("a temporary folder");
         let files = grafana::prometheus::rules(&grafana::folder())
             .iter()
@@ -174,39 +173,16 @@ async fn a_flood_of_strangers() {
     watch.fires_only(&["ForecourtStrangers"]).await;
 }
 
-/// A small file system under an engine's data folder.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// `None`, with a loud line, for who may not mount.
-    fn under(engine: &Command) -> Option<SmallDisk> {
-        let data = engine.get_envs().find(|(name, _)| *name == "FORECOURT_ENGINE_DATA").and_then(|(_, folder)| folder);
-        let folder = PathBuf::from(data.expect("every engine has one"));
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(&folder).status();
-        if mounted.is_ok_and(|status| status.success()) {
-            return Some(SmallDisk(folder));
-        }
-        // No package brings this right, so continuous integration may lack it too.
-        eprintln!("SKIPPED: a small disk cannot be mounted (root may)");
-        None
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // The engine may still have its files open.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
-
 #[tokio::test]
 async fn a_disk_that_is_full() {
     let mut disk = None;
-    let engine = Engine::start_prepared(&[], |command| disk = SmallDisk::under(command)).await;
-    let Some(disk) = disk else { return };
+    let engine = Engine::start_prepared(&[], |command| disk = SmallDisk::mount(data_folder(command), "size=24m")).await;
+    if disk.is_none() {
+        return;
+    }
     let site = Site::on(engine, &[&car()]).await;
     let Some(watch) = Watch::over(&site.engine).await else { return };
-    assert!(fs::write(disk.0.join("filler"), vec![1; 32 << 20]).is_err(), "it is full now");
+    assert!(fs::write(site.engine.folder().join("filler"), vec![1; 32 << 20]).is_err(), "it is full now");
     site.select("3456").await.refused_as(503, "UNAVAILABLE");
     watch.fires_only(&["ForecourtBudgetBurnsFast", "ForecourtDiskFull", "ForecourtJournalFails"]).await;
 }

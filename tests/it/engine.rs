@@ -2,7 +2,7 @@
 
 use std::{
     io::Read as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -244,6 +244,12 @@ async fn addresses(folder: &Path) -> Addresses {
 
 fn spawn(folder: &Path, addresses: Option<Addresses>, settings: &[(&str, String)]) -> Child {
     command(folder, addresses, settings).spawn().expect("the forecourt binary is built with its tests")
+}
+
+/// Of an engine that is not started yet.
+pub(crate) fn data_folder(engine: &Command) -> PathBuf {
+    let data = engine.get_envs().find(|(name, _)| *name == "FORECOURT_ENGINE_DATA");
+    data.and_then(|(_, path)| path).expect("every engine has one").into()
 }
 
 fn command(folder: &Path, addresses: Option<Addresses>, settings: &[(&str, String)]) -> Command {

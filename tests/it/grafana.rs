@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -14,7 +14,7 @@ use forecourt::{
 };
 use loadtest::grafana::{self, selector::selectors};
 
-use crate::prometheus;
+use crate::tools;
 
 /// What an operations team must be able to see.
 const IMPORTANT: [&str; 36] = [
@@ -55,9 +55,6 @@ const IMPORTANT: [&str; 36] = [
     "process_cpu_seconds_total",
     "process_resident_memory_bytes",
 ];
-
-/// Names the folder in which `tests/run` has installed `@grafana/schema` and `typescript`.
-const NODE: &str = "FORECOURT_TEST_NODE";
 
 fn read(file: &str) -> String {
     fs::read_to_string(grafana::folder().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
@@ -191,7 +188,7 @@ fn every_alert_has_a_runbook_and_a_case_that_fires_and_one_that_does_not() {
 }
 
 fn promtool(arguments: &[&str], files: &[PathBuf]) -> Option<Output> {
-    let promtool = prometheus::program("promtool")?;
+    let promtool = tools::in_path("promtool", "prometheus")?;
     Some(Command::new(promtool).args(arguments).args(files).output().expect("it runs"))
 }
 
@@ -221,13 +218,8 @@ fn alerts_fire_when_they_should_and_not_when_they_should_not() {
 
 /// The program of `@grafana/schema`'s types, or a loud line.
 fn tsc() -> Option<PathBuf> {
-    let folder = env::var_os(NODE).map(PathBuf::from);
-    let tsc = folder.map(|folder| folder.join("node_modules/.bin/tsc")).filter(|tsc| tsc.is_file());
-    if tsc.is_none() {
-        assert!(env::var_os("CI").is_none(), "no tsc in the folder that {NODE} names");
-        eprintln!("SKIPPED: no tsc in the folder that {NODE} names (tests/run makes one, where there is npm)");
-    }
-    tsc
+    const TSC: &str = "node_modules/.bin/tsc";
+    Some(tools::folder_with(tools::NODE, TSC)?.join(TSC))
 }
 
 /// JSON is TypeScript too; an enum is written as its value there.

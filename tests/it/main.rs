@@ -4,10 +4,9 @@ mod data;
 mod engine;
 mod leaks;
 mod local_stripe;
-mod prometheus;
-mod python;
 mod redis_server;
 mod site;
+mod tools;
 
 mod access;
 mod alerts;

@@ -17,8 +17,8 @@ use serde_json::json;
 
 use crate::{
     engine::{Engine, eventually},
-    prometheus,
     site::{Car, STATION, Site},
+    tools,
 };
 
 /// Set to write the page anew.
@@ -158,7 +158,7 @@ async fn after_traffic_every_series_is_one_that_the_catalogue_knows() {
 }
 
 fn promtool_has_no_word_against(text: &str) {
-    let Some(promtool) = prometheus::program("promtool") else { return };
+    let Some(promtool) = tools::in_path("promtool", "prometheus") else { return };
     let check = |text: &str| {
         let mut child = Command::new(&promtool)
             .args(["check", "metrics"])

@@ -5,8 +5,8 @@ use std::{path::Path, process::Command};
 
 use crate::{
     engine::Engine,
-    python,
     site::{Car, Site},
+    tools,
 };
 
 /// Calls made up for each operation, beside those that cover its schema's edges.
@@ -34,7 +34,8 @@ fn run(schemathesis: &Path, site: &Site, role: &str, token: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answer_is_one_that_the_document_declares() {
-    let Some(schemathesis) = python::program("schemathesis") else { return };
+    let Some(python) = tools::folder_with(tools::PYTHON, "bin/schemathesis") else { return };
+    let schemathesis = python.join("bin/schemathesis");
     let car = Car::new(7, "12가3456", "tok_ok_7");
     let unlimited =
         ["HTTP_TERMINAL_CALLS_PER_SECOND", "HTTP_OPERATOR_CALLS_PER_SECOND", "HTTP_STRANGER_CALLS_PER_SECOND"]

@@ -1,7 +1,7 @@
 //! A real `redis-server` on a free port of the loopback, with a folder of its own, that a test may end, hold and set back.
 
 use std::{
-    env, fs,
+    fs,
     net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::engine::eventually;
+use crate::{engine::eventually, tools};
 
 pub(crate) struct RedisServer {
     program: PathBuf,
@@ -21,13 +21,7 @@ pub(crate) struct RedisServer {
 impl RedisServer {
     /// `None`, with a loud line, where there is none.
     pub(crate) async fn start() -> Option<RedisServer> {
-        let path = env::var_os("PATH").unwrap_or_default();
-        let program = env::split_paths(&path).map(|folder| folder.join("redis-server")).find(|file| file.is_file());
-        let Some(program) = program else {
-            assert!(env::var_os("CI").is_none(), "no redis-server in the PATH");
-            eprintln!("SKIPPED: no redis-server in the PATH (Debian: apt-get install redis-server)");
-            return None;
-        };
+        let program = tools::in_path("redis-server", "redis-server")?;
         let folder = tempfile::tempdir().expect("a temporary folder");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
         let child = spawn(&program, &folder, port);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs, io,
+    fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -15,7 +15,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::peers::server::free_address;
+use crate::{peers::server::free_address, process::in_path};
 
 const PROGRAM: &str = "prometheus";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -192,8 +192,7 @@ impl Drop for Prometheus {
 
 /// Where the program is.
 pub fn find() -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).map(|folder| folder.join(PROGRAM)).find(|program| program.is_file())
+    in_path(PROGRAM)
 }
 
 /// The rules that ship.

@@ -2,7 +2,7 @@
 //! own, and ended with the trial.
 
 use std::{
-    env, fs, io,
+    fs, io,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -13,10 +13,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::broker::Broker;
-use crate::process::{Usage, placement, usage};
-
-/// Daemons lie where the path of a user does not lead.
-const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"];
+use crate::process::{Usage, in_path, placement, usage};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
@@ -56,10 +53,7 @@ impl Program {
     }
 
     pub(super) fn find(self) -> Result<PathBuf, ServerError> {
-        let path = env::var_os("PATH").unwrap_or_default();
-        let folders = env::split_paths(&path).chain(FOLDERS.map(PathBuf::from));
-        let found = folders.map(|folder| folder.join(self.name())).find(|program| program.is_file());
-        found.ok_or(ServerError::Missing { program: self.name() })
+        in_path(self.name()).ok_or(ServerError::Missing { program: self.name() })
     }
 
     /// The first line that it says of itself; empty when it is not here.

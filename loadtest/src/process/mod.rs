@@ -6,10 +6,12 @@
 pub mod host;
 mod metrics;
 pub mod placement;
+mod program;
 mod serve;
 pub mod usage;
 
 pub use metrics::Metrics;
+pub use program::in_path;
 pub use serve::{Serve, ServeError, ServeOptions};
 pub(crate) use serve::{binary_beside_us, command};
 pub use usage::Usage;

@@ -6,7 +6,7 @@ use clap::Args;
 use loadtest::{
     flood::{Bench, Load},
     process::{host::Facts, placement},
-    report::{Run, Table},
+    report::{Bound, Run, Table, Verdict},
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -27,14 +27,21 @@ pub(crate) struct BenchArguments {
     /// Keep the chain's data folder here; without it, in the system's temporary folder.
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
-    /// The engine's program; without it, the `forecourt` beside this one.
-    #[arg(long, value_name = "FILE")]
-    engine: Option<PathBuf>,
-    /// A setting of the engine, as FORECOURT_<SECTION>_<KEY>=VALUE; may be given again.
-    #[arg(long = "setting", value_name = "NAME=VALUE", value_parser = setting)]
-    settings: Vec<(String, String)>,
+    #[command(flatten)]
+    serve: EngineArguments,
     #[command(flatten)]
     tell: TellArguments,
+}
+
+/// Which engine is started, and how it is set.
+#[derive(Debug, Args)]
+pub(crate) struct EngineArguments {
+    /// The engine's program; without it, the `forecourt` beside this one.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) engine: Option<PathBuf>,
+    /// A setting of the engine, as FORECOURT_<SECTION>_<KEY>=VALUE; may be given again.
+    #[arg(long = "setting", value_name = "NAME=VALUE", value_parser = setting)]
+    pub(crate) settings: Vec<(String, String)>,
 }
 
 /// How the results are told.
@@ -60,7 +67,7 @@ fn cores(text: &str) -> Result<Cores, String> {
     Ok(Cores(Some(numbers.collect::<Result<_, _>>()?)))
 }
 
-pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
+fn setting(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("a setting is NAME=VALUE")?;
     Ok((name.into(), value.into()))
 }
@@ -71,8 +78,8 @@ impl BenchArguments {
             receiver_cores: self.receiver_cores.0.clone(),
             sender_threads: self.sender_threads,
             data: self.data.clone(),
-            engine: self.engine.clone(),
-            settings: self.settings.clone(),
+            engine: self.serve.engine.clone(),
+            settings: self.serve.settings.clone(),
         }
     }
 
@@ -114,16 +121,28 @@ impl TellArguments {
 
 /// The report of a load whose outcome is figures that are one each.
 pub(crate) fn report_of(title: &str, load: &Load, bench: &Bench, outcome: &impl Serialize) -> serde_json::Result<Run> {
-    let mut report = Run::new("", title);
-    report.conditions = load.conditions().into_iter().chain(bench.conditions()).collect();
-    if let Value::Object(keys) = serde_json::to_value(outcome)? {
-        report.tables.push(figures(&keys));
-        report.summary = keys;
-    }
-    Ok(report)
+    run_of(title, load.conditions().into_iter().chain(bench.conditions()).collect(), outcome)
 }
 
-pub(crate) fn figures(keys: &Map<String, Value>) -> Table {
+/// The same, under any conditions.
+pub(crate) fn run_of(
+    title: &str,
+    conditions: Vec<(String, String)>,
+    outcome: &impl Serialize,
+) -> serde_json::Result<Run> {
+    let mut run = Run::new("", title);
+    run.conditions = conditions;
+    run.summary = keys(outcome)?;
+    run.tables = vec![figures(&run.summary)];
+    Ok(run)
+}
+
+/// What must not happen.
+pub(crate) fn none(key: &str, count: u64) -> Verdict {
+    Verdict::new(key, Bound::AtMost(0.0), count as f64)
+}
+
+fn figures(keys: &Map<String, Value>) -> Table {
     Table {
         title: "What it came to".into(),
         columns: ["", "value"].map(str::to_owned).into(),

@@ -6,13 +6,13 @@ use clap::Args;
 use forecourt::registration::RedisUrl;
 use loadtest::{
     codebook::{self, Config, Outcome},
-    report::{Bound, Run, Table, Verdict},
+    report::{Run, Table},
 };
 use serde_json::{Map, Value};
 
 use crate::{
     Held, Ran,
-    bench::{TellArguments, keys},
+    bench::{TellArguments, keys, none},
 };
 
 /// Memory, look-ups, rolls and a start of a codebook with that many dongles, and with 100 thousand beside them.
@@ -58,7 +58,6 @@ pub(crate) fn run(arguments: &Arguments) -> Ran {
     report.conditions = arguments.conditions();
     report.tables = vec![table(&outcome)?];
     report.summary = keys(&outcome)?;
-    let none = |key, count: u64| Verdict::new(key, Bound::AtMost(0.0), count as f64);
     report.thresholds = vec![
         none("accepted", outcome.accepted),
         none("wrong", outcome.full.wrong),

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use loadtest::{
-    report::{Bound, Run, Verdict},
+    report::{Bound, Verdict},
     sessions::crashes::{self, Config, Outcome},
 };
 
 use crate::{
     Held, Ran,
-    bench::{TellArguments, figures, keys, setting},
+    bench::{EngineArguments, TellArguments, none, run_of},
 };
 
 /// Kills the engine (SIGKILL) again and again in the middle of sales: none that was acknowledged may be lost or charged
@@ -31,12 +31,8 @@ pub(crate) struct Arguments {
     /// Where the engine's data folder is made; without it, in the system's temporary folder.
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
-    /// The engine's program; without it, the `forecourt` beside this one.
-    #[arg(long, value_name = "FILE")]
-    engine: Option<PathBuf>,
-    /// A setting of the engine, as FORECOURT_<SECTION>_<KEY>=VALUE; may be given again.
-    #[arg(long = "setting", value_name = "NAME=VALUE", value_parser = setting)]
-    settings: Vec<(String, String)>,
+    #[command(flatten)]
+    serve: EngineArguments,
     /// Pay through localstripe instead, from this Python environment, behind a proxy that loses, delays, doubles and refuses
     /// requests; its books are the oracle then.
     #[arg(long, value_name = "FOLDER")]
@@ -51,21 +47,13 @@ pub(crate) fn run(arguments: &Arguments) -> Ran {
         cars: arguments.cars as usize,
         seed: arguments.seed,
         folder: arguments.data.clone(),
-        engine: arguments.engine.clone(),
-        settings: arguments.settings.clone(),
+        engine: arguments.serve.engine.clone(),
+        settings: arguments.serve.settings.clone(),
         stripe: arguments.stripe.clone(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(crashes::run(&config, |line| eprintln!("{line}")))?;
-    let mut report = Run::new("", "Sales while the engine is killed again and again");
-    let all = [
-        ("kills", arguments.kills.to_string()),
-        ("cars", arguments.cars.to_string()),
-        ("seed", arguments.seed.to_string()),
-    ];
-    report.conditions = all.map(|(key, value)| (key.to_owned(), value)).into();
-    report.summary = keys(&outcome)?;
-    report.tables = vec![figures(&report.summary)];
+    let mut report = run_of("Sales while the engine is killed again and again", arguments.conditions(), &outcome)?;
     report.thresholds = thresholds(&outcome);
     let held = Held(report.passed());
     arguments.tell.tell(report)?;
@@ -73,7 +61,6 @@ pub(crate) fn run(arguments: &Arguments) -> Ran {
 }
 
 fn thresholds(outcome: &Outcome) -> Vec<Verdict> {
-    let none = |key, count: u64| Verdict::new(key, Bound::AtMost(0.0), count as f64);
     vec![
         none("lost", outcome.lost),
         none("stuck", outcome.stuck),
@@ -82,4 +69,17 @@ fn thresholds(outcome: &Outcome) -> Vec<Verdict> {
         none("key_conflicts", outcome.key_conflicts),
         Verdict::new("completions", Bound::AtLeast(1.0), outcome.completions as f64),
     ]
+}
+
+impl Arguments {
+    fn conditions(&self) -> Vec<(String, String)> {
+        let psp = if self.stripe.is_some() { "localstripe behind a proxy with faults" } else { "simulator" };
+        let all = [
+            ("kills", self.kills.to_string()),
+            ("cars", self.cars.to_string()),
+            ("seed", self.seed.to_string()),
+            ("psp", psp.into()),
+        ];
+        all.map(|(key, value)| (key.to_owned(), value)).into()
+    }
 }

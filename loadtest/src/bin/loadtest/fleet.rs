@@ -9,7 +9,7 @@ use loadtest::{
     report::Run,
 };
 
-use crate::{Held, Ran, bench::setting, command_line};
+use crate::{Held, Ran, bench::EngineArguments, command_line};
 
 /// A national fleet against the real engine: cars, receivers, attendants and phones, and an oracle that knows the truth.
 ///
@@ -27,12 +27,8 @@ pub(crate) struct Arguments {
     /// Keep the engine's data in this folder, which must not be there yet; else it is temporary.
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
-    /// The engine's program; without it, the `forecourt` beside this one.
-    #[arg(long, value_name = "FILE")]
-    engine: Option<PathBuf>,
-    /// A setting of the engine, as FORECOURT_<SECTION>_<KEY>=VALUE; may be given again.
-    #[arg(long = "setting", value_name = "NAME=VALUE", value_parser = setting)]
-    settings: Vec<(String, String)>,
+    #[command(flatten)]
+    serve: EngineArguments,
     /// Write summary.json, latency logs and report.html here.
     #[arg(long, value_name = "FOLDER")]
     report: Option<PathBuf>,
@@ -56,8 +52,8 @@ pub(crate) fn run(arguments: &Arguments) -> Ran {
         data: arguments.data.clone().unwrap_or_else(|| temporary.path().join("engine")),
         engine_cores,
         generator_cores,
-        engine: arguments.engine.clone(),
-        settings: arguments.settings.clone(),
+        engine: arguments.serve.engine.clone(),
+        settings: arguments.serve.settings.clone(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let run = runtime.block_on(nation::run(&options))?;

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use loadtest::{
-    report::{Bound, Run, Verdict},
+    report::{Bound, Verdict},
     sessions::{self, Config, Outcome},
 };
 
 use crate::{
     Held, Ran,
-    bench::{TellArguments, figures, keys, setting},
+    bench::{EngineArguments, TellArguments, none, run_of},
 };
 
 /// Fuellings a second, from the selection to the payment, through HTTP and with every step durable.
@@ -38,12 +38,8 @@ pub(crate) struct Arguments {
     /// Where the engine's data folder is made, and its disk measured; without it, in the system's temporary folder.
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
-    /// The engine's program; without it, the `forecourt` beside this one.
-    #[arg(long, value_name = "FILE")]
-    engine: Option<PathBuf>,
-    /// A setting of the engine, as FORECOURT_<SECTION>_<KEY>=VALUE; may be given again.
-    #[arg(long = "setting", value_name = "NAME=VALUE", value_parser = setting)]
-    settings: Vec<(String, String)>,
+    #[command(flatten)]
+    serve: EngineArguments,
     #[command(flatten)]
     tell: TellArguments,
 }
@@ -57,15 +53,12 @@ pub(crate) fn run(arguments: &Arguments) -> Ran {
         seed: arguments.seed,
         psp_ms: arguments.psp_ms,
         folder: arguments.data.clone(),
-        engine: arguments.engine.clone(),
-        settings: arguments.settings.clone(),
+        engine: arguments.serve.engine.clone(),
+        settings: arguments.serve.settings.clone(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(sessions::run(&config, |line| eprintln!("{line}")))?;
-    let mut report = Run::new("", "Fuellings, from the selection to the payment");
-    report.conditions = arguments.conditions();
-    report.summary = keys(&outcome)?;
-    report.tables = vec![figures(&report.summary)];
+    let mut report = run_of("Fuellings, from the selection to the payment", arguments.conditions(), &outcome)?;
     report.thresholds = thresholds(&outcome);
     let held = Held(report.passed());
     arguments.tell.tell(report)?;
@@ -73,7 +66,6 @@ pub(crate) fn run(arguments: &Arguments) -> Ran {
 }
 
 fn thresholds(outcome: &Outcome) -> Vec<Verdict> {
-    let none = |key, count: u64| Verdict::new(key, Bound::AtMost(0.0), count as f64);
     vec![
         none("lost", outcome.lost),
         none("double_charged", outcome.double_charged),
