@@ -3,7 +3,7 @@
 //! `cargo bench --bench engine`; a part by its name: `cargo bench --bench engine -- codebook`. One core, no I/O; the
 //! printed throughput is of frames, look-ups or plates. Each has its floor beside it: the same bytes only added up, one
 //! line of memory, the plates' ends compared as text. `FORECOURT_BENCH_DONGLES` (default 10,000,000) sets the size of the
-//! large codebook: it takes 111 bytes and three codes to build for each. `cargo loadtest -- codebook` measures one with
+//! large codebook: it takes 119 bytes and three codes to build for each. `cargo loadtest -- codebook` measures one with
 //! thirty million, its rolls and its snapshot.
 
 use std::hint::black_box;
@@ -28,7 +28,7 @@ use forecourt::{
 const NOW: UnixMs = UnixMs(1_800_000_000_000);
 const DEFAULT_DONGLES: u64 = 10_000_000;
 
-/// Look-ups cycle through this many codes: the lines that they touch (64 MB) are more than a cache keeps.
+/// Look-ups cycle through this many codes: the lines that they touch (64 MB of each kind) are more than a cache keeps.
 const SAMPLES: u64 = 1_000_000;
 
 fn secret_of(dongle: u64) -> Secret {

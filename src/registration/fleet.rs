@@ -36,10 +36,10 @@ impl Fleet {
         Ok(Fleet::of(slot, roster, revision))
     }
 
-    /// Takes over what changed in the truth since it was last asked. `false` when nothing did that the codebook shows.
+    /// Takes over what changed in the truth since it was last asked, and has it in the table at once. `false` when nothing did that the codebook shows.
     pub(super) fn catch_up(&mut self, db: &Connection, envelope: &Envelope) -> rusqlite::Result<bool> {
         at_one_moment(db, || {
-            let limit = LOOK_UP_MIN.max(self.keeper.len() / READ_ALL_FROM);
+            let limit = LOOK_UP_MIN.max(self.keeper.len() / READ_ALL_FROM).min(self.keeper.room());
             if changed_count(db, self.revision, limit + 1)? > limit {
                 let (roster, revision) = read_all(db, envelope)?;
                 self.keeper.replace(roster);

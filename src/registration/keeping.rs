@@ -113,9 +113,9 @@ impl Keeping {
     }
 
     /// Writes some more. `false` when nothing is being written any more.
-    pub(super) fn step(&mut self, fleet: &mut Fleet, metrics: &Metrics) -> bool {
+    pub(super) fn step(&mut self, fleet: &Fleet, metrics: &Metrics) -> bool {
         let Some(writer) = &mut self.writer else { return false };
-        let stepped = writer.step(&mut fleet.keeper, &self.envelope);
+        let stepped = writer.step(&fleet.keeper, &self.envelope);
         if let Ok(Some(segment)) = &stepped {
             self.shelve(|shelf| shelf.put(segment).map(|()| true));
             return true;

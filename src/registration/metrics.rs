@@ -80,7 +80,7 @@ impl Metrics {
         }
     }
 
-    /// `kept`: the bytes of the dongles' keys, ids and clocks and of all codes, those in the making too.
+    /// `kept`: the bytes of the table, and of the dongles' keys and clocks.
     pub(super) fn published(&self, book: &Codebook, kept: usize) {
         self.codebook_builds.increment(1);
         self.codebook_duplicates.set(book.left_out() as f64);
@@ -283,22 +283,29 @@ fn describe() {
 }
 
 fn describe_codebook() {
-    describe_counter!("forecourt_registration_codebook_builds_total", "Codebooks published");
+    describe_counter!(
+        "forecourt_registration_codebook_builds_total",
+        "Times that stations were told to ask the codebook again"
+    );
     describe_gauge!(
         "forecourt_registration_codebook_duplicates",
         "Dongles left out of the codebook because another one has their code"
     );
     describe_gauge!("forecourt_registration_codebook_dongles", "Dongles in the codebook");
-    describe_gauge!("forecourt_registration_codebook_bytes", Unit::Bytes, "Memory of the published codebook");
+    describe_gauge!(
+        "forecourt_registration_codebook_bytes",
+        Unit::Bytes,
+        "Memory of the codebook: codes, ids and their index"
+    );
     describe_gauge!(
         "forecourt_registration_codebook_kept_bytes",
         Unit::Bytes,
-        "Memory of all dongles: keys, ids, clocks, and codes, with those of a roll that is under way"
+        "Memory of the codebook and of the keys and clocks that it is made from"
     );
     describe_histogram!(
         "forecourt_registration_codebook_roll_seconds",
         Unit::Seconds,
-        "Time from the start of a roll to its codebook"
+        "Time from the start of a roll to its end"
     );
     describe_counter!(
         "forecourt_registration_codebook_starts_total",

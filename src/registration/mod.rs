@@ -3,7 +3,7 @@
 //! ```text
 //! import, coupling, operator --> truth (SQLite, one writer) --after the commit--> near cache, roller, changes()
 //!                                                                                        |  '--> snapshot
-//! station: codebook() -> Hit -> cached() / find()                    codebook <--swapped-'
+//! station: codebook() -> Hit -> cached() / find()                   codebook <--in place-'
 //! ```
 //!
 //! Rules:
@@ -120,7 +120,7 @@ pub struct Config {
     pub clock_queue: usize,
     /// Seconds after which learned clocks are saved; a crash loses as much.
     pub clock_save_seconds: u32,
-    /// Milliseconds in which changes of bindings gather before they go into the codebook.
+    /// Milliseconds in which changes of bindings gather before the codebook takes them over.
     pub rebuild_delay_ms: u32,
     /// Seconds between two snapshots of the codebook's dongles; 0 is only at the end.
     pub snapshot_seconds: u32,

@@ -1,8 +1,8 @@
-//! Keeps the codebook: rolls it off the hot path, swaps it in, and frees the old one.
+//! Keeps the codebook: rolls it off the hot path, and says when what was resolved should be asked for again.
 //!
-//! One thread owns the secrets. It rolls at the start of each slot; bindings that come or go in between go into the next
-//! book at once, with no more built than they are. All that takes long (a roll, a snapshot) is done in turns of some
-//! ten milliseconds, so that a revocation waits for neither. The book of a slot also knows the next slot's codes, so a
+//! One thread owns the secrets. It rolls at the start of each slot; bindings that come or go in between, and clocks that
+//! were learned, are in the table at once. All that takes long (a roll, a snapshot) is done in turns of some
+//! milliseconds, so that a revocation waits for neither. The table of a slot also knows the next slot's codes, so a
 //! roll that takes a while costs nobody a hearing. The thread runs at low priority, behind the stations.
 //!
 //! The thread is also the only writer of clock offsets: hearings and clock proofs reach it by bounded queues, and
@@ -34,9 +34,6 @@ use crate::telemetry;
 /// Learned clocks that wait for the store: 16 bytes each, and a commit of some 100 ms.
 const LEARNED_MAX: usize = 20_000;
 
-/// After a book that took a second, four seconds belong to others.
-const REST_PER_BUILD: u64 = 4;
-
 /// The sweep takes a twentieth of a core at most: strangers stand at some pump at any time, and their codes are tried
 /// with every dongle too.
 const REST_PER_SWEEP: u64 = 19;
@@ -46,9 +43,9 @@ const REST_PER_SWEEP: u64 = 19;
 const HEARD_EACH: Duration = Duration::from_millis(200);
 
 /// A turn of a roll or of a snapshot, after which orders are looked at: a revocation waits for no longer.
-const TURN_MS: u64 = 50;
+const TURN_MS: u64 = 10;
 
-/// Below the stations, which run at 5: a roll of 30 million takes three seconds of CPU and has a slot's time for it.
+/// Below the stations, which run at 5: a roll of 30 million takes five seconds of CPU and has a slot's time for it.
 const NICENESS: i32 = 10;
 
 /// What wakes the thread.
@@ -114,12 +111,11 @@ impl Roller {
             retired: Vec::new(),
             rolled: Rolled { slot: pace.slot.slot_at(now), began: now },
             publish_at: None,
-            rest_until: now,
             sweep: Sweep::default(),
             sweep_at: now,
             save_at: now.plus(pace.clock_save_ms),
         };
-        worker.publish(now);
+        worker.publish();
         worker.metrics.rolled(telemetry::now().since(now));
         let thread = spawn("registration-roller", move || worker.run(&inbox))?;
         Ok(Roller { shared, orders, queue: pace.queue, thread: Mutex::new(Some(thread)) })
@@ -154,7 +150,7 @@ impl Roller {
         self.orders.try_send(Order::Proven(hit, at)).map_err(|_| Unavailable)
     }
 
-    /// Bindings came or went: the truth is asked which, and the next book comes early.
+    /// Bindings came or went: the truth is asked which, and the next book comes soon.
     pub(super) fn changed(&self) {
         match self.orders.try_send(Order::Wake) {
             // A full queue wakes the thread as well.
@@ -189,11 +185,11 @@ struct Worker {
     metrics: Arc<Metrics>,
     fleet: Fleet,
     learned: HashMap<DeviceId, ClockOffset>,
-    /// Books that a reader may still hold: the last reference is dropped here, not on a reader's thread.
+    /// Books that a reader may still hold: the last reference is dropped here, not on a reader's thread, since it may be
+    /// that to gigabytes.
     retired: Vec<Arc<Codebook>>,
     rolled: Rolled,
     publish_at: Option<UnixMs>,
-    rest_until: UnixMs,
     sweep: Sweep,
     sweep_at: UnixMs,
     save_at: UnixMs,
@@ -210,9 +206,6 @@ impl Worker {
             }
             self.learn_heard();
             self.advance(telemetry::now());
-        }
-        while self.fleet.keeper.is_merging() {
-            self.fleet.keeper.step();
         }
         self.learn_heard();
         self.save();
@@ -231,11 +224,7 @@ impl Worker {
         self.sweep.due().map(|due| due.max(self.sweep_at))
     }
 
-    /// Hearings stay in their queue while a roll puts its dongles together, a second at most.
     fn learn_heard(&mut self) {
-        if self.fleet.keeper.is_merging() {
-            return;
-        }
         let heard = std::mem::take(&mut *self.shared.heard.lock().expect("no holder panics"));
         for (hit, at) in heard {
             self.sweep.heard(hit.device, at);
@@ -271,7 +260,7 @@ impl Worker {
     }
 
     fn publish_soon(&mut self, now: UnixMs) {
-        self.publish_at.get_or_insert(now.plus(self.pace.rebuild_delay_ms).max(self.rest_until));
+        self.publish_at.get_or_insert(now.plus(self.pace.rebuild_delay_ms));
     }
 
     fn advance(&mut self, now: UnixMs) {
@@ -282,11 +271,11 @@ impl Worker {
         if self.publish_at.is_some_and(|at| now >= at) {
             self.publish_at = None;
             self.catch_up(now);
-            self.publish(now);
+            self.publish();
         }
         // A clock that was set back is a new slot as well.
         let is_new_slot = self.pace.slot.slot_at(now) != self.rolled.slot;
-        if !self.fleet.keeper.is_rolling() && (is_new_slot || self.fleet.keeper.is_crowded()) {
+        if !self.fleet.keeper.is_rolling() && (is_new_slot || self.fleet.keeper.wants_roll()) {
             self.begin_roll(now);
         }
         self.go_on(now);
@@ -309,7 +298,7 @@ impl Worker {
             }
             if self.keeping.is_writing() {
                 let until = now.plus(TURN_MS);
-                while self.keeping.step(&mut self.fleet, &self.metrics) && telemetry::now() < until {}
+                while self.keeping.step(&self.fleet, &self.metrics) && telemetry::now() < until {}
             } else if self.sweep_due().is_some_and(|at| now >= at) {
                 self.sweep_on(now);
             }
@@ -318,7 +307,7 @@ impl Worker {
         let until = now.plus(TURN_MS);
         while telemetry::now() < until {
             if !self.fleet.keeper.step() {
-                self.publish(telemetry::now());
+                self.publish();
                 self.metrics.rolled(telemetry::now().since(self.rolled.began));
                 return;
             }
@@ -329,7 +318,7 @@ impl Worker {
     fn sweep_on(&mut self, now: UnixMs) {
         let until = now.plus(TURN_MS);
         while self.sweep.due().is_some_and(|at| now >= at) && telemetry::now() < until {
-            let keeper = &mut self.fleet.keeper;
+            let keeper = &self.fleet.keeper;
             let swept = self.sweep.step(self.pace.slot, now, |after, count| keeper.dongles_after(after, count));
             self.metrics.swept(&swept);
             for found in swept.found {
@@ -351,16 +340,14 @@ impl Worker {
         }
     }
 
-    fn publish(&mut self, began: UnixMs) {
+    fn publish(&mut self) {
         let book = self.fleet.keeper.book();
-        let took = telemetry::now().since(began);
-        tracing::debug!(dongles = book.len(), generation = book.generation(), took_ms = took, "codebook published");
+        tracing::debug!(dongles = book.len(), generation = book.generation(), "codebook published");
         if book.left_out() > 0 {
             tracing::warn!(dongles = book.left_out(), "other dongles have their codes; these stay unseen");
         }
         self.metrics.published(&book, self.fleet.keeper.bytes());
         self.retired.push(self.shared.codebook.swap(Arc::new(book)));
-        self.rest_until = telemetry::now().plus(took * REST_PER_BUILD);
     }
 
     fn save(&mut self) {
@@ -379,6 +366,6 @@ impl Worker {
         let now = telemetry::now();
         self.catch_up(now);
         self.keeping.begin(&self.fleet, &self.db, now);
-        while self.keeping.step(&mut self.fleet, &self.metrics) {}
+        while self.keeping.step(&self.fleet, &self.metrics) {}
     }
 }

@@ -36,7 +36,7 @@ const TTL_S: u64 = 30 * 24 * 3600;
 const SEGMENTS_PER_TURN: usize = 8;
 
 /// 327 million dongles. What a set says of itself is proven when all of it is read, and room is made before: of addresses,
-/// 12 bytes a dongle or 4 GB, and of memory no more than is read.
+/// 200 bytes a dongle or 65 GB, and of memory no more than is read.
 const SEGMENTS_MAX: u64 = 40_000;
 
 const DOMAIN: &[u8] = b"forecourt segments v1";
@@ -97,7 +97,7 @@ impl Shelf {
     /// All dongles of the keeper, and the set is whole. `told` hears how many each segment has.
     pub fn put_all(
         &mut self,
-        keeper: &mut Keeper,
+        keeper: &Keeper,
         envelope: &Envelope,
         mut told: impl FnMut(usize),
     ) -> Result<(), ShelfError> {

@@ -103,7 +103,7 @@ impl Writer {
     }
 
     /// Writes the next segment: about a millisecond, and what the disk takes. Answers it; `None` after the last.
-    pub fn step(&mut self, keeper: &mut Keeper, envelope: &Envelope) -> io::Result<Option<Vec<u8>>> {
+    pub fn step(&mut self, keeper: &Keeper, envelope: &Envelope) -> io::Result<Option<Vec<u8>>> {
         let dongles = keeper.dongles_after(self.after, SEGMENT_MAX);
         let Some(last) = dongles.last() else { return Ok(None) };
         self.after = Some(last.device);
@@ -209,13 +209,13 @@ mod tests {
         Keeper::new(SlotLength::DEFAULT, roster.finish())
     }
 
-    fn write(path: &Path, keeper: &mut Keeper, envelope: &Envelope) {
+    fn write(path: &Path, keeper: &Keeper, envelope: &Envelope) {
         let mut writer = Writer::begin(path, Revision(5)).unwrap();
         while writer.step(keeper, envelope).unwrap().is_some() {}
         writer.finish().unwrap();
     }
 
-    fn all(keeper: &mut Keeper) -> Vec<Dongle> {
+    fn all(keeper: &Keeper) -> Vec<Dongle> {
         keeper.dongles_after(None, 100_000)
     }
 
@@ -224,12 +224,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, envelope) = (folder.path().join(CODEBOOK_FILE), Envelope::new(1, &[7; 32]));
         for dongles in [0, 1, 3 * SEGMENT_MAX as u64 + 17] {
-            let mut keeper = keeper(dongles);
-            write(&path, &mut keeper, &envelope);
+            let keeper = keeper(dongles);
+            write(&path, &keeper, &envelope);
             for threads in [1, 3] {
                 let (roster, revision) = read(&path, &envelope, threads).unwrap();
                 assert_eq!(revision, Revision(5));
-                assert!(all(&mut Keeper::new(SlotLength::DEFAULT, roster)) == all(&mut keeper));
+                assert!(all(&Keeper::new(SlotLength::DEFAULT, roster)) == all(&keeper));
             }
         }
     }
@@ -240,7 +240,7 @@ mod tests {
         let (path, envelope) = (folder.path().join(CODEBOOK_FILE), Envelope::new(1, &[7; 32]));
         let read = || read(&path, &envelope, 1).map(drop);
         assert!(matches!(read(), Err(SnapshotError::Missing)));
-        write(&path, &mut keeper(5), &envelope);
+        write(&path, &keeper(5), &envelope);
         let whole = fs::read(&path).unwrap();
         assert!(read().is_ok());
         for at in 0..whole.len() {
@@ -262,8 +262,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let envelope = Envelope::new(1, &[7; 32]);
         let [one, other] = ["one", "other"].map(|name| folder.path().join(name));
-        write(&one, &mut keeper(5), &envelope);
-        write(&other, &mut keeper(5), &envelope);
+        write(&one, &keeper(5), &envelope);
+        write(&other, &keeper(5), &envelope);
         let header = size_of::<Header>();
         let mixed = [&fs::read(&one).unwrap()[..header], &fs::read(&other).unwrap()[header..]].concat();
         fs::write(&one, mixed).unwrap();

@@ -1,6 +1,10 @@
 //! Look-ups in a book, in batches and one at a time, of codes that it knows and of codes that it does not.
 
-use std::{hint::black_box, time::Instant};
+use std::{
+    hint::black_box,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Instant,
+};
 
 use forecourt::engine::{
     code::Code,
@@ -11,7 +15,7 @@ use serde::Serialize;
 
 use super::dongles::{Synthetic, mixed};
 
-/// Codes that a measurement goes through: what they touch (three lines of memory each) is more than a cache keeps.
+/// Codes that a measurement goes through: what they touch (two lines of memory each) is more than a cache keeps.
 const SAMPLES: usize = 1 << 20;
 
 /// Codes that are looked up between two looks at the clock: a millisecond.
@@ -19,6 +23,9 @@ const SLICE: usize = 1 << 15;
 
 /// Codes of one batch: as many as an uplink's table has.
 const BATCH: usize = 4096;
+
+/// Codes of a batch whose time is looked at: some microseconds, so that what a roll takes from it shows.
+const SMALL_BATCH: usize = 256;
 
 /// Random codes that are made before they are thrown.
 const FORGED: usize = 1 << 16;
@@ -98,6 +105,46 @@ pub(super) fn forged(book: &Codebook, count: u64, seed: u64, tell: &mut impl FnM
         }
     }
     (accepted, if count == 0 { 0.0 } else { ns / count as f64 })
+}
+
+/// Codes of dongles that the book knows.
+pub(super) fn known(synthetic: &Synthetic, slot: Slot, is_in: impl Fn(usize) -> bool) -> Vec<Code> {
+    let mut state = synthetic.seed ^ 2;
+    let sample = (0..SAMPLES).map(|_| mixed(&mut state) as usize % synthetic.count);
+    sample.filter(|index| is_in(*index)).map(|index| synthetic.code(index, slot)).collect()
+}
+
+/// What look-ups of known codes came to while something else was done.
+pub(super) struct Beside {
+    /// Of a look-up, in the slowest hundredth of the batches at least.
+    pub(super) p99_ns: f64,
+    pub(super) missed: u64,
+}
+
+/// Looks known codes up on a thread of its own, for as long as the other work takes.
+pub(super) fn beside<T>(book: &Codebook, known: &[Code], work: impl FnOnce() -> T) -> (T, Beside) {
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| look_up_until(book, known, &is_done));
+        let done = work();
+        is_done.store(true, Relaxed);
+        (done, reader.join().expect("a look-up never panics"))
+    })
+}
+
+fn look_up_until(book: &Codebook, known: &[Code], is_done: &AtomicBool) -> Beside {
+    let (mut times, mut missed) = (Vec::new(), 0);
+    for batch in known.chunks_exact(SMALL_BATCH).cycle() {
+        let began = Instant::now();
+        let found = batches(book, black_box(batch));
+        times.push(began.elapsed().as_nanos() as f64 / SMALL_BATCH as f64);
+        missed += SMALL_BATCH as u64 - found;
+        if is_done.load(Relaxed) {
+            break;
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    Beside { p99_ns: times[times.len() * 99 / 100], missed }
 }
 
 fn random(state: &mut u64) -> Code {

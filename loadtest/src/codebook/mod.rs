@@ -4,8 +4,8 @@
 //! kernel says the process holds more than before, not what the book says of itself, which stands beside it. Each
 //! figure is measured at 100 thousand dongles as well: what a look-up or a roll costs must not grow with the chain.
 //!
-//! The roll that is measured has changes to take in, as every roll of a running chain has: dongles that came and went
-//! all over the book since the one before, and clocks that were learned.
+//! Before the roll that is measured there were changes, as there are in a running chain: dongles that came and went all
+//! over the book, and clocks that were learned. A second roll goes on beside a thread that looks codes up.
 
 mod cost;
 mod dongles;
@@ -13,11 +13,15 @@ mod lookups;
 mod shelf;
 mod snapshot;
 
-use std::{io, num::NonZero, time::Instant};
+use std::{
+    io,
+    num::NonZero,
+    time::{Duration, Instant},
+};
 
 use forecourt::{
     engine::{
-        codebook::{Codebook, Hit, Keeper},
+        codebook::{Hit, Keeper},
         time::{SlotLength, UnixMs},
     },
     registration::{RedisUrl, roll_at_once},
@@ -74,9 +78,8 @@ pub struct Figures {
     pub bytes_per_device: f64,
     /// What the book and its keeper count of themselves.
     pub bytes_per_device_counted: f64,
-    /// The most during a roll, the old book and the new one together.
+    /// The most during a roll.
     pub bytes_per_device_in_roll: f64,
-    /// When the old book is gone.
     pub bytes_per_device_after_roll: f64,
     /// CPU time of one core, whoever else used the machine; with more threads, of the first of them.
     pub first_build_ns_per_device: f64,
@@ -87,11 +90,13 @@ pub struct Figures {
     pub roll_longest_step_ms: f64,
     #[serde(flatten)]
     pub lookups: Lookups,
-    /// The same with an overlay of changes over the book.
-    pub overlaid_lookup_hit_ns: f64,
-    pub overlaid_lookup_miss_ns: f64,
-    /// A book with all of the changes in it.
-    pub change_publish_ms: f64,
+    /// A look-up of batches of known codes, at the 99th percentile of the batches: by a thread that has the machine to
+    /// itself, and by one beside the thread that rolls.
+    pub lookup_p99_ns: f64,
+    pub lookup_p99_in_roll_ns: f64,
+    pub lookup_p99_in_roll_ratio: f64,
+    /// One dongle that goes, comes, or moves by a slot, until it is in the table.
+    pub change_us: f64,
     #[serde(flatten)]
     pub snapshot: Snapshot,
     #[serde(flatten)]
@@ -129,14 +134,25 @@ fn measure(config: &Config, tell: &mut impl FnMut(&str)) -> io::Result<(Figures,
     tell(&format!("a hit {:.1} ns, a miss {:.1} ns", lookups.lookup_hit_ns, lookups.lookup_miss_ns));
     let forged = lookups::forged(&book, config.forged, config.seed, &mut *tell);
 
-    let publish = change(&mut keeper, &synthetic);
-    let overlaid = lookups::measure(&publish.book, &synthetic, SLOT.slot_at(NOW));
-    let rolled = roll(&mut keeper, &resident, [book, publish.book])?;
-    tell(&format!("rolled in {:.1} s; {:.1} bytes a dongle at most", rolled.ns / 1e9, rolled.bytes_max / devices));
-    let book = keeper.book();
-    let bytes_per_device_after_roll = resident.more()? / devices;
-    wrong += lookups::wrong(&book, &synthetic, SLOT.slot_at(rolled.now), |index| !synthetic.goes(index, CHANGES));
+    let change_us = change(&mut keeper, &synthetic);
+    let is_in = |index: usize| !synthetic.goes(index, CHANGES);
+    let now = NOW.plus(SLOT.ms());
+    let rolled = roll(&mut keeper, &resident, now)?;
     drop(book);
+    let book = keeper.book();
+    tell(&format!("rolled in {:.1} s; {:.1} bytes a dongle at most", rolled.ns / 1e9, rolled.bytes_max / devices));
+    let bytes_per_device_after_roll = resident.more()? / devices;
+    wrong += lookups::wrong(&book, &synthetic, SLOT.slot_at(now), is_in);
+    let now = now.plus(SLOT.ms());
+    let known = lookups::known(&synthetic, SLOT.slot_at(now), is_in);
+    let quiet = Duration::from_nanos(rolled.wall_ns as u64);
+    let ((), alone) = lookups::beside(&book, &known, || std::thread::sleep(quiet));
+    let (again, in_roll) = lookups::beside(&book, &known, || roll(&mut keeper, &resident, now));
+    again?;
+    wrong += alone.missed + in_roll.missed;
+    wrong += lookups::wrong(&keeper.book(), &synthetic, SLOT.slot_at(now), is_in);
+    drop(book);
+    tell(&format!("p99 of look-ups {:.1} ns, in a roll {:.1} ns", alone.p99_ns, in_roll.p99_ns));
     let (snapshot, keeper) = snapshot::measure(keeper, config, tell)?;
     let redis = config.redis.as_ref().map(|url| shelf::measure(keeper, url, tell)).transpose()?;
     let figures = Figures {
@@ -151,9 +167,10 @@ fn measure(config: &Config, tell: &mut impl FnMut(&str)) -> io::Result<(Figures,
         roll_ns_per_device: rolled.ns / devices,
         roll_longest_step_ms: rolled.longest_ms,
         lookups,
-        overlaid_lookup_hit_ns: overlaid.lookup_hit_ns,
-        overlaid_lookup_miss_ns: overlaid.lookup_miss_ns,
-        change_publish_ms: publish.ms,
+        lookup_p99_ns: alone.p99_ns,
+        lookup_p99_in_roll_ns: in_roll.p99_ns,
+        lookup_p99_in_roll_ratio: in_roll.p99_ns / alone.p99_ns,
+        change_us,
         snapshot,
         redis,
         wrong,
@@ -161,8 +178,8 @@ fn measure(config: &Config, tell: &mut impl FnMut(&str)) -> io::Result<(Figures,
     Ok((figures, forged))
 }
 
-/// The most that a dongle takes, here: two books and a snapshot's keys.
-const BYTES_EACH_MAX: usize = 220;
+/// The most that a dongle takes, here.
+const BYTES_EACH_MAX: usize = 130;
 
 /// Takes as much memory as the run will, once, and gives it back. A virtual machine gets its memory from its host at
 /// the first touch, at thirty times what a page costs after that; that is not the engine's.
@@ -175,13 +192,9 @@ fn warm_memory(devices: usize) {
     }
 }
 
-struct Published {
-    book: Codebook,
-    ms: f64,
-}
-
-/// Dongles that go, that come, and that are heard in their next slot.
-fn change(keeper: &mut Keeper, synthetic: &Synthetic) -> Published {
+/// Dongles that go, that come, and that are heard in their next slot: the microseconds of each.
+fn change(keeper: &mut Keeper, synthetic: &Synthetic) -> f64 {
+    let began = Instant::now();
     for nth in 0..CHANGES {
         let known = synthetic.spread(nth, CHANGES);
         keeper.change(Synthetic::device(known), None);
@@ -190,14 +203,11 @@ fn change(keeper: &mut Keeper, synthetic: &Synthetic) -> Published {
         let slot = forecourt::engine::time::Slot(SLOT.slot_at(NOW).0 + 1);
         keeper.learn(Hit { device: Synthetic::device(known + 1), slot }, NOW);
     }
-    let began = Instant::now();
-    let book = keeper.book();
-    Published { book, ms: began.elapsed().as_secs_f64() * 1e3 }
+    began.elapsed().as_secs_f64() * 1e6 / (3 * CHANGES) as f64
 }
 
 #[derive(Default)]
 struct Rolled {
-    now: UnixMs,
     ns: f64,
     wall_ns: f64,
     longest_ms: f64,
@@ -216,10 +226,9 @@ impl Rolled {
     }
 }
 
-/// Rolls to the next slot, as the engine does it: in steps, with the books of before still held, and freed at the end.
-fn roll(keeper: &mut Keeper, resident: &Resident, held: [Codebook; 2]) -> io::Result<Rolled> {
-    let now = NOW.plus(SLOT.ms());
-    let mut rolled = Rolled { now, ..Rolled::default() };
+/// Rolls to another slot, as the engine does it: in steps.
+fn roll(keeper: &mut Keeper, resident: &Resident, now: UnixMs) -> io::Result<Rolled> {
+    let mut rolled = Rolled::default();
     rolled.step(|| keeper.begin_roll(now));
     let mut goes_on = true;
     while goes_on {
@@ -227,7 +236,6 @@ fn roll(keeper: &mut Keeper, resident: &Resident, held: [Codebook; 2]) -> io::Re
         goes_on = rolled.step(|| keeper.step());
     }
     rolled.bytes_max = rolled.bytes_max.max(resident.more()?);
-    rolled.step(|| drop(held));
     Ok(rolled)
 }
 

@@ -29,11 +29,11 @@ pub struct FromRedis {
 }
 
 /// Writes the dongles to Redis, forgets them, and starts from what is there.
-pub(super) fn measure(mut keeper: Keeper, url: &RedisUrl, tell: &mut impl FnMut(&str)) -> io::Result<FromRedis> {
+pub(super) fn measure(keeper: Keeper, url: &RedisUrl, tell: &mut impl FnMut(&str)) -> io::Result<FromRedis> {
     let envelope = Envelope::new(1, &[7; 32]);
     let began = Instant::now();
     let mut shelf = Shelf::begin(url, STORE, Revision(1)).map_err(io::Error::other)?;
-    shelf.put_all(&mut keeper, &envelope, |_| {}).map_err(io::Error::other)?;
+    shelf.put_all(&keeper, &envelope, |_| {}).map_err(io::Error::other)?;
     let redis_write_s = began.elapsed().as_secs_f64();
     tell(&format!("segments written to Redis in {redis_write_s:.1} s"));
     drop(keeper);

@@ -29,11 +29,7 @@ pub struct Snapshot {
 }
 
 /// Writes the dongles down, forgets them, and starts from what was written; answers what it started.
-pub(super) fn measure(
-    mut keeper: Keeper,
-    config: &Config,
-    tell: &mut impl FnMut(&str),
-) -> io::Result<(Snapshot, Keeper)> {
+pub(super) fn measure(keeper: Keeper, config: &Config, tell: &mut impl FnMut(&str)) -> io::Result<(Snapshot, Keeper)> {
     let temporary = tempfile::tempdir()?;
     let folder = config.folder.as_deref().unwrap_or(temporary.path());
     let (path, envelope) = (folder.join(CODEBOOK_FILE), Envelope::new(1, &[7; 32]));
@@ -42,7 +38,7 @@ pub(super) fn measure(
     let (mut goes_on, mut longest_ms) = (true, 0.0_f64);
     while goes_on {
         let step = Instant::now();
-        goes_on = writer.step(&mut keeper, &envelope)?.is_some();
+        goes_on = writer.step(&keeper, &envelope)?.is_some();
         longest_ms = longest_ms.max(step.elapsed().as_secs_f64() * 1e3);
     }
     let snapshot_bytes = writer.finish()?;

@@ -1,9 +1,4 @@
-//! A dongle as the codebook needs it, and how little of it is kept.
-
-use std::collections::BTreeMap;
-
-use zerocopy::little_endian::{I32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+//! A dongle as the codebook needs it.
 
 use crate::engine::clock::ClockOffset;
 use crate::engine::code::{Code, Secret};
@@ -16,55 +11,6 @@ pub struct Dongle {
     pub device: DeviceId,
     pub secret: Secret,
     pub offset: ClockOffset,
-}
-
-/// The store's order: that of the ids as signed numbers.
-pub(super) type Place = i64;
-
-pub(super) fn place(device: DeviceId) -> Place {
-    device.0.cast_signed()
-}
-
-/// What became of some dongles: what they are now, or `None` when no live binding holds them any more.
-pub(super) type Changes = BTreeMap<Place, Option<Dongle>>;
-
-/// Clocks that were learned.
-pub(super) type Clocks = BTreeMap<Place, ClockOffset>;
-
-/// Who a dongle is and what its clock shows. Packed, so that a look-up finds both in one line of memory.
-#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-pub(super) struct Member {
-    device: U64,
-    offset: I32,
-}
-
-const _: () = assert!(size_of::<Member>() == 12, "each dongle has one");
-
-impl Member {
-    pub(super) fn new(device: DeviceId, offset: ClockOffset) -> Member {
-        Member { device: U64::new(device.0), offset: I32::new(offset.0) }
-    }
-
-    #[inline]
-    pub(super) fn device(self) -> DeviceId {
-        DeviceId(self.device.get())
-    }
-
-    #[inline]
-    pub(super) fn offset(self) -> ClockOffset {
-        ClockOffset(self.offset.get())
-    }
-
-    pub(super) fn place(self) -> Place {
-        place(self.device())
-    }
-
-    /// For who wants it brought into the cache.
-    #[inline]
-    pub(super) fn first_byte(&self) -> u8 {
-        self.as_bytes()[0]
-    }
 }
 
 /// A dongle's scheme in one byte: 0 is HMAC, 1 is fixed, and 16 + K an EID that rotates each 2^K seconds.

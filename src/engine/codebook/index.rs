@@ -1,49 +1,57 @@
 //! Where each code is kept: an open-addressed table of 64-byte lines that holds no code itself.
 //!
 //! A line has twelve places, each with a tag of 8 bits and an entry of 32 (which code of which dongle). A look-up
-//! reads the line of its code: a stranger's code ends there but once in some twenty-five times, and a dongle's goes
-//! on to the code, all of whose bytes are compared. A full line sends its newcomers to the next and keeps a filter of
-//! their tags, so that what was never sent on is not looked for there.
+//! reads the line of its code: a stranger's code ends there but once in some twenty times, and a dongle's goes on to the
+//! row, where all bytes are compared. A full line sends its newcomers to the next and keeps a filter of their tags, so
+//! that what was never sent on is not looked for there.
 //!
-//! [`Deal`] and [`Filling`] make it.
-//!
-//! [`Deal`]: super::fill::Deal
-//! [`Filling`]: super::fill::Filling
+//! One thread adds to it while others look up, and nothing is ever moved or taken out: an entry whose code is gone leads
+//! to a row that has another one there, which is a miss. Each roll makes a new index, and so what such entries take, and
+//! what they leave in the filters, lasts for a slot. To take a third of the entries out and put as many in with each roll
+//! instead would cost no less, and lines that are filled so overflow until a miss reads four of them.
 
-use std::hint::black_box;
+use std::ops::Range;
 
-use super::column::Column;
-use super::line::Line;
+use prefetch_index::prefetch_index;
+
+use super::line::{Line, Lines, PLACES};
+use super::row::Row;
 use crate::engine::code::Code;
 
-pub(super) const CODES_EACH: usize = 3;
+/// Places for each 17 entries, when the index is made: at 0.85 a line overflows once in five, and a dongle costs 18.8
+/// bytes of lines.
+const PLACES_PER_17: usize = 20;
 
-/// No dongle, in a place whose code was taken out again.
-const NOBODY: u32 = u32::MAX;
+/// Entries for each 100 places at most. Lines overflow into lines that overflow beyond that.
+const ENTRIES_PER_100: usize = 94;
 
-/// Which code of which dongle: the number of the dongle, and 0 to 2 for its slots -1, 0 and +1.
+/// Entries that the smallest index is made for.
+const ENTRIES_MIN: usize = 3 * 1024;
+
+/// Which code of which dongle: the number of its row, and the place there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entry(pub(super) u32);
+pub(super) struct Entry(u32);
 
-/// 30 bits of an entry, without the last, which would make [`NOBODY`].
-pub(super) const OWNERS_MAX: usize = (1 << 30) - 1;
+/// 30 bits of an entry, without the last.
+pub(super) const ROWS_MAX: usize = (1 << 30) - 1;
 
 impl Entry {
-    pub(super) fn new(owner: usize, which: usize) -> Entry {
-        Entry((owner as u32) << 2 | which as u32)
-    }
+    /// No row has this number.
+    pub(super) const NONE: Entry = Entry(u32::MAX);
 
-    pub(super) fn owner(self) -> usize {
-        (self.0 >> 2) as usize
-    }
-
-    pub(super) fn which(self) -> usize {
-        (self.0 & 3) as usize
+    #[inline]
+    pub(super) fn new(row: usize, place: usize) -> Entry {
+        Entry((row as u32) << 2 | place as u32)
     }
 
     #[inline]
-    pub(super) fn code(self, codes: &[[Code; CODES_EACH]]) -> Option<&Code> {
-        codes.get(self.owner())?.get(self.which())
+    pub(super) fn row(self) -> usize {
+        (self.0 >> 2) as usize
+    }
+
+    #[inline]
+    pub(super) fn place(self) -> usize {
+        (self.0 & 3) as usize
     }
 }
 
@@ -57,20 +65,14 @@ pub(super) fn hash(code: &Code) -> u32 {
     ((mixed ^ mixed >> 29) >> 32) as u32
 }
 
-/// The line of a hash, and the tag: how far into the line's share of the hashes it is, in 255 steps from 1 on.
-#[inline]
-pub(super) fn place(hash: u32, lines: usize) -> (usize, u8) {
-    let scaled = u64::from(hash) * lines as u64;
-    ((scaled >> 32) as usize, ((scaled >> 24) as u8).max(1))
+/// Where a code's entry would be: its line, and its tag there.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Spot {
+    line: u32,
+    tag: u8,
 }
 
-/// Look-ups of a batch that are on the same stage: more than a core's dozens of outstanding reads.
-pub(super) const GROUP: usize = 64;
-
-/// Where a code's entry would be: its line, and its tag there.
-pub(super) type Spot = (u32, u8);
-
-/// What the line of a code says of it.
+/// What a line says of a code.
 #[derive(Clone, Copy)]
 pub(super) struct Glance {
     /// The first place with its tag; nobody's, when there is none.
@@ -79,99 +81,167 @@ pub(super) struct Glance {
     pub(super) is_open: bool,
 }
 
-impl Default for Glance {
-    fn default() -> Glance {
-        Glance { candidate: Entry(NOBODY), is_open: false }
-    }
-}
-
-#[derive(Default)]
 pub(super) struct Index {
-    pub(super) lines: Column<Line>,
+    lines: Lines,
+    /// Lines that there are: none in the index of nobody.
+    count: usize,
 }
 
 impl Index {
+    pub(super) fn empty() -> Index {
+        Index { lines: Lines::zeroed(0), count: 0 }
+    }
+
+    /// For so many entries and some more.
+    pub(super) fn of(entries: usize) -> Index {
+        // One line more, so that there is always an empty place at which a probe ends.
+        let count = (entries.max(ENTRIES_MIN) * PLACES_PER_17).div_ceil(17 * PLACES) + 1;
+        Index { lines: Lines::zeroed(count), count }
+    }
+
+    pub(super) fn entries_max(&self) -> usize {
+        self.count * PLACES * ENTRIES_PER_100 / 100
+    }
+
+    pub(super) fn lines(&self) -> usize {
+        self.count
+    }
+
+    /// Has the memory of some lines.
+    pub(super) fn touch(&self, lines: Range<usize>) {
+        const LINES_PER_PAGE: usize = 4096 / 64;
+        self.lines.all()[lines].iter().step_by(LINES_PER_PAGE).for_each(Line::touch);
+    }
+
     pub(super) fn bytes(&self) -> usize {
-        self.lines.bytes()
+        self.count * 64
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.count == 0
     }
 
-    /// The entry of the code among `codes`.
+    /// The line, and the tag: how far into the line's share of the hashes it is, in 255 steps from 1 on.
     #[inline]
-    pub(super) fn find(&self, hash: u32, code: &Code, codes: &[[Code; CODES_EACH]]) -> Option<Entry> {
-        let lines: &[Line] = &self.lines;
-        let (mut at, tag) = place(hash, lines.len());
-        while let Some(line) = lines.get(at) {
-            for place in line.tags.matches(tag) {
-                let entry = Entry(line.entries[place]);
-                if entry.code(codes) == Some(code) {
-                    return Some(entry);
-                }
+    pub(super) fn spot(&self, hash: u32) -> Spot {
+        let scaled = u64::from(hash) * self.count as u64;
+        Spot { line: (scaled >> 32) as u32, tag: ((scaled >> 24) as u8).max(1) }
+    }
+
+    /// Asks the memory for a line.
+    #[inline]
+    pub(super) fn fetch(&self, spot: Spot) {
+        prefetch_index(self.lines.all(), spot.line as usize);
+    }
+
+    /// Asks the memory for the next line, if an entry would go there.
+    #[inline]
+    pub(super) fn fetch_on(&self, spot: Spot) {
+        if self.lines.all()[spot.line as usize].is_full() {
+            self.fetch(self.next(spot));
+        }
+    }
+
+    /// The same in the next line.
+    #[inline]
+    pub(super) fn next(&self, spot: Spot) -> Spot {
+        let line = spot.line + 1;
+        Spot { line: if line as usize == self.count { 0 } else { line }, ..spot }
+    }
+
+    /// What a line says, and whether that may not be all. Asks the memory for what is looked at then: the rows of one or two
+    /// entries, and the next line.
+    #[inline]
+    pub(super) fn glance(&self, spot: Spot, rows: &[Row]) -> Glance {
+        let line = &self.lines.all()[spot.line as usize];
+        let tags = line.tags();
+        let matches = tags.matches(spot.tag);
+        let is_open = matches.are_several() | tags.has_passed(spot.tag);
+        // Without a branch, as in a line: the entry is read, be it one's or not.
+        let entry_at = |place: usize| Entry(line.entry(place.min(PLACES - 1)));
+        let (first, second) = (matches.first(), matches.second());
+        let candidate = if first < PLACES { entry_at(first) } else { Entry::NONE };
+        // Nobody's row would be sought in the page tables: the first row stands in for it.
+        let row = |place: usize| if place < PLACES { entry_at(place).row() } else { 0 };
+        prefetch_index(rows, row(first));
+        prefetch_index(rows, row(second));
+        // What is open goes on to the next line; what is not asks for its own once more.
+        prefetch_index(self.lines.all(), spot.line as usize + usize::from(is_open));
+        Glance { candidate, is_open }
+    }
+
+    /// The first of a spot's entries that `matches` makes something of.
+    #[inline]
+    pub(super) fn find<T>(&self, spot: Spot, matches: impl Fn(Entry) -> Option<T>) -> Option<T> {
+        let lines = self.lines.all();
+        let mut at = spot;
+        for _ in 0..self.count {
+            let line = &lines[at.line as usize];
+            let tags = line.tags();
+            let found = tags.matches(spot.tag).find_map(|place| matches(Entry(line.entry(place))));
+            if found.is_some() || !tags.has_passed(spot.tag) {
+                return found;
             }
-            if !line.tags.has_passed(tag) {
-                return None;
-            }
-            at = next(at, lines.len());
+            at = self.next(at);
         }
         None
     }
 
-    /// Finds the spots of some codes, and asks the memory for their lines. Independent reads in a loop are their own
-    /// prefetch, the more of them the less else the loop does: so the hashes have a loop of their own.
+    /// The line and those after it, each once.
     #[inline]
-    pub(super) fn ask(&self, asked: &[Code], spots: &mut [Spot; GROUP]) {
-        let lines: &[Line] = &self.lines;
-        for (code, spot) in asked.iter().zip(&mut *spots) {
-            let (at, tag) = place(hash(code), lines.len());
-            *spot = (at as u32, tag);
-        }
-        let seen = spots[..asked.len()].iter().fold(0, |seen, (at, _)| seen ^ lines[*at as usize].entries[0]);
-        black_box(seen);
+    fn probe(&self, spot: Spot) -> impl Iterator<Item = usize> + use<> {
+        (spot.line as usize..self.count).chain(0..spot.line as usize)
     }
 
-    /// Looks at the lines of some codes, which were asked for before, and asks for what `touch` reads of the candidates.
-    #[inline]
-    pub(super) fn glance(&self, spots: &[Spot], glances: &mut [Glance; GROUP], touch: impl Fn(Entry) -> u8) {
-        let lines: &[Line] = &self.lines;
-        for ((at, tag), glance) in spots.iter().zip(&mut *glances) {
-            let line = &lines[*at as usize];
-            let mut matches = line.tags.matches(*tag);
-            let is_open = matches.are_several() || line.tags.has_passed(*tag);
-            let candidate = Entry(matches.next().map_or(NOBODY, |place| line.entries[place]));
-            *glance = Glance { candidate, is_open };
+    /// There is room for it: the one who inserts counts.
+    pub(super) fn insert(&self, spot: Spot, entry: Entry) {
+        let lines = self.lines.all();
+        if lines[spot.line as usize].put(spot.tag, entry.0) {
+            return;
         }
-        // What is open goes on to the next line, which is asked for as well; what is not reads its own line once more.
-        let seen = spots.iter().zip(&*glances).fold(0, |seen, ((at, _), glance)| {
-            let on = *at as usize + usize::from(glance.is_open);
-            seen ^ touch(glance.candidate) ^ lines.get(on).map_or(0, |line| line.entries[0] as u8)
-        });
-        black_box(seen);
-    }
-
-    /// Takes a dongle's codes out again.
-    pub(super) fn remove(&mut self, owner: usize, codes: &[[Code; CODES_EACH]]) {
-        for code in &codes[owner] {
-            let lines: &mut [Line] = &mut self.lines;
-            let (mut at, tag) = place(hash(code), lines.len());
-            loop {
-                let line = &mut lines[at];
-                for place in line.tags.matches(tag) {
-                    if Entry(line.entries[place]).owner() == owner {
-                        line.entries[place] = NOBODY;
-                    }
-                }
-                if !line.tags.has_passed(tag) {
-                    break;
-                }
-                at = next(at, lines.len());
-            }
+        let last = self.probe(spot).find(|at| lines[*at].put(spot.tag, entry.0)).expect("an index is never full");
+        for at in self.probe(spot).take_while(|at| *at != last) {
+            lines[at].pass(spot.tag);
         }
     }
 }
 
-pub(super) fn next(at: usize, lines: usize) -> usize {
-    if at + 1 == lines { 0 } else { at + 1 }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fixed_codes_with_a_common_prefix_do_not_pile_up() {
+        let mut lines = std::collections::HashMap::<u32, u32>::new();
+        for device in 0..5_000_u64 {
+            let mut code = [0xaa; 16];
+            code[8..].copy_from_slice(&device.to_be_bytes());
+            *lines.entry(hash(&Code(code)) >> 22).or_default() += 1;
+        }
+        let most = lines.values().max().copied().unwrap();
+        assert!(most < 25, "{most} of 5,000 codes in one of 1,024 lines");
+    }
+
+    /// Of the `nth` entry that is ever made.
+    fn spot_of(index: &Index, nth: u64) -> Spot {
+        let halves = [nth.wrapping_mul(0xD134_2543_DE82_EF95).to_le_bytes(), nth.to_le_bytes()];
+        index.spot(hash(&Code(halves.as_flattened().try_into().unwrap())))
+    }
+
+    #[test]
+    fn a_full_index_finds_all_entries_and_a_miss_reads_little_more_than_a_line() {
+        const ENTRIES: u32 = 100_000;
+        let index = Index::of(ENTRIES as usize);
+        (0..ENTRIES).for_each(|nth| index.insert(spot_of(&index, u64::from(nth)), Entry(nth)));
+        let finds = |nth: u32| {
+            index.find(spot_of(&index, u64::from(nth)), |entry| (entry == Entry(nth)).then_some(())).is_some()
+        };
+        assert!((0..ENTRIES).all(finds) && !(ENTRIES..2 * ENTRIES).any(finds));
+        let lines = index.lines.all();
+        let misses = (0..ENTRIES).map(|nth| spot_of(&index, u64::from(ENTRIES + nth)));
+        let reads =
+            misses.map(|spot| 1 + index.probe(spot).take_while(|at| lines[*at].tags().has_passed(spot.tag)).count());
+        let mean = reads.sum::<usize>() as f64 / f64::from(ENTRIES);
+        assert!(mean < 1.12, "{mean} lines a miss");
+    }
 }

@@ -1,54 +1,62 @@
-//! Keeps the dongles and makes the books: what changed goes into the next book at once, and into the bulk of it with
-//! the next roll.
+//! Keeps the dongles and writes their codes: what changes is in the table at once.
 //!
-//! A roll is done in steps, and whoever drives it deals with what comes in between them: changes of that time lie
-//! over the edition of before, and stay to lie over the one in the making.
+//! A roll is done in steps, and whoever drives it deals with what comes in between them. It writes the new codes into the
+//! rows, where they take the place of those that grew old, and makes a new index over all, which readers get when it is
+//! whole: the old one leads them to the codes that stay. A dongle that is changed meanwhile has the codes of the new slot
+//! before the roll gets to it. Only dongles that take the place of all others get rows of their own as well.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::dongle::{Changes, Clocks, Dongle, Kind, Member, place};
-use super::edition::Edition;
-use super::merge::Merge;
-use super::overlay::Overlay;
-use super::roll::Roll;
+use super::dongle::Dongle;
+use super::members::Members;
+use super::moment::Moment;
+use super::renewal::{Renewal, Share, chunks};
 use super::roster::Roster;
-use super::share::Share;
+use super::row::Facts;
+use super::writer::Writer;
 use super::{Codebook, DeviceId, Hit, SlotLength, UnixMs};
 use crate::engine::clock::ClockOffset;
 
-/// Changes that lie over an edition. Each new book builds them anew, at three codes and about 0.3 us each: 5 ms.
-pub(super) const CHANGES_MAX: usize = 16_384;
-
-/// Learned clocks that wait for a roll, about 30 bytes each: 8 MB.
-pub(super) const LEARNED_MAX: usize = 262_144;
+/// Dongles of one step: some 0.6 ms.
+const STEP: usize = 4096;
 
 /// What a hearing taught of a clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Learned {
     pub offset: ClockOffset,
-    /// The dongle's codes around now are other ones than the book has: the next book should not wait for the roll.
+    /// The dongle has other codes around now than it had: who could not find them should ask again.
     pub is_moved: bool,
 }
 
-/// A roll that is under way: first the dongles, then their codes.
-enum Rolling {
-    Merge { merge: Merge, now: UnixMs },
-    Roll(Roll),
+/// Lines of the next index that one step gets from the system: 4 MB, cleared in one to fifteen milliseconds.
+const LINES_PER_STEP: usize = 1 << 16;
+
+/// A roll that is under way.
+struct Rolling {
+    /// Of the next index.
+    writer: Writer,
+    /// Lines that are still to be had from the system. Left to the first rows, whose codes fall on all of them, that
+    /// would take a second at 30 million dongles.
+    fresh: Range<usize>,
+    /// Rows that it has not come to.
+    rows: Range<usize>,
+}
+
+/// What readers have while the table of the present dongles is not whole.
+struct Before {
+    book: Codebook,
+    members: Members,
 }
 
 pub struct Keeper {
     chain: SlotLength,
+    moment: Moment,
     roster: Roster,
-    edition: Arc<Edition>,
-    /// The latest of each dongle since the roster was.
-    changes: Changes,
+    writer: Writer,
+    renewal: Renewal,
     rolling: Option<Rolling>,
-    /// Changes that the present edition has not, and the roll that is under way will have.
-    taken: Changes,
-    /// Clocks that are still within the book.
-    learned: Clocks,
-    /// The edition is not of this roster, nor of one that it came from.
-    is_replaced: bool,
+    before: Option<Before>,
     generation: u64,
 }
 
@@ -57,27 +65,26 @@ impl Keeper {
     pub fn new(chain: SlotLength, roster: Roster) -> Keeper {
         Keeper {
             chain,
+            moment: Moment::of(chain, UnixMs(0)),
+            writer: Writer::new(&roster),
             roster,
-            edition: Edition::empty(chain, UnixMs(0)),
-            changes: Changes::new(),
+            renewal: Renewal::default(),
             rolling: None,
-            taken: Changes::new(),
-            learned: Clocks::new(),
-            is_replaced: true,
+            before: Some(Before { book: Codebook::empty(), members: Members::none() }),
             generation: 0,
         }
     }
 
     /// Takes these dongles for all that there are. The books are of the dongles before until the next roll, which is due.
     pub fn replace(&mut self, roster: Roster) {
-        *self = Keeper {
-            generation: self.generation,
-            edition: Arc::clone(&self.edition),
-            ..Keeper::new(self.chain, roster)
-        };
+        let book = self.book();
+        let generation = self.generation;
+        let last = std::mem::replace(self, Keeper::new(self.chain, roster));
+        let before = last.before.unwrap_or_else(|| Before { book, members: last.roster.into_members() });
+        (self.before, self.generation) = (Some(before), generation);
     }
 
-    /// How many dongles there were at the last roll.
+    /// How many dongles there are.
     pub fn len(&self) -> usize {
         self.roster.len()
     }
@@ -86,202 +93,152 @@ impl Keeper {
         self.roster.is_empty()
     }
 
-    /// Roster and present edition, and what a roll has made of the next one.
+    /// Dongles that have the code of another one, and are not in the table.
+    pub fn left_out(&self) -> usize {
+        self.writer.left_out()
+    }
+
+    /// Newcomers that there is room for. Whoever has more [`replace`]s them all.
+    ///
+    /// [`replace`]: Keeper::replace
+    pub fn room(&self) -> usize {
+        self.roster.room()
+    }
+
+    /// Keys, clocks and table, and what a roll has made of the next one.
     pub fn bytes(&self) -> usize {
-        let rolling = match &self.rolling {
-            Some(Rolling::Roll(roll)) => roll.bytes(),
-            Some(Rolling::Merge { .. }) | None => 0,
-        };
-        self.roster.bytes() + self.edition.codes_bytes() + rolling
+        let rolling = self.rolling.as_ref().map_or(0, |rolling| rolling.writer.table.index.bytes());
+        self.roster.bytes() + self.writer.table.index.bytes() + rolling
     }
 
-    /// `None` as well while its key is on its way to the next roster.
-    fn dongle(&self, device: DeviceId) -> Option<Dongle> {
-        if let Some(change) = self.changes.get(&place(device)) {
-            return change.clone();
-        }
-        if self.is_merging() {
-            return None;
-        }
-        Some(self.rostered(self.roster.members.find(device)?))
+    /// Up to `count` dongles with ids after `after`, in the order of the store.
+    pub fn dongles_after(&self, after: Option<DeviceId>, count: usize) -> Vec<Dongle> {
+        self.roster.dongles_after(after, count)
     }
 
-    /// The dongles of a roll are being put together: who can wait with what was heard should.
-    pub fn is_merging(&self) -> bool {
-        matches!(self.rolling, Some(Rolling::Merge { .. }))
-    }
-
-    fn rostered(&self, owner: usize) -> Dongle {
-        let dongle = self.roster.dongle(owner);
-        let offset = self.learned.get(&place(dongle.device)).copied().unwrap_or(dongle.offset);
-        Dongle { offset, ..dongle }
-    }
-
-    /// Up to `count` dongles with ids after `after`, as they are now and in the order of the store.
-    pub fn dongles_after(&mut self, after: Option<DeviceId>, count: usize) -> Vec<Dongle> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        self.finish_merge();
-        let after = after.map(place);
-        let members = self.roster.members.all();
-        let start = members.partition_point(|member| Some(member.place()) <= after);
-        let mut known = (start..members.len()).map(|owner| (members[owner].place(), owner)).peekable();
-        let mut changes = self.changes.range((after.map_or(Unbounded, Excluded), Unbounded)).peekable();
-        let mut dongles = Vec::with_capacity(count);
-        while dongles.len() < count {
-            let next_known = known.peek().map(|(place, _)| *place);
-            match changes.next_if(|(place, _)| next_known.is_none_or(|known| **place <= known)) {
-                Some((place, change)) => {
-                    known.next_if(|(known, _)| known == place);
-                    dongles.extend(change.clone());
-                }
-                None => match known.next() {
-                    Some((_, owner)) => dongles.push(self.rostered(owner)),
-                    None => break,
-                },
-            }
-        }
-        dongles
-    }
-
-    /// Takes over what became of a dongle. `false` when it is what is known of it.
+    /// Takes over what became of a dongle: no look-up that begins later finds anything else. `false` when it is what is
+    /// known of it.
     pub fn change(&mut self, device: DeviceId, now: Option<Dongle>) -> bool {
-        if !self.is_merging() && self.dongle(device) == now {
+        let row = self.roster.members.find(device);
+        let known = row.and_then(|row| self.roster.dongle(row));
+        if known == now {
             return false;
         }
-        self.learned.remove(&place(device));
-        self.changes.insert(place(device), now);
+        match (now, row) {
+            (Some(dongle), _) => {
+                let is_other = known.is_some_and(|known| known.secret != dongle.secret);
+                row.filter(|_| is_other).into_iter().for_each(|row| self.roster.bare(row));
+                let row = self.roster.put(&dongle);
+                self.renew(row);
+            }
+            (None, Some(row)) => {
+                self.roster.forget(row);
+                self.writer.forget(row);
+                self.rolling.iter_mut().for_each(|rolling| rolling.writer.forget(row));
+                self.before.iter().for_each(|before| before.forget(device));
+            }
+            (None, None) => unreachable!("nobody is what is known of nobody"),
+        }
         true
     }
 
     /// Learns from a verified hearing, when there is something to learn. A fixed code says nothing of a clock.
-    /// Has the dongles of a roll together first: what is believed of the clock is on its way to them.
     pub fn learn(&mut self, hit: Hit, at: UnixMs) -> Option<Learned> {
-        self.finish_merge();
-        let changed = self.changes.get(&place(hit.device));
-        let (kind, known) = if let Some(change) = changed {
-            change.as_ref().map(|dongle| (Kind::of(&dongle.secret), dongle.offset))?
-        } else {
-            let owner = self.roster.members.find(hit.device)?;
-            let offset = self.learned.get(&place(hit.device)).copied();
-            (self.roster.members.kind(owner), offset.unwrap_or(self.roster.members.all()[owner].offset()))
-        };
-        if kind.is_single() {
+        let row = self.roster.members.find(hit.device)?;
+        let facts = self.roster.row(row).facts();
+        if !facts.lives() || facts.kind().is_single() {
             return None;
         }
+        let (kind, known) = (facts.kind(), self.roster.offset(row));
         let offset = known.learned(kind.slot_ms(self.chain), hit.slot, at).filter(|offset| *offset != known)?;
-        let is_moved = self.put_clock(hit.device, kind, known, offset);
+        self.roster.set_offset(row, offset);
+        let is_moved = self.moment.middle_slot(kind, known) != self.moment.middle_slot(kind, offset);
+        if is_moved {
+            self.renew(row);
+        }
         Some(Learned { offset, is_moved })
     }
 
-    /// `kind` and `known` are the dongle's.
-    fn put_clock(&mut self, device: DeviceId, kind: Kind, known: ClockOffset, offset: ClockOffset) -> bool {
-        if let Some(Some(dongle)) = self.changes.get_mut(&place(device)) {
-            dongle.offset = offset;
-            return self.is_other_slot(kind, known, offset);
+    /// Gives a dongle the codes that it should have now, in each index where the roll is not going to.
+    fn renew(&mut self, row: usize) {
+        self.renewal.renew(&self.roster, &self.moment, row..row + 1);
+        if self.before.is_none() {
+            self.writer.add(&self.roster, row..row + 1);
         }
-        let rolled = self.roster.members.find(device).map_or(known, |owner| self.roster.members.all()[owner].offset());
-        if !self.is_other_slot(kind, rolled, offset) {
-            self.learned.insert(place(device), offset);
-            return false;
+        if let Some(rolling) = self.rolling.as_mut().filter(|rolling| !rolling.rows.contains(&row)) {
+            rolling.writer.add(&self.roster, row..row + 1);
         }
-        if let Some(dongle) = self.dongle(device) {
-            self.learned.remove(&place(device));
-            self.changes.insert(place(device), Some(Dongle { offset, ..dongle }));
-        }
-        true
     }
 
-    /// Whether the dongle's three codes would be other ones: the next that it shows may not be in the book.
-    fn is_other_slot(&self, kind: Kind, from: ClockOffset, to: ClockOffset) -> bool {
-        let slot = |offset| self.edition.moment.middle_slot(Member::new(DeviceId(0), offset), kind).0;
-        slot(from) != slot(to)
-    }
-
-    /// So much changed that a roll should take it in.
-    pub fn is_crowded(&self) -> bool {
-        self.is_replaced || self.changes.len() > CHANGES_MAX || self.learned.len() > LEARNED_MAX
+    /// A roll has to come, whether a slot is over or not.
+    pub fn wants_roll(&self) -> bool {
+        self.before.is_some()
     }
 
     pub fn is_rolling(&self) -> bool {
         self.rolling.is_some()
     }
 
-    /// Begins to make the edition for the slot of `now`. A roll that was under way is given up.
+    /// Begins to write the codes for the slot of `now`. A roll that was under way is ended before.
     pub fn begin_roll(&mut self, now: UnixMs) {
-        self.finish_merge();
-        let (changes, learned) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.learned));
-        if changes.is_empty() && learned.is_empty() {
-            self.begin_codes(now, Vec::new());
-            return;
-        }
-        let merge = Merge::new(&self.roster, changes.clone(), learned);
-        self.rolling = Some(Rolling::Merge { merge, now });
-        self.taken.extend(changes);
-    }
-
-    /// Has the dongles of the roll together, when one is under way and has not.
-    fn finish_merge(&mut self) {
-        match self.rolling.take() {
-            Some(Rolling::Merge { merge, now }) => self.roll_merged(merge, now),
-            other => self.rolling = other,
-        }
-    }
-
-    fn roll_merged(&mut self, merge: Merge, now: UnixMs) {
-        let (roster, fresh) = merge.finish(&mut self.roster);
-        self.roster = roster;
-        self.begin_codes(now, fresh);
-    }
-
-    fn begin_codes(&mut self, now: UnixMs, mut fresh: Vec<u32>) {
-        // What a roll that was given up was to take in, the edition does not know either.
-        let members = &self.roster.members;
-        let taken = self.taken.keys().filter_map(|place| members.find(DeviceId(place.cast_unsigned())));
-        fresh.extend(taken.map(|owner| owner as u32));
-        fresh.sort_unstable();
-        fresh.dedup();
-        let before = (!self.is_replaced).then(|| Arc::clone(&self.edition));
-        self.rolling = Some(Rolling::Roll(Roll::new(self.chain, now, &self.roster, before, fresh)));
+        while self.step() {}
+        self.moment = Moment::of(self.chain, now);
+        let writer = Writer::new(&self.roster);
+        let fresh = 0..writer.table.index.lines();
+        self.rolling = Some(Rolling { writer, fresh, rows: self.roster.all() });
     }
 
     /// Splits the dear part of a roll for that many threads. Without it the steps do it all.
-    pub fn shares(&mut self, count: usize) -> Vec<Share<'_>> {
-        self.finish_merge();
-        match &mut self.rolling {
-            Some(Rolling::Roll(roll)) => roll.shares(&self.roster, count),
-            Some(Rolling::Merge { .. }) | None => Vec::new(),
-        }
+    pub fn shares(&self, count: usize) -> Vec<Share<'_>> {
+        let all = self.rolling.as_ref().map_or(0..0, |rolling| rolling.rows.clone());
+        let each = all.len().div_ceil(count.max(1)).max(1);
+        let (roster, moment) = (&self.roster, self.moment);
+        all.clone()
+            .step_by(each)
+            .map(|start| Share { roster, moment, rows: start..all.end.min(start + each) })
+            .collect()
     }
 
-    /// Goes on with the roll for some milliseconds. `false` when none is under way any more: the next book has it.
+    /// Goes on with the roll for some milliseconds at most. `false` when none is under way any more: the next book has it.
     pub fn step(&mut self) -> bool {
-        match self.rolling.take() {
-            Some(Rolling::Merge { mut merge, now }) => {
-                if merge.step(&mut self.roster) {
-                    self.rolling = Some(Rolling::Merge { merge, now });
-                } else {
-                    self.roll_merged(merge, now);
-                }
-                true
-            }
-            Some(Rolling::Roll(mut roll)) => {
-                if roll.step(&self.roster) {
-                    self.rolling = Some(Rolling::Roll(roll));
-                    return true;
-                }
-                self.edition = roll.finish(&self.roster);
-                self.taken.clear();
-                self.is_replaced = false;
-                false
-            }
-            None => false,
+        let Some(Rolling { mut writer, fresh, rows }) = self.rolling.take() else { return false };
+        if !fresh.is_empty() {
+            let next = fresh.end.min(fresh.start + LINES_PER_STEP);
+            writer.table.index.touch(fresh.start..next);
+            self.rolling = Some(Rolling { writer, fresh: next..fresh.end, rows });
+            return true;
         }
+        let next = rows.end.min(rows.start + STEP);
+        for chunk in chunks(rows.start..next) {
+            self.renewal.renew(&self.roster, &self.moment, chunk.clone());
+            writer.add(&self.roster, chunk);
+        }
+        if next < rows.end {
+            self.rolling = Some(Rolling { writer, fresh, rows: next..rows.end });
+            return true;
+        }
+        (self.writer, self.before) = (writer, None);
+        false
     }
 
     /// The book as of now, with the next generation.
     pub fn book(&mut self) -> Codebook {
         self.generation += 1;
-        let overlay = Overlay::new(&self.edition, [&self.taken, &self.changes].into_iter());
-        Codebook { edition: Arc::clone(&self.edition), overlay, generation: self.generation }
+        let generation = self.generation;
+        if let Some(before) = &self.before {
+            return Codebook { generation, ..before.book.clone() };
+        }
+        let (table, left_out) = (Arc::clone(&self.writer.table), self.left_out());
+        let bytes = self.roster.members.bytes() + table.index.bytes();
+        Codebook { table, generation, len: self.roster.len() - left_out, left_out, bytes }
+    }
+}
+
+impl Before {
+    /// The old table's index goes on to lead to the row, where there is nothing.
+    fn forget(&self, device: DeviceId) {
+        if let Some(row) = self.members.find(device) {
+            self.members.rows.all()[row].narrow(Facts::NONE);
+        }
     }
 }

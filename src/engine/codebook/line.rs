@@ -1,26 +1,101 @@
 //! A line of the index: twelve places, their tags, and a filter of what went on to the next line.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use memmap2::MmapMut;
+use self_cell::{MutBorrow, self_cell};
+use zerocopy::{FromBytes, IntoBytes, KnownLayout};
+
+use super::column;
 
 pub(super) const PLACES: usize = 12;
 
 /// `repr(C)` in this order fills the 64 bytes of a cache line exactly.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+///
+/// A place counts when it has a tag: its entry is written before, and stays.
+#[derive(FromBytes, IntoBytes, KnownLayout)]
 #[repr(C, align(64))]
 pub(super) struct Line {
-    pub(super) entries: [u32; PLACES],
-    pub(super) tags: Tags,
+    entries: [AtomicU32; PLACES],
+    tags: [AtomicU64; 2],
 }
 
 const _: () = assert!(size_of::<Line>() == 64, "a line is one cache line");
 
-/// The tags of a line, a byte each from the lowest on, and behind them its filter: a bit for each sixteenth of the tags
-/// that went on to the next line. No tag is 0, which is that of an empty place.
-#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
+type SharedLines<'a> = &'a [Line];
+
+self_cell!(
+    /// The lines of an index.
+    pub(super) struct Lines {
+        owner: MutBorrow<MmapMut>,
+
+        #[covariant]
+        dependent: SharedLines,
+    }
+);
+
+impl Lines {
+    pub(super) fn zeroed(count: usize) -> Lines {
+        Lines::new(MutBorrow::new(column::zeroed::<Line>(count)), |map| column::shared(map))
+    }
+
+    #[inline]
+    pub(super) fn all(&self) -> &[Line] {
+        self.borrow_dependent()
+    }
+}
+
+impl Line {
+    #[inline]
+    pub(super) fn tags(&self) -> Tags {
+        Tags([self.tags[0].load(Acquire), self.tags[1].load(Acquire)])
+    }
+
+    #[inline]
+    pub(super) fn entry(&self, place: usize) -> u32 {
+        self.entries[place].load(Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn is_full(&self) -> bool {
+        self.tags().matches(0).first() >= PLACES
+    }
+
+    /// Puts an entry into the first empty place, if there is one.
+    pub(super) fn put(&self, tag: u8, entry: u32) -> bool {
+        let Some(place) = self.tags().matches(0).next() else { return false };
+        self.entries[place].store(entry, Relaxed);
+        self.change(place / 8, |tags| tags | u64::from(tag) << (place % 8 * 8));
+        true
+    }
+
+    /// Writes what is there.
+    pub(super) fn touch(&self) {
+        self.change(0, |tags| tags);
+    }
+
+    /// Marks that an entry went on to the next line.
+    pub(super) fn pass(&self, tag: u8) {
+        self.change(1, |tags| tags | filter_bit(tag));
+    }
+
+    /// There is one who writes.
+    fn change(&self, word: usize, to: impl Fn(u64) -> u64) {
+        self.tags[word].store(to(self.tags[word].load(Relaxed)), Release);
+    }
+}
+
+/// The tags of a line, a byte each from the lowest on, and behind them its filter: a bit for each eighth of the tags that
+/// went on to the next line. No tag is 0, which is that of an empty place.
+#[derive(Clone, Copy)]
 pub(super) struct Tags([u64; 2]);
 
-const FILTER_SHIFT: u32 = 48;
+#[inline]
+fn filter_bit(tag: u8) -> u64 {
+    1 << (32 + u32::from(tag & 31))
+}
+
 impl Tags {
     /// The places with this tag. Without a branch: which place it is, nobody can foresee, and a wrong guess would wait
     /// for the memory.
@@ -31,21 +106,7 @@ impl Tags {
 
     #[inline]
     pub(super) fn has_passed(self, tag: u8) -> bool {
-        self.0[1] >> (FILTER_SHIFT + u32::from(tag & 15)) & 1 == 1
-    }
-
-    pub(super) fn pass(&mut self, tag: u8) {
-        self.0[1] |= 1 << (FILTER_SHIFT + u32::from(tag & 15));
-    }
-
-    pub(super) fn put(&mut self, place: usize, tag: u8) {
-        self.0[place / 8] |= u64::from(tag) << (place % 8 * 8);
-    }
-
-    /// The first empty place, if there is one.
-    #[inline]
-    pub(super) fn room(self) -> Option<usize> {
-        self.matches(0).next()
+        self.0[1] & filter_bit(tag) != 0
     }
 }
 
@@ -71,6 +132,18 @@ fn same_bytes(words: [u64; 2], wanted: u8) -> u32 {
 pub(super) struct Places(u32);
 
 impl Places {
+    /// The first, or a place that there is not.
+    #[inline]
+    pub(super) fn first(&self) -> usize {
+        self.0.trailing_zeros() as usize
+    }
+
+    /// The second, or a place that there is not.
+    #[inline]
+    pub(super) fn second(&self) -> usize {
+        (self.0 & self.0.wrapping_sub(1)).trailing_zeros() as usize
+    }
+
     #[inline]
     pub(super) fn are_several(&self) -> bool {
         self.0 & self.0.wrapping_sub(1) != 0

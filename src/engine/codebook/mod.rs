@@ -1,125 +1,121 @@
 //! Every code that is valid now, and the dongle that it belongs to.
 //!
-//! A book is immutable: the codes of all dongles as of the last roll ([`Edition`], [`index`]), and the few changes
-//! since then ([`Overlay`]), so that a dongle that comes or goes does not have thirty million others built anew. A
-//! hit compares all 16 bytes with what the HMAC gave: that is the verification, and nothing is hashed per frame. Each
-//! dongle has the codes of its slots -1, 0 and +1, where slot 0 is the one that its clock (the server's, shifted by the
-//! learned offset) shows at the moment that the book is made for; a book that is built in each slot therefore always
-//! holds the codes around the boundary.
+//! There is one table of [rows](row), and one writer, the [`Keeper`], changes it in place while any number of readers look
+//! codes up without a lock: so a dongle that comes, goes or is heard by another clock is changed by itself and at once,
+//! and the end of a slot replaces one code of three. Only the [`index`] over the rows is made anew for each slot. A hit
+//! compares all 16 bytes with what the HMAC gave: that is the verification, and nothing is hashed per frame. Each dongle
+//! has the codes of its slots -1, 0 and +1, where slot 0 is the one that its clock (the server's, shifted by the learned
+//! offset) shows in the middle of the chain's slot.
 //!
-//! Memory: 48 bytes of codes, 12 of id and clock and 18.8 of index come to 79 bytes a dongle; with the 32 of its key,
-//! which only the [`Roster`] has, to 111. While a roll makes the next edition it takes 48 more and 24 of entries, which
-//! turn into 18.8 of index; 12 more when a clock or a binding changed since the last one. That is 196 at most.
+//! What a reader may meet while a roll is under way: dongles that have gone on to the new slot, and dongles that have
+//! not. Both have the codes of the slot before and of the new one, and the index of before leads to them. What a roll
+//! takes away is by then two slots old, and what it brings is not on the air before its time but from clocks that are
+//! ahead; until the roll is over, such a code is a miss. [`row`] says why no reader ever takes one dongle, or one slot,
+//! for another.
+//!
+//! Memory: a row of 64 bytes and 18.8 of index come to 83 a dongle; with the 32 of its key and 4 of its clock, which only
+//! the [`Roster`] has, to 119; and in a roll, with the next index, to 138. A hit reads two lines of memory, a miss one.
 //!
 //! ```text
-//! changes, learned clocks -> Keeper (roster, changes since the roll) --roll--> Edition --+--> Codebook
-//!                               '------------------- Overlay ---------------------------'
+//! changes, learned clocks, a new slot -> Keeper (Roster: keys, clocks) --in place--> table <--look-ups-- Codebook
 //! ```
 
 mod builder;
 mod column;
 mod dongle;
-mod edition;
-mod fill;
-mod gather;
 mod index;
 mod keeper;
 mod line;
-mod merge;
-mod overlay;
-mod roll;
+mod members;
+mod moment;
+mod renewal;
 mod roster;
-mod share;
+mod row;
+mod table;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::sync::Arc;
 
 pub use builder::{AddError, Builder};
 pub use dongle::{Dongle, Kind, key_of};
-pub use gather::RosterBuilder;
 pub use keeper::{Keeper, Learned};
-pub use roll::Roll;
-pub use roster::{BLOCK_MAX, Roster};
-pub use share::Share;
+pub use renewal::Share;
+pub use roster::{Roster, RosterBuilder};
 
 use super::{
     code::Code,
     id::DeviceId,
     time::{Slot, SlotLength, UnixMs},
 };
-use edition::Edition;
-use overlay::Overlay;
+use table::Table;
 
-/// A code's dongle, and the slot of the dongle's clock that the code belongs to.
+/// A code's dongle, and the slot of the dongle's clock that the code belongs to: 0 for a fixed code, which has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hit {
     pub device: DeviceId,
     pub slot: Slot,
 }
 
-/// The codes of all dongles for the slots around one moment.
+/// What a reader holds for a moment: the table, which goes on to change, and what was true of it when it was handed out.
+#[derive(Clone)]
 pub struct Codebook {
-    edition: Arc<Edition>,
-    overlay: Option<Overlay>,
+    table: Arc<Table>,
     generation: u64,
+    len: usize,
+    left_out: usize,
+    bytes: usize,
 }
 
 impl Codebook {
     /// A book that knows nobody.
     pub fn empty() -> Codebook {
-        Codebook { edition: Edition::empty(SlotLength::DEFAULT, UnixMs(0)), overlay: None, generation: 0 }
+        Codebook { table: Arc::new(Table::empty()), generation: 0, len: 0, left_out: 0, bytes: 0 }
     }
 
     #[inline]
     pub fn find(&self, code: &Code) -> Option<Hit> {
-        let hash = index::hash(code);
-        let entry = self.edition.find(hash, code);
-        match &self.overlay {
-            None => entry.map(|entry| self.edition.hit(entry)),
-            Some(overlay) => overlay.over(entry.map(|entry| (entry, self.edition.hit(entry))), hash, code),
-        }
+        self.table.find(code)
     }
 
     /// Looks many codes up and tells what was found of each, in order: their reads are under way together, which
     /// takes less time than as many [`find`]s in a book that no cache holds.
     ///
     /// [`find`]: Codebook::find
-    pub fn find_all(&self, codes: &[Code], mut tell: impl FnMut(usize, Option<Hit>)) {
-        self.edition.find_all(codes, |nth, found| match &self.overlay {
-            None => tell(nth, found.map(|(_, hit)| hit)),
-            Some(overlay) => tell(nth, overlay.over(found, index::hash(&codes[nth]), &codes[nth])),
-        });
+    #[inline]
+    pub fn find_all(&self, codes: &[Code], tell: impl FnMut(usize, Option<Hit>)) {
+        self.table.find_all(codes, tell);
     }
 
-    /// Grows with each book that is built: what was resolved against an older one is asked for again.
+    /// Grows with each book that is handed out: what was resolved by an older one is asked for again. It is the book's,
+    /// whatever happens to the table, so that what changes after it was read is asked for with the next.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// How many dongles the book knows.
+    /// How many dongles the table knew.
     pub fn len(&self) -> usize {
-        let (gone, added) = self.overlay.as_ref().map_or((0, 0), |overlay| (overlay.gone(), overlay.added()));
-        self.edition.len() - gone + added
+        self.len
     }
 
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len == 0
     }
 
-    /// Dongles that have the code of another one, and are not in the book.
+    /// Dongles that have the code of another one, and are not in the table.
     pub fn left_out(&self) -> usize {
-        self.edition.left_out.len() + self.overlay.as_ref().map_or(0, Overlay::left_out)
+        self.left_out
     }
 
-    /// What the book occupies, all told.
+    /// What the table occupies.
     pub fn bytes(&self) -> usize {
-        self.edition.bytes() + self.overlay.as_ref().map_or(0, Overlay::bytes)
+        self.bytes
     }
 }
 
 impl std::fmt::Debug for Codebook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Codebook(generation {}, {} dongles)", self.generation, self.len())
+        write!(f, "Codebook(generation {}, {} dongles)", self.generation, self.len)
     }
 }

@@ -121,9 +121,9 @@ impl Operator {
 
     fn shelve(&self, warmed: &mut Warmed, progress: &mut impl FnMut(Warmed)) -> Result<(), WarmError> {
         // The slot length matters to codes, and none are made.
-        let mut fleet = Fleet::read(SlotLength::DEFAULT, &self.db, &self.envelope)?;
+        let fleet = Fleet::read(SlotLength::DEFAULT, &self.db, &self.envelope)?;
         let mut begun = Shelf::begin(&self.url, store_id(&self.db)?, fleet.revision)?;
-        begun.put_all(&mut fleet.keeper, &self.envelope, |dongles| {
+        begun.put_all(&fleet.keeper, &self.envelope, |dongles| {
             warmed.dongles += dongles as u64;
             progress(*warmed);
         })?;

@@ -1,0 +1,37 @@
+//! The moment that a book is made for.
+//!
+//! It is the middle of the chain's slot, whenever in the slot the book is made. So a dongle whose clock is up to half a
+//! slot from what is believed of it is in the book at every moment of the slot, ahead or behind: at 150 ppm and 300 s
+//! that is 11 days of silence at least, and 34 at most.
+
+use super::dongle::Kind;
+use crate::engine::clock::ClockOffset;
+use crate::engine::time::{Slot, SlotLength, UnixMs};
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    at: UnixMs,
+    chain: SlotLength,
+    slot: u64,
+}
+
+impl Moment {
+    pub(super) fn of(chain: SlotLength, now: UnixMs) -> Moment {
+        let slot = chain.slot_at(now);
+        Moment { at: chain.start_of(slot).plus(chain.ms() / 2), chain, slot: slot.0 }
+    }
+
+    /// The slot that the dongle's clock shows: nearly always the chain's or one of its neighbours, which saves the
+    /// division. A fixed code has slot 0 for ever.
+    #[inline]
+    pub(super) fn middle_slot(&self, kind: Kind, offset: ClockOffset) -> Slot {
+        if kind.is_single() {
+            return Slot(0);
+        }
+        let (ms, into) = (self.chain.ms() as i64, self.chain.ms() as i64 / 2 + i64::from(offset.0) * 1000);
+        if kind.has_chain_slots() && (-ms..2 * ms).contains(&into) && self.slot > 0 {
+            return Slot(self.slot + u64::from(into >= ms) - u64::from(into < 0));
+        }
+        Slot(offset.dongle_time(self.at).0 / kind.slot_ms(self.chain))
+    }
+}
