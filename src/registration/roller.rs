@@ -170,6 +170,13 @@ impl Roller {
     }
 }
 
+/// Whether a turn may go on. Between its steps, of less than a millisecond each, whoever waits for the core gets it: the
+/// kernel would let a station's frames wait for the rest of a time slice, whatever the priorities.
+fn has_time(until: UnixMs) -> bool {
+    std::thread::yield_now();
+    telemetry::now() < until
+}
+
 /// The last roll: the slot that it was for, and when it began.
 struct Rolled {
     slot: Slot,
@@ -298,14 +305,14 @@ impl Worker {
             }
             if self.keeping.is_writing() {
                 let until = now.plus(TURN_MS);
-                while self.keeping.step(&self.fleet, &self.metrics) && telemetry::now() < until {}
+                while self.keeping.step(&self.fleet, &self.metrics) && has_time(until) {}
             } else if self.sweep_due().is_some_and(|at| now >= at) {
                 self.sweep_on(now);
             }
             return;
         }
         let until = now.plus(TURN_MS);
-        while telemetry::now() < until {
+        while has_time(until) {
             if !self.fleet.keeper.step() {
                 self.publish();
                 self.metrics.rolled(telemetry::now().since(self.rolled.began));
@@ -317,7 +324,7 @@ impl Worker {
     /// A turn of the sweep, and a rest after it.
     fn sweep_on(&mut self, now: UnixMs) {
         let until = now.plus(TURN_MS);
-        while self.sweep.due().is_some_and(|at| now >= at) && telemetry::now() < until {
+        while self.sweep.due().is_some_and(|at| now >= at) && has_time(until) {
             let keeper = &self.fleet.keeper;
             let swept = self.sweep.step(self.pace.slot, now, |after, count| keeper.dongles_after(after, count));
             self.metrics.swept(&swept);

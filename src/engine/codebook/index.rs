@@ -134,11 +134,17 @@ impl Index {
         prefetch_index(self.lines.all(), spot.line as usize);
     }
 
-    /// Asks the memory for the next line, if an entry would go there.
+    /// Asks the memory for what an insertion looks at beside the line: the next one, where this one is full, and the row of
+    /// an entry that looks alike.
     #[inline]
-    pub(super) fn fetch_on(&self, spot: Spot) {
-        if self.lines.all()[spot.line as usize].is_full() {
+    pub(super) fn fetch_on(&self, spot: Spot, rows: &[Row]) {
+        let line = &self.lines.all()[spot.line as usize];
+        let tags = line.tags();
+        if tags.is_full() {
             self.fetch(self.next(spot));
+        }
+        if let Some(alike) = tags.matches(spot.tag).next() {
+            prefetch_index(rows, Entry(line.entry(alike)).row());
         }
     }
 
@@ -191,6 +197,12 @@ impl Index {
     #[inline]
     fn probe(&self, spot: Spot) -> impl Iterator<Item = usize> + use<> {
         (spot.line as usize..self.count).chain(0..spot.line as usize)
+    }
+
+    /// Inserts what goes into its own line and is like nothing there, as nearly all do: `false` when it does not.
+    #[inline]
+    pub(super) fn insert_unlike(&self, spot: Spot, entry: Entry) -> bool {
+        self.lines.all()[spot.line as usize].put_unlike(spot.tag, entry.0)
     }
 
     /// There is room for it: the one who inserts counts.

@@ -209,10 +209,13 @@ impl Keeper {
             return true;
         }
         let next = rows.end.min(rows.start + STEP);
+        // While the codes of a chunk are computed, the memory brings the lines for those of the one before.
         for chunk in chunks(rows.start..next) {
             self.renewal.renew(&self.roster, &self.moment, chunk.clone());
-            writer.add(&self.roster, chunk);
+            writer.settle();
+            writer.note(&self.roster, chunk);
         }
+        writer.settle();
         if next < rows.end {
             self.rolling = Some(Rolling { writer, fresh, rows: next..rows.end });
             return true;

@@ -57,32 +57,38 @@ impl Line {
         self.entries[place].load(Relaxed)
     }
 
-    #[inline]
-    pub(super) fn is_full(&self) -> bool {
-        self.tags().matches(0).first() >= PLACES
-    }
-
     /// Puts an entry into the first empty place, if there is one.
     pub(super) fn put(&self, tag: u8, entry: u32) -> bool {
-        let Some(place) = self.tags().matches(0).next() else { return false };
+        self.put_beside(self.tags(), tag, entry)
+    }
+
+    /// The same, where nobody has this tag: what has it may be the same code, and an entry of it is not put.
+    #[inline]
+    pub(super) fn put_unlike(&self, tag: u8, entry: u32) -> bool {
+        let tags = self.tags();
+        tags.matches(tag).are_none() && self.put_beside(tags, tag, entry)
+    }
+
+    #[inline]
+    fn put_beside(&self, tags: Tags, tag: u8, entry: u32) -> bool {
+        let place = tags.matches(0).first();
+        if place >= PLACES {
+            return false;
+        }
         self.entries[place].store(entry, Relaxed);
-        self.change(place / 8, |tags| tags | u64::from(tag) << (place % 8 * 8));
+        let word = place / 8;
+        self.tags[word].store(tags.0[word] | u64::from(tag) << (place % 8 * 8), Release);
         true
     }
 
-    /// Writes what is there.
+    /// Writes what is there: who came meanwhile may be.
     pub(super) fn touch(&self) {
-        self.change(0, |tags| tags);
+        self.tags[0].store(self.tags[0].load(Relaxed), Relaxed);
     }
 
     /// Marks that an entry went on to the next line.
     pub(super) fn pass(&self, tag: u8) {
-        self.change(1, |tags| tags | filter_bit(tag));
-    }
-
-    /// There is one who writes.
-    fn change(&self, word: usize, to: impl Fn(u64) -> u64) {
-        self.tags[word].store(to(self.tags[word].load(Relaxed)), Release);
+        self.tags[1].store(self.tags[1].load(Relaxed) | filter_bit(tag), Release);
     }
 }
 
@@ -102,6 +108,11 @@ impl Tags {
     #[inline]
     pub(super) fn matches(self, tag: u8) -> Places {
         Places(same_bytes(self.0, tag) & ((1 << PLACES) - 1))
+    }
+
+    #[inline]
+    pub(super) fn is_full(self) -> bool {
+        self.matches(0).are_none()
     }
 
     #[inline]
@@ -142,6 +153,11 @@ impl Places {
     #[inline]
     pub(super) fn second(&self) -> usize {
         (self.0 & self.0.wrapping_sub(1)).trailing_zeros() as usize
+    }
+
+    #[inline]
+    pub(super) fn are_none(&self) -> bool {
+        self.0 == 0
     }
 
     #[inline]

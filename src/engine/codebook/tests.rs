@@ -64,6 +64,18 @@ fn no_more_dongles_go_in_than_were_announced() {
     assert_eq!(builder.add(DeviceId(1), &secret(1), ClockOffset::default()), Err(AddError::Full));
 }
 
+/// Its row is behind those that the roll goes through, and its codes are in an index whose memory is still being had.
+#[test]
+fn who_comes_at_the_very_start_of_a_roll_is_there_when_it_is_over() {
+    let mut keeper = keeper_of(&Model::new(), NOW);
+    let now = NOW.plus(LENGTH.ms());
+    keeper.begin_roll(now);
+    let model = Model::from([(24, dongle_of(24, 3, 0))]);
+    keeper.change(model[&24].device, Some(model[&24].clone()));
+    while keeper.step() {}
+    check_present(&keeper.book(), &model, now).unwrap();
+}
+
 /// Dongles with all schemes and clocks: what the keeper is to know.
 type Model = BTreeMap<u64, Dongle>;
 

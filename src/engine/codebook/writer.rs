@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::index::{Entry, Index, hash};
+use super::index::{Entry, Index, Spot, hash};
 use super::renewal::chunks;
 use super::roster::Roster;
 use super::row::CODES_EACH;
@@ -16,8 +16,8 @@ pub(super) struct Writer {
     entries: usize,
     /// Rows of dongles that have the code of another one, and so no code at all.
     left_out: BTreeSet<usize>,
-    /// Codes, by their hash, that are being added.
-    noted: Vec<(u32, Entry)>,
+    /// Codes that are being added.
+    noted: Vec<(Spot, Entry)>,
 }
 
 impl Writer {
@@ -33,12 +33,46 @@ impl Writer {
 
     /// Adds the codes of a chunk of rows at most, where they are not there already.
     pub(super) fn add(&mut self, roster: &Roster, rows: Range<usize>) {
-        let codes: usize = rows.clone().map(|row| roster.row(row).facts().places().count()).sum();
-        if self.entries + codes > self.table.index.entries_max() {
-            self.make_anew(roster);
-        } else {
-            self.add_all(rows);
+        self.note(roster, rows);
+        self.settle();
+    }
+
+    /// Notes codes that [`settle`] adds, and asks the memory for their lines: best before something else is done for a
+    /// while.
+    ///
+    /// [`settle`]: Writer::settle
+    pub(super) fn note(&mut self, roster: &Roster, rows: Range<usize>) {
+        if self.entries + self.noted.len() + rows.len() * CODES_EACH > self.table.index.entries_max() {
+            return self.make_anew(roster);
         }
+        let table = &*self.table;
+        for row in rows {
+            let codes = &table.rows.all()[row];
+            for place in codes.facts().places() {
+                let spot = table.index.spot(hash(&codes.code(place)));
+                table.index.fetch(spot);
+                self.noted.push((spot, Entry::new(row, place)));
+            }
+            if !self.left_out.is_empty() {
+                self.left_out.remove(&row);
+            }
+        }
+    }
+
+    /// Adds what was noted.
+    pub(super) fn settle(&mut self) {
+        let (table, mut noted) = (Arc::clone(&self.table), std::mem::take(&mut self.noted));
+        for (spot, _) in &noted {
+            table.index.fetch_on(*spot, table.rows.all());
+        }
+        for (spot, entry) in noted.drain(..) {
+            if table.index.insert_unlike(spot, entry) {
+                self.entries += 1;
+            } else {
+                self.insert(&table, spot, entry);
+            }
+        }
+        self.noted = noted;
     }
 
     /// In place of an index that is full: a tenth of a second for each million dongles, when a tenth of them came or
@@ -46,31 +80,13 @@ impl Writer {
     fn make_anew(&mut self, roster: &Roster) {
         let left_out = std::mem::take(&mut self.left_out);
         *self = Writer { left_out, ..Writer::new(roster) };
-        chunks(roster.all()).for_each(|rows| self.add_all(rows));
+        chunks(roster.all()).for_each(|rows| self.add(roster, rows));
     }
 
-    /// All lines are asked for before the first is changed.
-    fn add_all(&mut self, rows: Range<usize>) {
-        let (table, mut noted) = (Arc::clone(&self.table), std::mem::take(&mut self.noted));
-        for row in rows {
-            let codes = &table.rows.all()[row];
-            noted.extend(codes.facts().places().map(|place| (hash(&codes.code(place)), Entry::new(row, place))));
-            self.left_out.remove(&row);
-        }
-        for (hash, _) in &noted {
-            table.index.fetch(table.index.spot(*hash));
-        }
-        for (hash, _) in &noted {
-            table.index.fetch_on(table.index.spot(*hash));
-        }
-        noted.drain(..).for_each(|(hash, entry)| self.insert(&table, hash, entry));
-        self.noted = noted;
-    }
-
-    /// Of two dongles with one code the one that has it keeps it, and the other is left out whole.
-    fn insert(&mut self, table: &Table, hash: u32, entry: Entry) {
+    /// Of two dongles with one code the one that has it keeps it, and the other is left out whole: what went into the index
+    /// of it leads to nothing.
+    fn insert(&mut self, table: &Table, spot: Spot, entry: Entry) {
         let row = &table.rows.all()[entry.row()];
-        let spot = table.index.spot(hash);
         if !row.facts().has(entry.place()) {
             return;
         }
