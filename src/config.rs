@@ -52,6 +52,7 @@ const MAY_BE_ZERO: [&str; 18] = [
 pub struct Settings {
     pub engine: Engine,
     pub log: Log,
+    pub trace: Trace,
     pub ingest: ingest::Config,
     pub station: station::Config,
     pub registration: registration::Config,
@@ -79,6 +80,43 @@ pub struct Log {
     pub format: LogFormat,
     /// As in tracing's `EnvFilter`.
     pub filter: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trace {
+    /// Whether the sessions are exported as traces.
+    pub export: bool,
+    /// Where the collector takes OTLP, protobuf over HTTP.
+    pub endpoint: String,
+    /// Of a thousand sessions, how many are exported.
+    pub sample_permille: u16,
+    /// Spans that wait at a time, some 700 bytes each; more are dropped and counted.
+    pub queue_max: usize,
+    /// Spans in one request.
+    pub batch_max: usize,
+    /// Milliseconds that a span waits for a batch to fill.
+    pub every_ms: u64,
+    /// Milliseconds without an answer after which a batch is given up.
+    pub timeout_ms: u64,
+    /// Milliseconds that the drain waits for the last spans.
+    pub drain_ms: u64,
+}
+
+impl Trace {
+    /// What does not hold, in words.
+    fn contradiction(&self) -> Option<String> {
+        let uri = self.endpoint.parse::<hyper::Uri>().ok();
+        if uri.is_none_or(|uri| uri.host().is_none() || !matches!(uri.scheme_str(), Some("http" | "https"))) {
+            Some("trace.endpoint is not http://... or https://...".into())
+        } else if self.sample_permille > 1_000 {
+            Some("trace.sample_permille counts of 1000 sessions".into())
+        } else if self.batch_max > self.queue_max {
+            Some(format!("trace.batch_max ({}) must not exceed trace.queue_max ({})", self.batch_max, self.queue_max))
+        } else {
+            None
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,7 +195,7 @@ impl Settings {
             wrong
         } else if let Err(error) = self.push.check() {
             error.to_string()
-        } else if let Some(wrong) = self.payment.contradiction() {
+        } else if let Some(wrong) = self.payment.contradiction().or_else(|| self.trace.contradiction()) {
             wrong
         } else if let Err(error) = EnvFilter::try_new(&self.log.filter) {
             format!("log.filter: {error}")
@@ -333,6 +371,19 @@ mod tests {
         fs::write(&file, format!("[push]\nsecret = \"{}\"\n", secret.1)).unwrap();
         let refusal = Settings::load(Some(&file), []).unwrap_err().to_string();
         assert_eq!(refusal, "settings: push.secret is not for a file: give it as FORECOURT_PUSH_SECRET");
+    }
+
+    #[test]
+    fn traces_go_to_an_address_in_shares_and_batches_that_can_be() {
+        for (variable, value, said) in [
+            ("FORECOURT_TRACE_ENDPOINT", "collector:4318", "trace.endpoint"),
+            ("FORECOURT_TRACE_SAMPLE_PERMILLE", "1001", "trace.sample_permille"),
+            ("FORECOURT_TRACE_BATCH_MAX", "8193", "trace.batch_max (8193)"),
+        ] {
+            let refusal = with(&[(variable, value)]).unwrap_err().to_string();
+            assert!(refusal.contains(said), "{refusal}");
+        }
+        assert!(!Settings::default().trace.export && with(&[("FORECOURT_TRACE_EXPORT", "true")]).unwrap().trace.export);
     }
 
     #[test]

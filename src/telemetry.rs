@@ -1,7 +1,10 @@
 //! What an operator sees of the process: the clock it runs on, its log, its metrics, its build.
 
 pub mod catalogue;
+mod export;
 mod machine;
+pub(crate) mod queue;
+pub(crate) mod trace;
 
 use std::{
     io::IsTerminal,
@@ -12,12 +15,16 @@ use std::{
 
 use metrics::{describe_gauge, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, filter::filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 use crate::{
-    config::{Log, LogFormat},
+    config::{Log, LogFormat, Trace},
     engine::time::UnixMs,
 };
+pub use export::{Export, ExportError, Exporting};
 
 /// Seconds; from a local look-up to a PSP that answers at the last moment.
 const SECONDS_BUCKETS: [f64; 12] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
@@ -62,17 +69,53 @@ pub enum TelemetryError {
     Installed,
 }
 
+type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
 /// Begins to log to standard error, for the whole process.
 pub fn log(settings: &Log) -> Result<(), TelemetryError> {
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(&settings.filter)?)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match settings.format {
-        LogFormat::Text => subscriber.try_init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
-    }
-    .map_err(|_| TelemetryError::Installed)
+    install(vec![lines(settings)?])
+}
+
+/// The same, and makes traces if they are to be exported: by what comes back, once it is started.
+pub fn log_and_trace(log: &Log, trace: &Trace) -> Result<Option<Export>, TelemetryError> {
+    let (tracer, export) = if trace.export { export::prepare(trace).unzip() } else { (None, None) };
+    let mut layers = vec![lines(log)?];
+    layers.extend(tracer.map(spans));
+    install(layers)?;
+    Ok(export)
+}
+
+fn install(layers: Vec<BoxedLayer>) -> Result<(), TelemetryError> {
+    tracing_subscriber::registry().with(layers).try_init().map_err(|_| TelemetryError::Installed)
+}
+
+/// The log. Of the spans around a line, all are named: the id of a session is in the outermost.
+fn lines(settings: &Log) -> Result<BoxedLayer, TelemetryError> {
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let lines: BoxedLayer = match settings.format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
+    };
+    Ok(lines.with_filter(EnvFilter::try_new(&settings.filter)?).boxed())
+}
+
+/// What is exported: the spans of sessions, and the warnings within them.
+fn spans(tracer: opentelemetry_sdk::trace::SdkTracer) -> BoxedLayer {
+    let is_told = |of: &Metadata<'_>| {
+        let is_warning = of.is_event() && *of.level() <= Level::WARN && of.target().starts_with("forecourt");
+        (of.is_span() && of.target() == trace::TARGET) || is_warning
+    };
+    tracing_opentelemetry::layer()
+        .with_tracer(tracer)
+        .with_context_activation(false)
+        .with_level(false)
+        .with_location(false)
+        .with_target(false)
+        .with_threads(false)
+        .with_tracked_inactivity(false)
+        .with_filter(filter_fn(is_told).with_max_level_hint(Level::DEBUG))
+        .boxed()
 }
 
 /// The process's metrics.
@@ -89,6 +132,7 @@ impl Recorder {
         static INSTALLED: OnceLock<PrometheusHandle> = OnceLock::new();
         let prometheus = INSTALLED.get_or_init(|| builder().install_recorder().expect("nobody else installs one"));
         describe_build();
+        let _ = export::Metrics::new();
         let build = build();
         gauge!(BUILD, "version" => build.version, "profile" => build.profile, "sqlite" => build.sqlite).set(1.0);
         let upkeep = prometheus.clone();
@@ -120,6 +164,7 @@ const BUILD: &str = "forecourt_build_info";
 
 /// Describes and registers the metrics of the process and its machine with the recorder in force.
 pub fn register_metrics() {
+    let _ = export::Metrics::new();
     describe_build();
     // The page of the metrics is the same whatever was built.
     let one = catalogue::at_most(1, "as built");

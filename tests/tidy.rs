@@ -13,7 +13,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("outgoing", &[]),
     ("secret", &[]),
     ("engine", &[]),
-    ("telemetry", &["config", "engine"]),
+    ("telemetry", &["config", "engine", "outgoing"]),
     ("ledger", &["engine", "telemetry"]),
     ("registration", &["engine", "secret", "telemetry"]),
     ("payment", &["engine", "ledger", "outgoing", "secret", "telemetry"]),
@@ -48,6 +48,17 @@ const NOT_IN_ENGINE: [&str; 9] =
 
 /// What firmware computes too.
 const FOR_FIRMWARE: [&str; 6] = ["code.rs", "proof.rs", "eid.rs", "id.rs", "money.rs", "time.rs"];
+
+/// What every frame passes.
+const FRAME_PATH: [&str; 7] = [
+    "engine/batch.rs",
+    "engine/presence/mod.rs",
+    "ingest/connection.rs",
+    "station/forecourt.rs",
+    "station/health.rs",
+    "station/intake.rs",
+    "station/tables.rs",
+];
 
 struct Source {
     path: PathBuf,
@@ -106,6 +117,19 @@ fn the_clock_and_the_environment_are_read_in_one_place() {
         let reads = |text: &str| source.code.contains(text);
         assert!(!reads("SystemTime::now") || source.stage == "telemetry", "{}", source.path.display());
         assert!(!reads("env::var") || ["main", "cli"].contains(&source.stage.as_str()), "{}", source.path.display());
+    }
+}
+
+/// A span allocates and takes locks, which a frame must not.
+#[test]
+fn no_span_is_on_the_way_of_frames() {
+    let of_frames = |source: &Source| FRAME_PATH.iter().any(|file| source.path.ends_with(file));
+    let files: Vec<Source> = sources().into_iter().filter(of_frames).collect();
+    assert_eq!(files.len(), FRAME_PATH.len());
+    for source in files {
+        for span in ["span!", "step!", "Instrument", "InSpan"] {
+            assert!(!source.code.contains(span), "{}: {span}", source.path.display());
+        }
     }
 }
 

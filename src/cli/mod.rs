@@ -24,7 +24,7 @@ use forecourt::{
     config::{ConfigError, DEFAULT_TOML, Settings},
     engine::id::StationId,
     ingest::pki,
-    telemetry::{self, TelemetryError},
+    telemetry::{self, ExportError, TelemetryError},
     uplink::{receiver, replay},
 };
 
@@ -171,6 +171,8 @@ pub(crate) enum Failure {
     Settings(#[from] ConfigError),
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
+    #[error(transparent)]
+    Export(#[from] ExportError),
     #[error(transparent)]
     Start(#[from] StartError),
     #[error(transparent)]

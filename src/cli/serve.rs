@@ -3,7 +3,7 @@
 use forecourt::{
     app::{App, DataFolder},
     config::Settings,
-    telemetry,
+    telemetry::{self, Export},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,11 +16,15 @@ pub(super) fn check(settings: &Settings) -> Result<(), Failure> {
 }
 
 pub(super) fn run(settings: Settings) -> Result<(), Failure> {
-    telemetry::log(&settings.log)?;
+    let export = telemetry::log_and_trace(&settings.log, &settings.trace)?;
     actix::System::new().block_on(async {
         let app = App::start(settings).await?;
+        let exporting = export.map(Export::start).transpose()?;
         until_told_to_stop().await?;
         app.stop().await;
+        if let Some(exporting) = exporting {
+            exporting.stop().await;
+        }
         Ok(())
     })
 }

@@ -12,7 +12,7 @@ use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
-use super::problem::Code;
+use super::problem::Problem;
 
 /// Whom a route is for. A path that is no route is `Unknown`, so that a scanner makes no series of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub(super) async fn count(State(requests): State<Requests>, request: Request, ne
     requests.seconds.record(started.elapsed());
     requests.answered(response.status());
     if response.status().is_server_error() {
-        let code = response.extensions().get::<Code>().map_or("", |code| code.as_str());
+        let code = response.extensions().get::<Problem>().map_or("", |problem| problem.code().as_str());
         let status = response.status().as_u16();
         tracing::warn!(group = requests.group.name(), %method, path, status, code, "a request was not served");
     }

@@ -34,6 +34,7 @@ mod routes;
 mod serve;
 mod terminal;
 mod tokens;
+mod trace;
 mod webhooks;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};

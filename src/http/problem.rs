@@ -161,7 +161,8 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
-        response.extensions_mut().insert(self.code);
+        // For who counts problems, and who adds to them.
+        response.extensions_mut().insert(self);
         response
     }
 }

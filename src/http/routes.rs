@@ -6,7 +6,7 @@ use axum::{
     Router,
     extract::{DefaultBodyLimit, Request, State},
     http::{Method, StatusCode, Uri},
-    middleware::{Next, from_fn_with_state},
+    middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
 use utoipa::{
@@ -23,7 +23,7 @@ use super::{
     metrics::{Group, Requests, count},
     open, operator, phone,
     problem::{Code, Problem},
-    reconciliations, terminal, tokens, webhooks,
+    reconciliations, terminal, tokens, trace, webhooks,
 };
 use crate::station::{Ailment, Candidate};
 
@@ -33,7 +33,8 @@ use crate::station::{Ailment, Candidate};
         title = "Forecourt",
         description = "Presence and payment on the forecourts of a fuel chain. Amounts are whole numbers of the \
                        currency's minor unit; times are milliseconds since the Unix epoch. Every refused call is an \
-                       RFC 9457 problem with a stable `code`."
+                       RFC 9457 problem with a stable `code`. An answer that concerns a session names its trace: \
+                       `traceresponse` (W3C Trace Context), and `trace` in a problem. Its id is the session's."
     ),
     components(schemas(Problem, Code, Candidate, Ailment)),
     tags(
@@ -51,11 +52,12 @@ pub(super) fn router(config: &Config, shared: Shared) -> Router {
     let bounded = |group: OpenApiRouter<Shared>| group.layer(from_fn_with_state(timeout, answer_in_time));
     let counted =
         |name: Group, group: OpenApiRouter<Shared>| group.layer(from_fn_with_state(Requests::new(name), count));
+    let traced = |group: OpenApiRouter<Shared>| group.layer(from_fn(trace::of_session));
     let imports = operator::import_routes().layer(DefaultBodyLimit::max(config.import_body_bytes_max));
     let api = OpenApiRouter::new()
-        .merge(counted(Group::Terminal, bounded(terminal::routes())))
-        .merge(counted(Group::Phone, bounded(phone::routes().merge(driver::routes()))))
-        .merge(counted(
+        .merge(traced(counted(Group::Terminal, bounded(terminal::routes()))))
+        .merge(traced(counted(Group::Phone, bounded(phone::routes().merge(driver::routes())))))
+        .merge(traced(counted(
             Group::Operator,
             bounded(
                 operator::routes()
@@ -65,7 +67,7 @@ pub(super) fn router(config: &Config, shared: Shared) -> Router {
                     .merge(reconciliations::routes()),
             )
             .merge(imports),
-        ))
+        )))
         .merge(counted(Group::Open, open::routes().merge(bounded(webhooks::routes()))));
     let (api, _) = api.split_for_parts();
     let unknown = Router::new().fallback(no_such_path).layer(from_fn_with_state(Requests::new(Group::Unknown), count));

@@ -3,8 +3,8 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderName, StatusCode, header},
-    response::sse::Event,
+    http::{HeaderMap, HeaderName, Method, StatusCode, header},
+    response::{IntoResponse as _, Response, sse::Event},
 };
 use serde::{Deserialize, Serialize};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -20,6 +20,7 @@ use super::{
     extract::{Named, Nothing},
     idempotency::{Write, session_of},
     problem::{Code, Problem},
+    trace::concerning,
 };
 use crate::{
     engine::{
@@ -28,7 +29,7 @@ use crate::{
         plate::Query,
         time::UnixMs,
     },
-    session::{By, Command, Completion, Prices, Quote, SessionView, Sessions},
+    session::{By, Command, Completion, Prices, Quote, Request, SessionView, Sessions},
     station::{Candidate, Select, Selection, StationEvent, Stations, VehicleView},
     telemetry,
 };
@@ -154,6 +155,8 @@ struct Selecting {
     candidate: Option<BindingId>,
 }
 
+const SELECT: &str = "/v1/stations/{station}/sessions";
+
 /// Selects a vehicle by part of its plate. When several fit, nothing is created: the answer lists the `candidates`,
 /// and the same call with one of them as `candidate` (and a new key) picks it.
 #[utoipa::path(post, path = "/v1/stations/{station}/sessions", tag = "terminal", params(OfStationWrite),
@@ -163,21 +166,34 @@ async fn select(
     State(shared): State<Shared>,
     terminal: Terminal,
     Named(station): Named<StationId>,
+    headers: HeaderMap,
     write: Write<Selecting>,
-) -> Result<(StatusCode, [(HeaderName, String); 1], Json<SessionView>), Problem> {
+) -> Result<Response, Problem> {
     let by = By::Station(terminal.at(station)?);
     let running = shared.in_flight.begin(by, &write)?;
+    let session = session_of(station, &running.request);
+    let opened = async move { open(&shared, station, session, write.body, running.request).await.into_response() };
+    Ok(concerning(session, &Method::POST, SELECT, &headers, opened).await)
+}
+
+async fn open(
+    shared: &Shared,
+    station: StationId,
+    session: SessionId,
+    selecting: Selecting,
+    request: Request,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<SessionView>), Problem> {
     let select = Select {
-        query: Query::parse(&write.body.plate)?,
-        pump: write.body.pump,
-        candidate: write.body.candidate,
-        request: running.request,
-        session: session_of(station, &running.request),
+        query: Query::parse(&selecting.plate)?,
+        pump: selecting.pump,
+        candidate: selecting.candidate,
+        request,
+        session,
     };
     match shared.surface.stations.select(station, select).await? {
         Selection::Opened(view) => {
             let location = [(header::LOCATION, format!("/v1/sessions/{}", view.id))];
-            Ok((StatusCode::CREATED, location, Json(visible(by, *view))))
+            Ok((StatusCode::CREATED, location, Json(visible(By::Station(station), *view))))
         }
         Selection::Ambiguous(candidates) => Err(ambiguous(&candidates)),
     }

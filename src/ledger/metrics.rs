@@ -7,6 +7,12 @@ use metrics::{
 };
 
 use super::LedgerError;
+use crate::telemetry::queue::Queue;
+
+/// Of the appends that wait for the writer.
+pub(super) fn queue() -> Queue {
+    Queue::new("forecourt_ledger_queue", "appends to the journal")
+}
 
 pub(super) struct Metrics {
     entries: Counter,

@@ -45,10 +45,14 @@ use std::{
 };
 
 use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument as _;
 
-use crate::engine::{
-    id::{SessionId, StationId},
-    time::UnixMs,
+use crate::{
+    engine::{
+        id::{SessionId, StationId},
+        time::UnixMs,
+    },
+    telemetry::{now, queue::Queue, trace::step},
 };
 pub use backup::{BackupError, copy, publish};
 pub use chain::{Head, NoHead};
@@ -66,6 +70,7 @@ const FILE: &str = "ledger.db";
 /// Describes and registers every metric of the stage with the recorder in force.
 pub fn register_metrics() {
     let _ = metrics::Metrics::new();
+    let _ = metrics::queue();
 }
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -146,6 +151,7 @@ pub struct Claim {
 pub struct Ledger {
     path: Arc<Path>,
     jobs: mpsc::Sender<Job>,
+    waiting: Queue,
     /// A connection of its own, so that a read never waits for a commit.
     journal: Arc<Mutex<Journal>>,
     condition: Condition,
@@ -156,14 +162,15 @@ impl Ledger {
     pub fn open(config: &Config, folder: &Path) -> Result<Ledger, OpenError> {
         let path = Ledger::file(folder);
         let condition = Condition::starting();
-        let writer = Writer::open(config, path.clone(), condition.clone())?;
+        let waiting = metrics::queue();
+        let writer = Writer::open(config, path.clone(), condition.clone(), waiting.clone())?;
         let journal = Journal::open(&path)?;
         let (jobs, queue) = mpsc::channel(config.queue_max.max(1));
         std::thread::Builder::new()
             .name("ledger".into())
             .spawn(move || writer.run(queue))
             .map_err(OpenError::Thread)?;
-        Ok(Ledger { path: path.into(), jobs, journal: Arc::new(Mutex::new(journal)), condition })
+        Ok(Ledger { path: path.into(), jobs, waiting, journal: Arc::new(Mutex::new(journal)), condition })
     }
 
     /// Where the journal of a data folder lies.
@@ -184,12 +191,12 @@ impl Ledger {
 
     /// The same, and the claim with it; [`Claimed`](LedgerError::Claimed) when it is another session's.
     pub async fn append_claiming(&self, entries: Vec<Entry>, claim: Option<Claim>) -> Result<Seq, LedgerError> {
-        self.ask(|answer| Job::Append(Append { entries, claim, is_first: false }, answer)).await
+        self.append_one(Append { entries, claim, is_first: false }).await
     }
 
     /// As [`append`](Ledger::append), for the first entry of a subject; [`Known`](LedgerError::Known) when there is one.
     pub async fn begin(&self, entry: Entry) -> Result<Seq, LedgerError> {
-        self.ask(|answer| Job::Append(Append { entries: vec![entry], claim: None, is_first: true }, answer)).await
+        self.append_one(Append { entries: vec![entry], claim: None, is_first: true }).await
     }
 
     /// Empties the entries of what is to go, and appends what was done.
@@ -244,9 +251,16 @@ impl Ledger {
         self.ask(Job::Close).await
     }
 
+    /// From a place in the queue to the answer: group commit leaves no part of it to one append alone.
+    async fn append_one(&self, append: Append) -> Result<Seq, LedgerError> {
+        let since = now();
+        self.ask(|answer| Job::Append(append, since, answer)).instrument(step!("journal")).await
+    }
+
     async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T, LedgerError>>) -> Job) -> Result<T, LedgerError> {
         let (answer, answered) = oneshot::channel();
         self.jobs.send(job(answer)).await.map_err(|_| LedgerError::Closed)?;
+        self.waiting.grew(&self.jobs);
         answered.await.unwrap_or(Err(LedgerError::Closed))
     }
 

@@ -21,7 +21,7 @@ use super::{
     purge,
     store::{self, Append},
 };
-use crate::engine::time::UnixMs;
+use crate::{engine::time::UnixMs, telemetry::queue::Queue};
 
 /// Pauses between two probes of a disk that fails: twice as long each time, so that readiness comes back within seconds
 /// and a log is not flooded.
@@ -33,9 +33,14 @@ const DAY_MS: u64 = 24 * 3600 * 1000;
 type Answer<T> = oneshot::Sender<Result<T, LedgerError>>;
 
 pub(super) enum Job {
-    Append(Append, Answer<Seq>),
+    /// With the time from which it waits.
+    Append(Append, UnixMs, Answer<Seq>),
     CompleteClaims(Vec<(Claim, UnixMs)>, Answer<()>),
-    ForgetClaims { after: Option<u32>, now: UnixMs, answer: Answer<Option<u32>> },
+    ForgetClaims {
+        after: Option<u32>,
+        now: UnixMs,
+        answer: Answer<Option<u32>>,
+    },
     Purge(PurgeOrder, Answer<Purge>),
     Close(Answer<()>),
 }
@@ -55,10 +60,16 @@ pub(super) struct Writer {
     failing: Option<Duration>,
     condition: Condition,
     metrics: Metrics,
+    waiting: Queue,
 }
 
 impl Writer {
-    pub(super) fn open(config: &Config, path: PathBuf, condition: Condition) -> Result<Writer, OpenError> {
+    pub(super) fn open(
+        config: &Config,
+        path: PathBuf,
+        condition: Condition,
+        waiting: Queue,
+    ) -> Result<Writer, OpenError> {
         let connection = store::open_writer(&path)?;
         let head = store::head(&connection)?;
         tracing::info!(%head, "the journal is open");
@@ -74,6 +85,7 @@ impl Writer {
             failing: None,
             condition,
             metrics: Metrics::new(),
+            waiting,
         })
     }
 
@@ -111,7 +123,12 @@ impl Writer {
         let mut next = Some(first);
         while let Some(job) = next {
             match job {
-                Job::Append(append, answer) => group.push((append, answer)),
+                Job::Append(append, since, answer) => {
+                    if group.is_empty() {
+                        self.waiting.began(since, queue.len());
+                    }
+                    group.push((append, answer));
+                }
                 other => return (group, Some(other)),
             }
             next = if group.len() < self.commit_max { queue.try_recv().ok() } else { None };
@@ -140,6 +157,7 @@ impl Writer {
                 let _ = answer.send(Err(error.clone()));
             }),
         }
+        self.waiting.ended();
         self.checkpoint_when_due();
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use actix::prelude::*;
+use tracing::Span;
 
 use super::{
     Error, News, Report, StartError,
@@ -13,7 +14,7 @@ use super::{
 use crate::{
     engine::charge::{ChargeKey, Event, Instruction},
     ledger::{Kind, Ledger, LedgerError},
-    telemetry::{now, steady_now},
+    telemetry::{now, steady_now, trace::InSpan as _},
 };
 
 /// Pause before an outcome that the journal did not take is offered to it again.
@@ -24,11 +25,11 @@ const DUE_MAX: usize = 256;
 
 #[derive(Message)]
 #[rtype(result = "Result<(), Error>")]
-pub(super) struct Instruct(pub Instruction);
+pub(super) struct Instruct(pub Instruction, pub Span);
 
 #[derive(Message)]
 #[rtype(result = "Result<(), Error>")]
-pub(super) struct Ask(pub Instruction);
+pub(super) struct Ask(pub Instruction, pub Span);
 
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -36,7 +37,7 @@ pub(super) struct Attach(pub Recipient<Report>);
 
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct Hinted(pub Hint);
+pub(super) struct Hinted(pub Hint, pub Span);
 
 pub(super) struct PaymentActor {
     pub(super) cashier: Cashier,
@@ -72,7 +73,7 @@ impl PaymentActor {
                     tracing::error!(?key, "a charge stayed unknown for a week: reconciliation has to tell");
                 }
                 let journalled = self.journal(key, record).map(|_, _, _| ());
-                context.spawn(journalled);
+                context.spawn(journalled.within_current());
             }
             Some(Step::Send(instruction)) => self.send(instruction, context),
             Some(Step::LookUp(key)) => self.look_up(key, context),
@@ -212,21 +213,23 @@ impl Actor for PaymentActor {
 impl Handler<Instruct> for PaymentActor {
     type Result = ResponseActFuture<Self, Result<(), Error>>;
 
-    fn handle(&mut self, Instruct(instruction): Instruct, context: &mut Context<Self>) -> Self::Result {
-        self.instruct(instruction, context)
+    fn handle(&mut self, Instruct(instruction, span): Instruct, context: &mut Context<Self>) -> Self::Result {
+        let instructed = span.in_scope(|| self.instruct(instruction, context));
+        Box::pin(instructed.within(span))
     }
 }
 
 impl Handler<Ask> for PaymentActor {
     type Result = ResponseActFuture<Self, Result<(), Error>>;
 
-    fn handle(&mut self, Ask(instruction): Ask, _: &mut Context<Self>) -> Self::Result {
-        Box::pin(self.remember(instruction.key()).map(move |known, actor, context| {
+    fn handle(&mut self, Ask(instruction, span): Ask, _: &mut Context<Self>) -> Self::Result {
+        let asked = self.remember(instruction.key()).map(move |known, actor: &mut Self, context| {
             known?;
             let step = actor.cashier.ask(instruction, steady_now());
             actor.carry_out(step, context);
             Ok(())
-        }))
+        });
+        Box::pin(asked.within(span))
     }
 }
 
@@ -242,15 +245,15 @@ impl Handler<Attach> for PaymentActor {
 impl Handler<Hinted> for PaymentActor {
     type Result = ();
 
-    fn handle(&mut self, Hinted(Hint { session, key }): Hinted, context: &mut Context<Self>) {
-        let known = self.remember(key);
-        context.spawn(known.map(move |known, actor, context| {
+    fn handle(&mut self, Hinted(Hint { session, key }, span): Hinted, context: &mut Context<Self>) {
+        let hinted = self.remember(key).map(move |known, actor: &mut Self, context| {
             if let Err(error) = known {
                 tracing::warn!(%error, "a charge that the PSP announced is not looked up now");
             }
             for key in actor.cashier.concerned(session, key) {
                 actor.on_event(key, Event::Hinted, context);
             }
-        }));
+        });
+        context.spawn(hinted.within(span));
     }
 }

@@ -1,6 +1,7 @@
 //! The actor's calls to the gateway: what is sent and asked, and which event comes of it.
 
 use actix::prelude::*;
+use tracing::Span;
 
 use super::{
     actor::PaymentActor,
@@ -10,22 +11,27 @@ use super::{
 use crate::{
     engine::charge::{ChargeKey, Event, Instruction},
     ledger::Ledger,
-    telemetry::{now, steady_now},
+    telemetry::{
+        now, steady_now,
+        trace::{InSpan as _, session_span},
+    },
 };
 
 impl PaymentActor {
     /// In two steps: what the PSP prepares gets its name into the journal, and only then may money move.
     pub(super) fn send(&mut self, instruction: Instruction, context: &mut Context<Self>) {
         let key = instruction.key();
+        let span = charge_span(&instruction);
         self.metrics.sent(instruction.operation);
         let (guard, ledger) = (self.guard.clone(), self.ledger.clone());
         let ready = self
             .task(instruction)
             .then(move |task, actor, _| async move { prepare(&guard, &ledger, key, task?).await }.into_actor(actor));
-        context.spawn(ready.map(move |ready, actor, context| match ready {
+        let performed = ready.map(move |ready, actor: &mut Self, context| match ready {
             Ok((place, task)) => actor.perform(key, place, task, context),
             Err(event) => actor.on_event(key, event, context),
-        }));
+        });
+        context.spawn(performed.within(span));
     }
 
     fn perform(&mut self, key: ChargeKey, place: Place, mut task: Task, context: &mut Context<Self>) {
@@ -38,7 +44,7 @@ impl PaymentActor {
             return self.on_event(key, Event::NotSent, context);
         }
         let answer = async move { place.perform(&task).await };
-        context.spawn(answer.into_actor(self).map(move |answer, actor, context| {
+        let answered = answer.into_actor(self).map(move |answer, actor: &mut Self, context| {
             let event = match answer {
                 Answer::Succeeded { amount, reference } => Event::Answered { amount, reference },
                 Answer::Declined => Event::AnsweredDeclined,
@@ -46,11 +52,13 @@ impl PaymentActor {
                 Answer::NotSent => Event::NotSent,
             };
             actor.on_event(key, event, context);
-        }));
+        });
+        context.spawn(answered.within_current());
     }
 
     pub(super) fn look_up(&mut self, key: ChargeKey, context: &mut Context<Self>) {
         let Some(instruction) = self.cashier.charge(key).map(|charge| charge.instruction.clone()) else { return };
+        let span = session_span!("look_up", instruction.session, ordinal = instruction.ordinal);
         self.metrics.look_ups.increment(1);
         let asked_at = steady_now();
         let close = self.cashier.may_be_closed(key, asked_at);
@@ -64,7 +72,7 @@ impl PaymentActor {
             }
             .into_actor(actor)
         });
-        context.spawn(finding.map(move |finding, actor, context| {
+        let found = finding.map(move |finding, actor: &mut Self, context| {
             let event = match finding {
                 Finding::Succeeded { amount, reference } => Event::Answered { amount, reference },
                 Finding::Declined => Event::AnsweredDeclined,
@@ -72,7 +80,8 @@ impl PaymentActor {
                 Finding::NoAnswer => Event::NoAnswer,
             };
             actor.on_event(key, event, context);
-        }));
+        });
+        context.spawn(found.within(span));
     }
 
     /// An instruction with the PSP's object that it works on, for which the charge it refers to may have to be read
@@ -87,6 +96,11 @@ impl PaymentActor {
             Err(_) => Err(Event::NotSent),
         }))
     }
+}
+
+fn charge_span(instruction: &Instruction) -> Span {
+    let operation = tracing::field::debug(instruction.operation);
+    session_span!("charge", instruction.session, ordinal = instruction.ordinal, operation)
 }
 
 /// A place at the PSP, and its object for the instruction, with the name in the journal.

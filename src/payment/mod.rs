@@ -40,7 +40,7 @@ use crate::{
     },
     ledger::{Ledger, LedgerError},
     secret::Secret,
-    telemetry,
+    telemetry::{self, trace::session_span},
 };
 use actor::{Ask, Attach, Hinted, Instruct, PaymentActor};
 pub use audit::Audit;
@@ -211,12 +211,14 @@ impl Payments {
     /// Has the PSP do it; answers once the intent is durable. What becomes of it is reported. The same instruction
     /// again is the same charge, and only wakes the wish for it.
     pub async fn instruct(&self, instruction: Instruction) -> Result<(), Error> {
-        self.actor.send(Instruct(instruction)).await.unwrap_or(Err(Error::Stopped))
+        let span = session_span!("instruct", instruction.session, ordinal = instruction.ordinal);
+        self.actor.send(Instruct(instruction, span)).await.unwrap_or(Err(Error::Stopped))
     }
 
     /// The instruction is wanted no more: it is never sent again, and what became of it is reported.
     pub async fn ask(&self, instruction: Instruction) -> Result<(), Error> {
-        self.actor.send(Ask(instruction)).await.unwrap_or(Err(Error::Stopped))
+        let span = session_span!("ask", instruction.session, ordinal = instruction.ordinal);
+        self.actor.send(Ask(instruction, span)).await.unwrap_or(Err(Error::Stopped))
     }
 
     /// Names who hears of outcomes, and with that begins to ask about the charges that a restart left open. Sessions
@@ -257,7 +259,8 @@ impl Payments {
 
     async fn hint(&self, hint: Hint) {
         self.hearsay_metrics.moved.increment(1);
-        if self.actor.send(Hinted(hint)).await.is_err() {
+        let span = session_span!("announcement", hint.session);
+        if self.actor.send(Hinted(hint, span)).await.is_err() {
             tracing::debug!("payments have stopped; the next start asks about what is open");
         }
     }

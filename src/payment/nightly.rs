@@ -12,7 +12,7 @@ use super::{
 use crate::{
     engine::time::UnixMs,
     ledger::{Ledger, OpenError},
-    telemetry,
+    telemetry::{self, trace::session_span},
 };
 
 const HOUR_MS: u64 = 3600 * 1000;
@@ -32,6 +32,9 @@ pub(super) enum NightError {
     #[error(transparent)]
     Journal(#[from] OpenError),
 }
+
+/// Exceptions of a day that are told one by one, each in its session's trace; the day's files name all.
+const TOLD_MAX: usize = 100;
 
 /// What it needs beside the payments.
 pub struct Nights {
@@ -107,6 +110,11 @@ impl Metrics {
             tracing::info!(date = made.date, "the day is reconciled");
         } else {
             tracing::error!(date = made.date, exceptions = count, "the day does not agree with the PSP's books");
+            for exception in made.exceptions.iter().take(TOLD_MAX) {
+                let Some(session) = exception.session else { continue };
+                session_span!("reconciliation", session)
+                    .in_scope(|| tracing::warn!(kind = ?exception.kind, date = made.date, "a payment is an exception"));
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use super::{outbox::Verdict, sender::Tried};
 
 pub(super) struct Metrics {
     pub(super) waiting: Gauge,
+    pub(super) overdue: Gauge,
     /// 1 once the push service has answered 410.
     pub(super) disabled: Gauge,
     pub(super) dropped: Counter,
@@ -19,6 +20,10 @@ pub(super) struct Metrics {
 impl Metrics {
     pub(super) fn new() -> Metrics {
         describe_gauge!("forecourt_push_waiting_words", "Words to drivers that wait to be pushed");
+        describe_gauge!(
+            "forecourt_push_oldest_due_timestamp_seconds",
+            "Since when the word that is longest due has waited for a try; 0 when none is due"
+        );
         describe_gauge!("forecourt_push_disabled", "1 when the push service wants no more messages");
         describe_counter!("forecourt_push_lost_total", "Words that were not pushed, by reason");
         describe_counter!("forecourt_push_tries_total", "Tries to push a word, by how they ended");
@@ -28,6 +33,7 @@ impl Metrics {
         disabled.set(0.0);
         Metrics {
             waiting: gauge!("forecourt_push_waiting_words"),
+            overdue: gauge!("forecourt_push_oldest_due_timestamp_seconds"),
             disabled,
             dropped: lost("full"),
             given_up: lost("old"),

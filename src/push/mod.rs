@@ -176,10 +176,13 @@ impl Pusher {
         tracing::error!("the push service answers 410: nothing is pushed until the engine is started again");
         self.metrics.disabled.set(1.0);
         self.metrics.waiting.set(0.0);
+        self.metrics.overdue.set(0.0);
     }
 
     fn count(&mut self) {
         self.metrics.waiting.set(self.outbox.waiting() as f64);
+        let overdue = self.outbox.next_due().filter(|due| *due <= now());
+        self.metrics.overdue.set(overdue.map_or(0.0, |due| due.0 as f64 / 1_000.0));
         let lost = self.outbox.take_lost();
         self.metrics.dropped.increment(lost.dropped);
         self.metrics.given_up.increment(lost.given_up);

@@ -15,6 +15,10 @@ use hyper_util::{
 };
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tracing::{
+    Instrument as _,
+    field::{self, Empty},
+};
 
 use super::{
     outbox::{Message, Verdict},
@@ -27,7 +31,7 @@ use crate::{
     },
     outgoing,
     session::Notice,
-    telemetry::now,
+    telemetry::{now, trace::session_span},
 };
 
 /// Connections that are kept for the next message, and for how long.
@@ -101,6 +105,13 @@ impl Sender {
 
     /// The answer's body is not read: it says nothing that its status does not.
     pub(super) async fn send(&self, message: Message) -> Tried {
+        let span = session_span!("push", message.session, notice = ?message.word.notice, outcome = Empty);
+        let tried = self.try_once(message).instrument(span.clone()).await;
+        span.record("outcome", field::debug(tried));
+        tried
+    }
+
+    async fn try_once(&self, message: Message) -> Tried {
         let request = self.request(&message, now());
         let tried = match tokio::time::timeout(self.timeout, self.client.request(request)).await {
             Ok(Ok(answer)) => Tried::Answered(answer.status()),
@@ -111,7 +122,7 @@ impl Sender {
             Err(_) => Tried::TimedOut,
         };
         if tried.verdict() != Verdict::Delivered {
-            tracing::warn!(?tried, session = %message.session, notice = ?message.word.notice, "a word is not pushed");
+            tracing::warn!(?tried, "a word is not pushed");
         }
         tried
     }

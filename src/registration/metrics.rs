@@ -7,6 +7,13 @@ use metrics::{
 use super::error::Error;
 use crate::engine::codebook::Codebook;
 use crate::engine::sweep::{Offer, Swept};
+use crate::telemetry::queue::Queue;
+
+/// Of the writes and of the look-ups that wait for the store.
+pub(super) fn queues() -> (Queue, Queue) {
+    let writes = Queue::new("forecourt_registration_write_queue", "writes to registrations.db");
+    (writes, Queue::new("forecourt_registration_read_queue", "look-ups in registrations.db"))
+}
 
 pub(super) struct Metrics {
     pub(super) near_hits: Counter,

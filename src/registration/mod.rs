@@ -96,6 +96,7 @@ pub const OPERATOR_NAME_BYTES_MAX: usize = 32;
 /// Describes and registers every metric of the stage, those of the cache too, with the recorder in force.
 pub fn register_metrics() {
     let _ = metrics::Metrics::new();
+    let _ = metrics::queues();
     let _ = metrics::CacheMetrics::new();
 }
 

@@ -39,12 +39,16 @@ pub use rotation::{NewKek, NextStep, ROTATION_BATCH, RotateError, Rotated, Rotat
 
 use super::envelope::{Envelope, KEK_NEXT_FILE, KekHex, load_kek};
 use super::error::{StartError, Unavailable};
+use super::metrics::queues;
+use crate::engine::time::UnixMs;
+use crate::telemetry::{now, queue::Queue};
 use writer::{Order, Settle};
 
 /// The file of the store in the data folder.
 pub const STORE_FILE: &str = "registrations.db";
 
-type Lookup = Box<dyn FnOnce(&Connection) + Send>;
+/// With the time from which it waits.
+type Lookup = (UnixMs, Box<dyn FnOnce(&Connection) + Send>);
 
 /// A handle to the store; clones share it.
 #[derive(Clone)]
@@ -56,7 +60,9 @@ struct Inner {
     path: PathBuf,
     envelope: Arc<Envelope>,
     orders: mpsc::Sender<Order>,
+    writes_waiting: Queue,
     lookups: mpsc::Sender<Lookup>,
+    reads_waiting: Queue,
     revisions: watch::Receiver<Revision>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -87,14 +93,20 @@ impl Truth {
         let (lookups, mut to_read) = mpsc::channel::<Lookup>(queue.max(1));
         let reader = schema::open_reader(&path)?;
         let (committed, revisions) = watch::channel(revision(&db)?);
-        let writer = spawn("registration-writer", move || writer::run(&db, &mut to_write, &committed))?;
+        let (writes_waiting, reads_waiting) = queues();
+        let waiting = writes_waiting.clone();
+        let writer = spawn("registration-writer", move || writer::run(&db, &mut to_write, &committed, &waiting))?;
+        let waiting = reads_waiting.clone();
         spawn("registration-reader", move || {
-            while let Some(lookup) = to_read.blocking_recv() {
-                lookup(&reader);
+            while let Some((since, look_up)) = to_read.blocking_recv() {
+                waiting.began(since, to_read.len());
+                look_up(&reader);
+                waiting.ended();
             }
         })?;
         let writer = Mutex::new(Some(writer));
-        let inner = Inner { path, envelope: Arc::new(envelope), orders, lookups, revisions, writer };
+        let envelope = Arc::new(envelope);
+        let inner = Inner { path, envelope, orders, writes_waiting, lookups, reads_waiting, revisions, writer };
         Ok(Truth { inner: Arc::new(inner) })
     }
 
@@ -136,6 +148,7 @@ impl Truth {
             let _ = answer.send(outcome);
         });
         self.inner.orders.send(order).await.map_err(|_| Unavailable)?;
+        self.inner.writes_waiting.grew(&self.inner.orders);
         answered.await.unwrap_or_else(|_| Err(Unavailable.into()))
     }
 
@@ -170,7 +183,10 @@ impl Truth {
         // command line's does.
         loop {
             match self.inner.orders.try_send(order) {
-                Ok(()) => return Ok(Ordered(answered)),
+                Ok(()) => {
+                    self.inner.writes_waiting.grew(&self.inner.orders);
+                    return Ok(Ordered(answered));
+                }
                 Err(mpsc::error::TrySendError::Closed(_)) => return Err(Unavailable),
                 Err(mpsc::error::TrySendError::Full(back)) => order = back,
             }
@@ -183,10 +199,11 @@ impl Truth {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Unavailable> {
         let (answer, answered) = oneshot::channel();
-        let lookup: Lookup = Box::new(move |db| {
+        let look_up = Box::new(move |db: &Connection| {
             let _ = answer.send(work(db));
         });
-        self.inner.lookups.send(lookup).await.map_err(|_| Unavailable)?;
+        self.inner.lookups.send((now(), look_up)).await.map_err(|_| Unavailable)?;
+        self.inner.reads_waiting.grew(&self.inner.lookups);
         Ok(answered.await.map_err(|_| Unavailable)??)
     }
 
@@ -235,7 +252,7 @@ where
     T: Send + 'static,
     E: From<Unavailable> + Send + 'static,
 {
-    Order::Run(Box::new(move |db| {
+    let job = Box::new(move |db: Option<&Connection>| {
         let outcome = db.map_or_else(|| Err(Unavailable.into()), work);
         let keeps = outcome.is_ok();
         let settle: Settle = Box::new(move |is_durable| match outcome {
@@ -247,5 +264,6 @@ where
             Err(refusal) => answer(Err(refusal)),
         });
         (keeps, settle)
-    }))
+    });
+    Order::Run(now(), job)
 }

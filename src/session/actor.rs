@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
+use tracing::{Instrument as _, field::Empty};
 
 use super::{
     Config, Error, Order,
@@ -24,7 +25,10 @@ use crate::{
     ledger::{Entry, Kind, Ledger, LedgerError, Seq},
     payment::Payments,
     registration::{Change, Registration, Registrations},
-    telemetry::now,
+    telemetry::{
+        now,
+        trace::{self, InSpan as _, session_span, step},
+    },
 };
 
 /// Pause before payments or the journal are tried again.
@@ -149,7 +153,8 @@ impl SessionDesk {
                 }
             }
         };
-        context.spawn(appended.into_actor(self).map(move |appended, actor, context| {
+        let span = self.desk.span(id);
+        let finished = appended.into_actor(self).map(move |appended, actor: &mut Self, context| {
             let done = match appended {
                 Appended::Durable(seq) => actor.desk.committed(id, seq, moment()),
                 Appended::Refused => actor.desk.refused(id, moment()),
@@ -160,12 +165,17 @@ impl SessionDesk {
                 }
             };
             actor.finish(id, done, context);
-        }));
+        });
+        context.spawn(finished.within(span));
     }
 
     fn finish(&mut self, id: SessionId, done: Done, context: &mut Context<Self>) {
         if let Some(view) = done.changed {
-            self.metrics.changed(&view, &self.desk.summary(), &mut self.funnel);
+            tracing::debug!(state = ?view.state, version = view.version, "a session has changed");
+            let left = self.metrics.changed(&view, &self.desk.summary(), &mut self.funnel);
+            if view.is_end && left.is_some() {
+                trace::ended(id, view.station, view.state, view.opened_at, view.updated_at);
+            }
             self.watchers.publish(&view, &self.metrics);
         }
         self.run(done.effects, context);
@@ -173,7 +183,10 @@ impl SessionDesk {
             self.journal(id, entry, context);
         }
         if let Some(event) = done.again {
-            context.run_later(RETRY, move |actor, context| actor.submit(id, Job::event(event), context));
+            context.run_later(RETRY, move |actor, context| {
+                let job = session_span!("again", id, event = Empty, state = Empty).in_scope(|| Job::event(event));
+                actor.submit(id, job, context);
+            });
         }
         self.arm(context);
     }
@@ -193,25 +206,28 @@ impl SessionDesk {
         let payments = self.payments.clone();
         let copy = instruction.clone();
         let taken = async move { payments.instruct(copy).await };
-        context.spawn(taken.into_actor(self).map(move |taken, actor, context| match taken {
+        let taken = taken.into_actor(self).map(move |taken, actor: &mut Self, context| match taken {
             Ok(()) => {
-                if let Some(job) = Job::taken(&instruction) {
+                let span = session_span!("taken", instruction.session, event = Empty, state = Empty);
+                if let Some(job) = span.in_scope(|| Job::taken(&instruction)) {
                     actor.submit(instruction.session, job, context);
                 }
             }
             Err(error) => actor.retry(&error, instruction, context),
-        }));
+        });
+        context.spawn(taken.within_current());
     }
 
     fn ask(&mut self, instruction: Instruction, context: &mut Context<Self>) {
         let payments = self.payments.clone();
         let copy = instruction.clone();
         let asked = async move { payments.ask(copy).await };
-        context.spawn(asked.into_actor(self).map(move |asked, actor, context| {
+        let asked = asked.into_actor(self).map(move |asked, actor: &mut Self, context| {
             if let Err(error) = asked {
                 actor.retry(&error, instruction, context);
             }
-        }));
+        });
+        context.spawn(asked.within_current());
     }
 
     fn retry(&mut self, error: &crate::payment::Error, instruction: Instruction, context: &mut Context<Self>) {
@@ -219,7 +235,8 @@ impl SessionDesk {
         self.metrics.payment_retries.increment(1);
         context.run_later(RETRY, move |actor, context| {
             let effect = actor.desk.again(&instruction);
-            actor.run(effect, context);
+            let retry = session_span!("retry", instruction.session);
+            retry.in_scope(|| actor.run(effect, context));
         });
     }
 
@@ -232,7 +249,8 @@ impl SessionDesk {
         self.timer = Some(context.run_later(wait, |actor, context| {
             actor.timer = None;
             for id in actor.desk.due(now(), DUE_MAX) {
-                actor.submit(id, Job::event(Event::DeadlinePassed), context);
+                let deadline = session_span!("deadline", id, event = Empty, state = Empty);
+                actor.submit(id, deadline.in_scope(|| Job::event(Event::DeadlinePassed)), context);
             }
             actor.arm(context);
         }));
@@ -272,23 +290,26 @@ impl SessionDesk {
             return answer_to(Some(reply), Err(Error::NotFound));
         };
         let registrations = self.registrations.clone();
+        let read = step!("registration");
         let witness = async move {
             let registration = registrations.find(device).await?;
             let key = registrations.proof_key(device).await?;
             Ok(Witness { standing: standing(registration.as_ref(), binding, epoch), key })
-        };
-        context.spawn(witness.into_actor(self).map(
-            move |witness: Result<Witness, crate::registration::Unavailable>, actor, context| match witness {
+        }
+        .instrument(read);
+        let proven = witness.into_actor(self).map(
+            move |witness: Result<Witness, crate::registration::Unavailable>, actor: &mut Self, context| match witness {
                 Ok(witness) => {
                     let cause = Cause::Order { by, command, witness: Some(Box::new(witness)) };
-                    actor.submit(session, Job { cause, request, reply: Some(reply) }, context);
+                    actor.submit(session, Job::order(cause, request, reply), context);
                 }
                 Err(error) => {
                     tracing::error!(%error, %session, "a proof cannot be judged");
                     answer_to(Some(reply), Err(Error::Unavailable));
                 }
             },
-        ));
+        );
+        context.spawn(proven.within_current());
     }
 
     fn on_binding(&mut self, sessions: Vec<SessionId>, context: &mut Context<Self>) {
@@ -296,14 +317,15 @@ impl SessionDesk {
             let Some((device, binding, epoch)) = self.desk.device(session) else { continue };
             let registrations = self.registrations.clone();
             let found = async move { registrations.find(device).await };
-            context.spawn(found.into_actor(self).map(move |found, actor, context| match found {
+            let looked_up = found.into_actor(self).map(move |found, actor: &mut Self, context| match found {
                 Ok(registration) => {
                     let standing = standing(registration.as_ref(), binding, epoch);
                     actor.submit(session, Job::event(Event::BindingChanged(standing)), context);
                 }
                 // The proof is judged by the binding as it is then, whether or not the session heard of the change.
                 Err(error) => tracing::warn!(%error, %session, "a changed binding cannot be looked up"),
-            }));
+            });
+            context.spawn(looked_up.within(session_span!("binding", session, event = Empty, state = Empty)));
         }
     }
 }

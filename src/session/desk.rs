@@ -8,6 +8,8 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
 };
 
+use tracing::{Span, field};
+
 use super::{
     By, Error, Open, Receipt, Request, SessionView, Summary, Word,
     gone::Gone,
@@ -45,6 +47,7 @@ struct Opened {
     effects: Effects,
     request: Request,
     replies: Vec<Reply>,
+    span: Span,
 }
 
 /// What became durable, for the shell to carry out.
@@ -129,8 +132,15 @@ impl Desk {
         self.index.pin(opening.vehicle.device, id);
         let entry = Record::Opened { opening: opening.clone(), by: by.into(), heard, request, moment }.entry(id);
         let (session, effects) = Session::open(opening, moment.at);
-        self.opening.insert(id, Opened { session, effects, request, replies: vec![reply] });
+        let span = Span::current();
+        self.opening.insert(id, Opened { session, effects, request, replies: vec![reply], span });
         Some(entry)
+    }
+
+    /// Within which the session's event that is being journalled was made.
+    pub(super) fn span(&self, id: SessionId) -> Span {
+        let happening = || self.slots.get(&id)?.tentative.as_ref().map(|tentative| tentative.span.clone());
+        self.opening.get(&id).map(|opened| opened.span.clone()).or_else(happening).unwrap_or_else(Span::none)
     }
 
     pub fn is_opening(&self, id: SessionId) -> bool {
@@ -507,7 +517,7 @@ impl Desk {
     fn turn(&mut self, id: SessionId, job: Job, moment: Moment) -> Option<Entry> {
         let Self { slots, index, prices, deadlines, .. } = self;
         let slot = slots.get_mut(&id)?;
-        let Job { cause, request, reply } = slot.answer_repetition(job)?;
+        let Job { cause, request, reply, span } = slot.answer_repetition(job)?;
         // Nobody asks a second time for what came from within; a deadline comes by itself.
         let again = match &cause {
             Cause::Event(event) if *event != Event::DeadlinePassed => Some(event.clone()),
@@ -541,10 +551,12 @@ impl Desk {
                 if let Some(transaction) = &transaction {
                     index.claim_transaction(station, transaction, id);
                 }
+                span.record("event", event.name());
+                span.record("state", field::debug(next.name()));
                 let answered = Answered::kind(&event)(&next);
                 let entry = Record::Happened { event, by, request, moment }.entry(id);
                 slot.tentative =
-                    Some(Tentative { session: next, effects, answered, request, reply, transaction, again });
+                    Some(Tentative { session: next, effects, answered, request, reply, transaction, again, span });
                 return Some(entry);
             }
         }

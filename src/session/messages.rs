@@ -2,6 +2,7 @@
 
 use actix::prelude::*;
 use tokio::sync::broadcast;
+use tracing::{Span, field::Empty};
 
 use super::{
     By, Command, Error, Open, Order, Receipt, Request, SessionChanged, SessionView, Summary, Told, Watching, Word,
@@ -10,10 +11,16 @@ use super::{
     slot::{Cause, Job, Reply},
 };
 use crate::{
-    engine::id::{BindingId, SessionId, StationId},
+    engine::{
+        id::{BindingId, SessionId, StationId},
+        session::Effect,
+    },
     ledger::Seq,
     payment::Report,
-    telemetry::now,
+    telemetry::{
+        now,
+        trace::{InSpan as _, session_span},
+    },
 };
 
 macro_rules! message {
@@ -27,8 +34,8 @@ macro_rules! message {
 }
 
 // The answer of these two goes to the reply, once it is durable.
-message!(OpenSession(Open, Reply) -> ());
-message!(Give(Order, Reply) -> ());
+message!(OpenSession(Open, Reply, Span) -> ());
+message!(Give(Order, Reply, Span) -> ());
 message!(See(SessionId, By) -> Result<SessionView, Error>);
 message!(SeeReceipt(SessionId, By) -> Result<Receipt, Error>);
 message!(Repeated(SessionId, Request) -> Result<Option<SessionView>, Error>);
@@ -47,7 +54,8 @@ message!(TakeUp() -> ());
 impl Handler<OpenSession> for SessionDesk {
     type Result = ();
 
-    fn handle(&mut self, OpenSession(open, reply): OpenSession, context: &mut Context<Self>) {
+    fn handle(&mut self, OpenSession(open, reply, span): OpenSession, context: &mut Context<Self>) {
+        let _within = span.enter();
         let id = open.session;
         if let Some(entry) = self.desk.open(open, reply, moment()) {
             self.journal(id, entry, context);
@@ -58,15 +66,16 @@ impl Handler<OpenSession> for SessionDesk {
 impl Handler<Give> for SessionDesk {
     type Result = ResponseActFuture<Self, ()>;
 
-    fn handle(&mut self, Give(order, reply): Give, _: &mut Context<Self>) -> Self::Result {
-        Box::pin(self.recall(order.session).map(move |(), actor, context| {
+    fn handle(&mut self, Give(order, reply, span): Give, _: &mut Context<Self>) -> Self::Result {
+        let given = self.recall(order.session).map(move |(), actor: &mut Self, context| {
             if matches!(order.command, Command::Prove { .. }) {
                 return actor.prove(order, reply, context);
             }
             let Order { session, by, request, command } = order;
             let cause = Cause::Order { by, command, witness: None };
-            actor.submit(session, Job { cause, request, reply: Some(reply) }, context);
-        }))
+            actor.submit(session, Job::order(cause, request, reply), context);
+        });
+        Box::pin(given.within(span))
     }
 }
 
@@ -180,8 +189,11 @@ impl Handler<TakeUp> for SessionDesk {
     type Result = ();
 
     fn handle(&mut self, _: TakeUp, context: &mut Context<Self>) {
-        let unsettled = self.desk.unsettled();
-        self.run(unsettled, context);
+        for effect in self.desk.unsettled() {
+            let (Effect::Instruct(unsettled) | Effect::Ask(unsettled)) = &effect else { continue };
+            let recovery = session_span!("recovery", unsettled.session);
+            recovery.in_scope(|| self.run([effect], context));
+        }
     }
 }
 
@@ -190,8 +202,9 @@ impl Handler<Report> for SessionDesk {
 
     fn handle(&mut self, report: Report, _: &mut Context<Self>) -> Self::Result {
         let session = report.session;
-        Box::pin(self.recall(session).map(move |(), actor, context| {
+        let reported = self.recall(session).map(move |(), actor: &mut Self, context| {
             actor.submit(session, Job::reported(report), context);
-        }))
+        });
+        Box::pin(reported.within(session_span!("report", session, event = Empty, state = Empty)))
     }
 }

@@ -48,14 +48,17 @@ impl Metrics {
         }
     }
 
-    pub(super) fn changed(&mut self, view: &SessionView, summary: &Summary, funnel: &mut Funnel) {
+    /// The answer is the state that the session left, if it did.
+    pub(super) fn changed(&mut self, view: &SessionView, summary: &Summary, funnel: &mut Funnel) -> Option<StateName> {
         self.changes[view.state as usize].increment(1);
         self.open.set(summary.open as f64);
         self.in_doubt.set(summary.in_doubt as f64);
-        if let Some((left, after_ms)) = funnel.changed(view) {
+        let left = funnel.changed(view);
+        if let Some((left, after_ms)) = left {
             self.state_seconds[left as usize].record(after_ms as f64 / 1_000.0);
         }
         self.show(funnel);
+        left.map(|(left, _)| left)
     }
 
     pub(super) fn show(&mut self, funnel: &Funnel) {
@@ -77,6 +80,15 @@ impl Metrics {
 pub(super) fn purged(rule: Rule) -> Counter {
     describe_counter!("forecourt_session_purged_entries_total", "Entries of the journal that were purged, by rule");
     counter!("forecourt_session_purged_entries_total", "rule" => rule.name())
+}
+
+/// What was asked of the desk.
+pub(super) fn waiting() -> Gauge {
+    describe_gauge!(
+        "forecourt_session_waiting_messages",
+        "Orders and questions that the session desk has yet to take up"
+    );
+    gauge!("forecourt_session_waiting_messages")
 }
 
 /// Registers what [`Metrics::show`] only finds out as sales come in.

@@ -29,9 +29,11 @@ mod tests;
 mod view;
 mod watchers;
 
+use ::metrics::Gauge;
 use actix::prelude::*;
 use tokio::sync::{broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
 
 pub use crate::engine::session::{Completion, Notice, Quote, Session, StateName, Unseen, Vehicle, Why};
 use crate::{
@@ -43,6 +45,7 @@ use crate::{
     ledger::{self, Journal, Kind, Ledger, Seq},
     payment::{self, Payments},
     registration::{OperatorName, Registrations},
+    telemetry::trace::session_span,
 };
 use actor::SessionDesk;
 pub use actor::StartError;
@@ -63,6 +66,7 @@ pub use view::{ChallengeView, Receipt, SessionView};
 /// Describes and registers every metric of the stage with the recorder in force.
 pub fn register_metrics() {
     let _ = metrics::Metrics::new();
+    let _ = metrics::waiting();
     metrics::register_open_labels();
 }
 
@@ -298,6 +302,8 @@ pub fn from_journal(journal: &Journal, session: SessionId) -> Option<Session> {
 #[derive(Clone)]
 pub struct Sessions {
     desk: Addr<SessionDesk>,
+    /// Messages to the desk that it has not dealt with yet.
+    waiting: Gauge,
     ledger: Ledger,
 }
 
@@ -322,13 +328,14 @@ impl Sessions {
         });
         payments.attach(desk.clone().recipient()).await?;
         desk.send(TakeUp()).await.map_err(|_| payment::Error::Stopped)?;
-        Ok(Sessions { desk, ledger: journal })
+        Ok(Sessions { desk, waiting: metrics::waiting(), ledger: journal })
     }
 
     /// Opens a session; journalled before it answers.
     pub async fn open(&self, open: Open) -> Result<SessionView, Error> {
         let (reply, answer) = oneshot::channel();
-        self.ask(OpenSession(open, reply)).await?;
+        let span = session_span!("open", open.session);
+        self.ask(OpenSession(open, reply, span)).await?;
         answer.await.unwrap_or(Err(Error::Unavailable))
     }
 
@@ -341,7 +348,8 @@ impl Sessions {
     /// Gives an order; journalled before it answers.
     pub async fn apply(&self, order: Order) -> Result<SessionView, Error> {
         let (reply, answer) = oneshot::channel();
-        self.ask(Give(order, reply)).await?;
+        let span = session_span!("order", order.session, event = Empty, state = Empty);
+        self.ask(Give(order, reply, span)).await?;
         answer.await.unwrap_or(Err(Error::Unavailable))
     }
 
@@ -408,6 +416,9 @@ impl Sessions {
         M::Result: Send,
         SessionDesk: Handler<M>,
     {
-        self.desk.send(message).await.map_err(|_| Error::Unavailable)
+        self.waiting.increment(1.0);
+        let answer = self.desk.send(message).await.map_err(|_| Error::Unavailable);
+        self.waiting.decrement(1.0);
+        answer
     }
 }

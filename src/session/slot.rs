@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::{
     By, Command, Error, Request, SessionView, Word,
@@ -37,11 +38,17 @@ pub struct Job {
     pub cause: Cause,
     pub request: Option<Request>,
     pub reply: Option<Reply>,
+    /// Within which it was made: that of the trace in which its event is told.
+    pub(super) span: Span,
 }
 
 impl Job {
     pub fn event(event: Event) -> Job {
-        Job { cause: Cause::Event(event), request: None, reply: None }
+        Job { cause: Cause::Event(event), request: None, reply: None, span: Span::current() }
+    }
+
+    pub fn order(cause: Cause, request: Option<Request>, reply: Reply) -> Job {
+        Job { cause, request, reply: Some(reply), span: Span::current() }
     }
 
     /// Payments took the instruction, so its intent is durable.
@@ -81,6 +88,7 @@ pub(super) struct Tentative {
     pub transaction: Option<String>,
     /// The event, if it has to come again should the journal not take it.
     pub again: Option<Event>,
+    pub span: Span,
 }
 
 pub(super) struct Slot {

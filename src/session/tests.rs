@@ -190,7 +190,7 @@ fn job(by: By, command: Command, request: Option<Request>) -> (Job, oneshot::Rec
     let Vehicle { epoch, phone, means, provable, .. } = vehicle("tok_ok");
     let standing = Standing { active: true, epoch, phone, means, provable };
     let witness = Some(Box::new(Witness { standing, key: Some(dongle()) }));
-    (Job { cause: Cause::Order { by, command, witness }, request, reply: Some(reply) }, answer)
+    (Job::order(Cause::Order { by, command, witness }, request, reply), answer)
 }
 
 fn paid() -> Bench {

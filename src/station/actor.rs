@@ -11,6 +11,7 @@ use std::{
 
 use actix::prelude::*;
 use tokio::sync::broadcast;
+use tracing::Span;
 
 use super::{
     directory::Stations,
@@ -32,7 +33,7 @@ use crate::{
     },
     registration::{Registration, Registrations, Unavailable},
     session::{self, Open, SessionChanged, SessionView},
-    telemetry::now,
+    telemetry::{now, trace::InSpan as _},
 };
 
 /// How often it is looked at again whether a neighbour still hears a car better.
@@ -68,7 +69,7 @@ pub(super) struct Watch;
 
 #[derive(Message)]
 #[rtype(result = "Result<Selection, SelectError>")]
-pub(super) struct SelectVehicle(pub(super) Select);
+pub(super) struct SelectVehicle(pub(super) Select, pub(super) Span);
 
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -447,17 +448,18 @@ impl Handler<Watch> for StationActor {
 impl Handler<SelectVehicle> for StationActor {
     type Result = ResponseActFuture<Self, Result<Selection, SelectError>>;
 
-    fn handle(&mut self, SelectVehicle(select): SelectVehicle, ctx: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, SelectVehicle(select, span): SelectVehicle, ctx: &mut Context<Self>) -> Self::Result {
         self.settle(now(), ctx);
         let resolved = resolve(self.stations.registrations().clone(), self.selectable());
-        Box::pin(resolved.into_actor(self).then(move |known, actor, _| {
+        let selected = resolved.into_actor(self).then(move |known, actor: &mut Self, _| {
             let known = known.map_err(|Unavailable| SelectError::Unavailable);
             match known.and_then(|known| actor.take(&select, known)) {
                 Ok(Step::Open(open)) => actor.open(*open),
                 Ok(Step::Done(selection)) => Box::pin(fut::ready(Ok(selection))),
                 Err(error) => Box::pin(fut::ready(Err(error))),
             }
-        }))
+        });
+        Box::pin(selected.within(span))
     }
 }
 

@@ -32,6 +32,7 @@ use crate::{
     },
     registration::Registrations,
     session::Sessions,
+    telemetry::trace::session_span,
 };
 
 /// A station's uplink, after its hello was accepted.
@@ -156,7 +157,8 @@ impl Stations {
     pub async fn select(&self, station: StationId, select: Select) -> Result<Selection, SelectError> {
         let actor = self.actor(station).ok_or(SelectError::UnknownStation)?;
         let (session, request) = (select.session, select.request);
-        let selected = actor.send(SelectVehicle(select)).await.unwrap_or(Err(SelectError::Unavailable));
+        let span = session_span!("select", session);
+        let selected = actor.send(SelectVehicle(select, span)).await.unwrap_or(Err(SelectError::Unavailable));
         // A repetition is answered as the first was, though its vehicle be gone, or taken, by that very session too.
         if !matches!(selected, Ok(Selection::Opened(_)))
             && let Some(view) = self.0.sessions.repeated(session, request).await?

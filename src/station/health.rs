@@ -23,7 +23,16 @@ pub struct StationHealth {
     /// Milliseconds from a batch's first hearing to its application, at most, since the survey before. The gateway's
     /// clock is in it.
     pub batch_age_ms: u64,
+    /// Milliseconds by which the clock of a receiver is behind the server's, or with a minus ahead of it: of the receiver
+    /// that is worst, by its freshest hearing since the survey before. The way to the server is in it.
+    pub clock_drift_ms: i64,
+    /// Receivers whose clock is a second and more off.
+    pub drifting_receivers: u32,
 }
+
+/// From so many milliseconds on a clock drifts. Gateways send after 100 ms, and a slow link adds as much; hearings two
+/// seconds in the future are refused.
+const DRIFT_MS_MIN: u64 = 1_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
@@ -34,6 +43,9 @@ pub(super) struct Pulse {
     frames: u64,
     unknown_frames: u64,
     batch_age_ms: u64,
+    /// By receiver, the least that a hearing was old when it came, since the last survey. Waiting only makes it older: what
+    /// is left is the clock.
+    freshest_ms: [Option<i64>; RECEIVERS_MAX],
 }
 
 impl Pulse {
@@ -55,7 +67,12 @@ impl Pulse {
     /// Looks at a batch; how old it is, in milliseconds.
     pub(super) fn look_at(&mut self, batch: &Batch<'_>, now: UnixMs) -> u64 {
         for hearing in batch.groups().flat_map(|group| group.hearings.wire()) {
-            self.heard[usize::from(hearing.receiver) % RECEIVERS_MAX] = now;
+            let receiver = usize::from(hearing.receiver) % RECEIVERS_MAX;
+            self.heard[receiver] = now;
+            let heard = batch.base().plus(hearing.offset_ms.get().into());
+            let age_ms = now.0.cast_signed() - heard.0.cast_signed();
+            let freshest = &mut self.freshest_ms[receiver];
+            *freshest = Some(freshest.map_or(age_ms, |known| known.min(age_ms)));
         }
         let age_ms = now.since(batch.base());
         self.batch_age_ms = self.batch_age_ms.max(age_ms);
@@ -71,6 +88,7 @@ impl Pulse {
     pub(super) fn take(&mut self, station: StationId, silent_after_ms: u64, now: UnixMs) -> StationHealth {
         let is_silent =
             |place: &usize| self.announced >> place & 1 == 1 && now.since(self.heard[*place]) >= silent_after_ms;
+        let drifts = || self.freshest_ms.iter().flatten().copied();
         let health = StationHealth {
             station,
             linked: false,
@@ -80,8 +98,11 @@ impl Pulse {
             frames: self.frames,
             unknown_frames: self.unknown_frames,
             batch_age_ms: self.batch_age_ms,
+            clock_drift_ms: drifts().max_by_key(|drift| drift.unsigned_abs()).unwrap_or_default(),
+            drifting_receivers: drifts().filter(|drift| drift.unsigned_abs() >= DRIFT_MS_MIN).count() as u32,
         };
         (self.frames, self.unknown_frames, self.batch_age_ms) = (0, 0, 0);
+        self.freshest_ms = [None; RECEIVERS_MAX];
         health
     }
 }
@@ -128,5 +149,20 @@ mod tests {
         assert_eq!(look(&mut pulse, 0, START, START.plus(300)), 300);
         assert_eq!(pulse.take(STATION, SILENT_MS, START).batch_age_ms, 700);
         assert_eq!(pulse.take(STATION, SILENT_MS, START).batch_age_ms, 0);
+    }
+
+    #[test]
+    fn a_clock_drifts_when_its_freshest_hearing_is_old_or_in_the_future() {
+        let mut pulse = Pulse::default();
+        let late = START.plus(5_000);
+        for (receiver, at) in [(0, START), (0, START.plus(4_900)), (1, START.plus(6_500)), (2, START.plus(3_000))] {
+            look(&mut pulse, receiver, at, late);
+        }
+        let health = pulse.take(STATION, SILENT_MS, late);
+        assert_eq!((health.clock_drift_ms, health.drifting_receivers), (2_000, 2), "a batch that waited says nothing");
+        look(&mut pulse, 1, START.plus(6_500), late);
+        let health = pulse.take(STATION, SILENT_MS, late);
+        assert_eq!((health.clock_drift_ms, health.drifting_receivers), (-1_500, 1), "ahead");
+        assert_eq!(pulse.take(STATION, SILENT_MS, late).clock_drift_ms, 0);
     }
 }

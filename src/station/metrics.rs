@@ -112,6 +112,7 @@ struct Surveyed {
     linked: Gauge,
     receivers: Gauge,
     silent_receivers: Gauge,
+    drifting_receivers: Gauge,
     /// By the place in [`Class::ALL`]: stations, and the share of their frames that are unknown.
     classes: [(Gauge, Gauge); Class::ALL.len()],
     /// By the place in [`Ailment::ALL`].
@@ -137,6 +138,7 @@ impl Surveyed {
             linked: gauge!("forecourt_station_linked_stations"),
             receivers: gauge!("forecourt_station_receivers"),
             silent_receivers: gauge!("forecourt_station_silent_receivers"),
+            drifting_receivers: gauge!("forecourt_station_drifting_receivers"),
             classes: Class::ALL.map(class),
             rankings: Ailment::ALL.map(ranking),
         }
@@ -147,6 +149,7 @@ impl Surveyed {
         self.linked.set(survey.all.linked as f64);
         self.receivers.set(survey.all.receivers as f64);
         self.silent_receivers.set(survey.all.silent_receivers as f64);
+        self.drifting_receivers.set(survey.all.drifting_receivers as f64);
         for ((stations, unknown), sums) in self.classes.iter().zip(&survey.classes) {
             stations.set(sums.stations as f64);
             unknown.set(sums.unknown_frames as f64 / sums.frames.max(1) as f64);
@@ -167,6 +170,7 @@ fn ranking(ailment: Ailment) -> Ranking {
         Ailment::UnknownCodes => ("unknown_codes", "forecourt_station_worst_unknown_ratio"),
         Ailment::SilentReceivers => ("silent_receivers", "forecourt_station_worst_silent_receivers"),
         Ailment::BatchAge => ("batch_age", "forecourt_station_worst_batch_age_seconds"),
+        Ailment::ClockDrift => ("clock_drift", "forecourt_station_worst_clock_drift_seconds"),
     };
     std::array::from_fn(|place| {
         let rank = format!("{:02}", place + 1);
@@ -200,5 +204,13 @@ fn describe_survey() {
     );
     describe_gauge!("forecourt_station_worst_unknown_ratio", "Share of frames whose code nobody has, by rank");
     describe_gauge!("forecourt_station_worst_silent_receivers", "Silent receivers of a station, by rank");
+    describe_gauge!(
+        "forecourt_station_drifting_receivers",
+        "Receivers whose clock is a second and more off the server's, by their freshest hearing since the survey before"
+    );
+    describe_gauge!(
+        "forecourt_station_worst_clock_drift_seconds",
+        "How far the clock of a station's worst receiver is off, behind or ahead, by rank"
+    );
     describe_gauge!("forecourt_station_worst_batch_age_seconds", "Age of a station's oldest batch, by rank");
 }

@@ -21,10 +21,13 @@ pub enum Ailment {
     SilentReceivers,
     /// Batches come late, or by a clock that is behind.
     BatchAge,
+    /// A receiver's clock is not the server's, by a second and more.
+    ClockDrift,
 }
 
 impl Ailment {
-    pub(super) const ALL: [Ailment; 3] = [Ailment::UnknownCodes, Ailment::SilentReceivers, Ailment::BatchAge];
+    pub(super) const ALL: [Ailment; 4] =
+        [Ailment::UnknownCodes, Ailment::SilentReceivers, Ailment::BatchAge, Ailment::ClockDrift];
 
     /// How bad it is; 0: not at all.
     pub(super) fn of(self, health: &StationHealth) -> f64 {
@@ -33,6 +36,8 @@ impl Ailment {
             Ailment::UnknownCodes => health.unknown_frames as f64 / health.frames as f64,
             Ailment::SilentReceivers => f64::from(health.silent_receivers),
             Ailment::BatchAge => health.batch_age_ms as f64 / 1_000.0,
+            Ailment::ClockDrift if health.drifting_receivers == 0 => 0.0,
+            Ailment::ClockDrift => health.clock_drift_ms.unsigned_abs() as f64 / 1_000.0,
         }
     }
 }
@@ -74,6 +79,7 @@ pub(super) struct Sums {
     pub(super) linked: u64,
     pub(super) receivers: u64,
     pub(super) silent_receivers: u64,
+    pub(super) drifting_receivers: u64,
     pub(super) vehicles: u64,
     pub(super) frames: u64,
     pub(super) unknown_frames: u64,
@@ -85,6 +91,7 @@ impl Sums {
         self.linked += u64::from(health.linked);
         self.receivers += u64::from(health.receivers);
         self.silent_receivers += u64::from(health.silent_receivers);
+        self.drifting_receivers += u64::from(health.drifting_receivers);
         self.vehicles += u64::from(health.vehicles);
         self.frames += health.frames;
         self.unknown_frames += health.unknown_frames;
@@ -138,6 +145,8 @@ mod tests {
             frames,
             unknown_frames,
             batch_age_ms: 0,
+            clock_drift_ms: 0,
+            drifting_receivers: 0,
         }
     }
 

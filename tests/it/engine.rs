@@ -33,6 +33,8 @@ pub(crate) struct Engine {
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) body: Value,
+    /// Where the trace of the call is, of one that concerns a session.
+    pub(crate) trace: Option<String>,
 }
 
 impl Answer {
@@ -234,8 +236,9 @@ pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Opti
 async fn read(request: reqwest::RequestBuilder) -> Answer {
     let answer = request.timeout(PATIENCE).send().await.expect("the engine answers");
     let status = answer.status();
+    let trace = answer.headers().get("traceresponse").map(|trace| trace.to_str().expect("ASCII").to_owned());
     let text = answer.text().await.expect("a body");
-    Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+    Answer { status, trace, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
 }
 
 async fn addresses(folder: &Path) -> Addresses {

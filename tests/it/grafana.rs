@@ -17,7 +17,7 @@ use loadtest::grafana::{self, selector::selectors};
 use crate::tools;
 
 /// What an operations team must be able to see.
-const IMPORTANT: [&str; 36] = [
+const IMPORTANT: [&str; 42] = [
     "forecourt_disk_free_bytes",
     "forecourt_http_request_seconds",
     "forecourt_http_requests_total",
@@ -27,6 +27,8 @@ const IMPORTANT: [&str; 36] = [
     "forecourt_ledger_commit_seconds",
     "forecourt_ledger_failing",
     "forecourt_ledger_failures_total",
+    "forecourt_ledger_queue_oldest_timestamp_seconds",
+    "forecourt_ledger_queue_waiting_jobs",
     "forecourt_payment_concluded_total",
     "forecourt_payment_gateway_seconds",
     "forecourt_payment_gateway_state",
@@ -39,6 +41,7 @@ const IMPORTANT: [&str; 36] = [
     "forecourt_registration_codebook_dongles",
     "forecourt_registration_codebook_roll_seconds",
     "forecourt_registration_phone_refusals_total",
+    "forecourt_registration_write_queue_oldest_timestamp_seconds",
     "forecourt_session_changes_total",
     "forecourt_session_oldest_in_doubt_timestamp_seconds",
     "forecourt_session_sessions",
@@ -46,12 +49,15 @@ const IMPORTANT: [&str; 36] = [
     "forecourt_session_unpaid_minor_units",
     "forecourt_station_batch_age_seconds",
     "forecourt_station_class_unknown_ratio",
+    "forecourt_station_drifting_receivers",
     "forecourt_station_entry_seconds",
     "forecourt_station_frames_dropped_total",
     "forecourt_station_frames_total",
     "forecourt_station_silent_receivers",
     "forecourt_station_vehicles",
+    "forecourt_station_worst_clock_drift_seconds",
     "forecourt_station_worst_number",
+    "forecourt_trace_spans_total",
     "process_cpu_seconds_total",
     "process_resident_memory_bytes",
 ];
@@ -107,7 +113,7 @@ fn metric(selector: &str, catalogue: &Catalogue) -> String {
 fn unknown(queries: &[(String, String)], catalogue: &Catalogue, recorded: &[String]) -> Vec<String> {
     let mut unknown = Vec::new();
     for (of, query) in queries {
-        for selector in selectors(query) {
+        for selector in selectors(query).unwrap_or_else(|error| panic!("{of}: {query}: {error}")) {
             let name = metric(&selector, catalogue);
             let is_known = name == "up" || recorded.contains(&name) || catalogue.0.contains_key(&name);
             let labels = selector.split_once('{').map_or("", |(_, labels)| labels.trim_end_matches('}'));
@@ -143,7 +149,7 @@ fn every_important_metric_is_on_a_dashboard() {
     let catalogue = catalogue();
     let shown: BTreeSet<String> = panel_queries()
         .iter()
-        .flat_map(|(_, query)| selectors(query))
+        .flat_map(|(_, query)| selectors(query).expect("PromQL"))
         .map(|selector| metric(&selector, &catalogue))
         .collect();
     let missing: Vec<_> = IMPORTANT.iter().filter(|name| !shown.contains(**name)).collect();

@@ -1,5 +1,6 @@
 //! The whole, as its users meet it: a real `forecourt serve` process, reached over QUIC and HTTP only.
 
+mod collector;
 mod data;
 mod engine;
 mod leaks;
@@ -26,6 +27,8 @@ mod push;
 mod reconciliation;
 mod secrets;
 mod sessions;
+mod silence;
+mod spans;
 mod stripe;
 mod traces;
 mod vectors;

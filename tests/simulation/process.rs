@@ -135,7 +135,7 @@ impl World {
                     let _ = reply.send(Err(Error::NotFound));
                     return;
                 };
-                self.submit(id, Job { cause, request, reply: Some(reply) });
+                self.submit(id, Job::order(cause, request, reply));
             }
         }
     }

@@ -18,6 +18,7 @@ pub mod overload;
 pub mod probe;
 pub mod race;
 pub mod receiver;
+mod scraper;
 pub mod sender;
 pub mod sink;
 pub mod source;

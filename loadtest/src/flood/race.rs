@@ -14,6 +14,7 @@ use super::{
     group::{Group, Wire},
     load::Load,
     receiver::{Received, Receiver},
+    scraper::Scraper,
     sender::Threads,
     sink::SinkRuntime,
     source::RECORD_BYTES,
@@ -37,10 +38,12 @@ pub enum Target {
     /// The bytes of the flood into a sink.
     SameBytes,
     Engine,
+    /// The engine, while somebody scrapes its metrics.
+    Scraped,
 }
 
 impl Target {
-    pub const ALL: [Target; 3] = [Target::Floor, Target::SameBytes, Target::Engine];
+    pub const ALL: [Target; 4] = [Target::Floor, Target::SameBytes, Target::Engine, Target::Scraped];
 
     /// As the keys of a summary begin.
     pub fn key(self) -> &'static str {
@@ -48,14 +51,19 @@ impl Target {
             Target::Floor => "floor",
             Target::SameBytes => "same_bytes",
             Target::Engine => "engine",
+            Target::Scraped => "scraped",
         }
     }
 
     fn payload(self) -> Payload {
         match self {
             Target::Floor => Payload::Records,
-            Target::SameBytes | Target::Engine => Payload::Batches,
+            Target::SameBytes | Target::Engine | Target::Scraped => Payload::Batches,
         }
+    }
+
+    fn is_engine(self) -> bool {
+        matches!(self, Target::Engine | Target::Scraped)
     }
 }
 
@@ -67,6 +75,8 @@ pub struct Config {
     pub slice: Duration,
     /// Before the first round, for each target: all vehicles of the load drive onto their forecourts.
     pub warm_up: Duration,
+    /// Between two scrapes of [`Target::Scraped`].
+    pub scrape_every: Option<Duration>,
     pub sink_runtime: SinkRuntime,
     pub bench: Bench,
 }
@@ -79,7 +89,8 @@ impl Config {
             ("slice_seconds", self.slice.as_secs_f64().to_string()),
             ("sink_runtime", format!("{:?}", self.sink_runtime).to_lowercase()),
         ];
-        let own = own.map(|(key, value)| (key.to_owned(), value));
+        let scrape = self.scrape_every.map(|every| ("scrape_seconds", every.as_secs_f64().to_string()));
+        let own = own.into_iter().chain(scrape).map(|(key, value)| (key.to_owned(), value));
         self.load.conditions().into_iter().chain(own).chain(self.bench.conditions()).collect()
     }
 }
@@ -151,7 +162,7 @@ pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Ou
         }
         for target in targets {
             let begun_seconds = begun.elapsed().as_secs_f64();
-            let slice = Slice { begun_seconds, ..race.slice(target, config.slice).await? };
+            let slice = Slice { begun_seconds, ..race.slice(target, config).await? };
             progress(format!("round {} of {}: {}", round + 1, config.rounds, slice.line()));
             slices.push(slice);
         }
@@ -218,12 +229,12 @@ impl Race {
         let data = bench.prepare(load.chain())?;
         let threads = Threads::start(bench.sender_threads)?;
         let (mut sink, mut engine) = (None, None);
-        if config.targets.iter().any(|target| *target != Target::Engine) {
+        if config.targets.iter().any(|target| !target.is_engine()) {
             progress(format!("{} connections to the sink", load.connections));
             let receiver = bench.sink(&data, config.sink_runtime)?;
             sink = Some(Group::connect(receiver, load, &data, &threads, true).await?);
         }
-        if config.targets.contains(&Target::Engine) {
+        if config.targets.iter().any(|target| target.is_engine()) {
             progress(format!("starting the engine, and {} connections to it", load.connections));
             let receiver = bench.engine(&data, load.connections).await?;
             engine = Some(Group::connect(receiver, load, &data, &threads, false).await?);
@@ -234,7 +245,7 @@ impl Race {
     fn group(&mut self, target: Target) -> &mut Group {
         let group = match target {
             Target::Floor | Target::SameBytes => self.sink.as_mut(),
-            Target::Engine => self.engine.as_mut(),
+            Target::Engine | Target::Scraped => self.engine.as_mut(),
         };
         group.expect("the groups of all targets are connected")
     }
@@ -243,15 +254,18 @@ impl Race {
         let group = self.group(target);
         group.send(target.payload());
         sleep(config.warm_up).await;
-        if target == Target::Engine {
+        if target.is_engine() {
             group.fill(config.load.registered_vehicles()).await?;
         }
         group.hold().await?;
         Ok(group.rest().await?)
     }
 
-    async fn slice(&mut self, target: Target, lasts: Duration) -> Result<Slice, FloodError> {
+    async fn slice(&mut self, target: Target, config: &Config) -> Result<Slice, FloodError> {
+        let lasts = config.slice;
         let group = self.group(target);
+        let every = config.scrape_every.filter(|_| target == Target::Scraped);
+        let scraper = every.and_then(|every| Scraper::start(&group.receiver, every));
         group.send(target.payload());
         sleep(lasts.mul_f64(WARM_UP)).await;
         group.sent().take_late_us();
@@ -259,6 +273,7 @@ impl Race {
         sleep(lasts.mul_f64(1.0 - WARM_UP)).await;
         let after = Look::at(group, target).await?;
         let late_us = group.sent().take_late_us();
+        drop(scraper);
         group.hold().await?;
         Ok(before.slice_to(&after, target, late_us))
     }
@@ -320,7 +335,7 @@ impl Look {
     pub(super) fn slice_to(&self, after: &Look, target: Target, late_us: u64) -> Slice {
         let sent = after.sent - self.sent;
         let (frames, batches, bytes) = match target {
-            Target::Engine => {
+            Target::Engine | Target::Scraped => {
                 let batches = (after.received.batches - self.received.batches) as f64;
                 let frames = (after.received.frames() - self.received.frames()) as f64;
                 (frames, batches, batches * per(sent.bytes, sent.batches))

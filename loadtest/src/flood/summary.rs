@@ -8,17 +8,19 @@ use super::{
 };
 use crate::report::{Series, Table};
 
-/// A key, the floor that the engine is compared with, and the figure.
-type Comparison = (&'static str, Target, fn(&Slice) -> f64);
+/// A key, what is compared, with what, and the figure.
+type Comparison = (&'static str, Target, Target, fn(&Slice) -> f64);
 
 /// What is compared with what: of the frames a second the more the better, of the CPU the less.
-const COMPARISONS: [Comparison; 6] = [
-    ("ratio", Target::Floor, Slice::frames_per_second),
-    ("ratio_same_bytes", Target::SameBytes, Slice::frames_per_second),
-    ("cpu_ratio_per_frame_floor", Target::Floor, Slice::cpu_ns_per_frame),
-    ("cpu_ratio_per_frame", Target::SameBytes, Slice::cpu_ns_per_frame),
-    ("cpu_ratio_per_batch_floor", Target::Floor, Slice::cpu_us_per_batch),
-    ("cpu_ratio_per_batch", Target::SameBytes, Slice::cpu_us_per_batch),
+const COMPARISONS: [Comparison; 8] = [
+    ("ratio", Target::Engine, Target::Floor, Slice::frames_per_second),
+    ("ratio_same_bytes", Target::Engine, Target::SameBytes, Slice::frames_per_second),
+    ("cpu_ratio_per_frame_floor", Target::Engine, Target::Floor, Slice::cpu_ns_per_frame),
+    ("cpu_ratio_per_frame", Target::Engine, Target::SameBytes, Slice::cpu_ns_per_frame),
+    ("cpu_ratio_per_batch_floor", Target::Engine, Target::Floor, Slice::cpu_us_per_batch),
+    ("cpu_ratio_per_batch", Target::Engine, Target::SameBytes, Slice::cpu_us_per_batch),
+    ("scraped_ratio", Target::Scraped, Target::Engine, Slice::frames_per_second),
+    ("scraped_cpu_ratio_per_frame", Target::Scraped, Target::Engine, Slice::cpu_ns_per_frame),
 ];
 
 /// The figures of one target over all slices.
@@ -116,8 +118,8 @@ impl Summary {
         let mut keys = Map::new();
         self.figures.iter().for_each(|figures| figures.write(&mut keys));
         let mut put = |key: &str, value: Value| keys.insert(key.into(), value);
-        for (key, floor, figure) in COMPARISONS {
-            if let Some(spread) = self.ratio(floor, figure) {
+        for (key, of, to, figure) in COMPARISONS {
+            if let Some(spread) = self.ratio(of, to, figure) {
                 put(key, json!(spread.median));
                 put(&format!("{key}_spread"), json!(spread));
             }
@@ -147,10 +149,10 @@ impl Summary {
         keys
     }
 
-    /// The engine's figure to the floor's, round by round: what disturbed a round disturbed both.
-    fn ratio(&self, floor: Target, figure: fn(&Slice) -> f64) -> Option<Spread> {
+    /// One's figure to the other's, round by round: what disturbed a round disturbed both.
+    fn ratio(&self, one: Target, other: Target, figure: fn(&Slice) -> f64) -> Option<Spread> {
         let of = |target: Target| self.slices.iter().filter(move |slice| slice.target == target).map(figure);
-        Spread::of(of(Target::Engine).zip(of(floor)).map(|(engine, floor)| engine / floor))
+        Spread::of(of(one).zip(of(other)).map(|(one, other)| one / other))
     }
 
     /// In most slices of any target.
@@ -223,13 +225,13 @@ impl Summary {
     }
 
     fn ratios(&self) -> Table {
-        let row = |(key, floor, figure): Comparison| {
-            let spread = self.ratio(floor, figure)?;
-            let quartiles = format!("{:.2} to {:.2}", spread.lower_quartile, spread.upper_quartile);
-            Some(vec![key.to_owned(), format!("{:.2}", spread.median), quartiles])
+        let row = |(key, of, to, figure): Comparison| {
+            let spread = self.ratio(of, to, figure)?;
+            let quartiles = format!("{:.3} to {:.3}", spread.lower_quartile, spread.upper_quartile);
+            Some(vec![key.to_owned(), format!("{:.3}", spread.median), quartiles])
         };
         Table {
-            title: "The engine to the floors, round by round".into(),
+            title: "One to the other, round by round".into(),
             columns: ["", "median", "quartiles"].map(str::to_owned).into(),
             rows: COMPARISONS.into_iter().filter_map(row).collect(),
         }
@@ -327,6 +329,23 @@ mod tests {
         assert_eq!(keys["ratio"], json!(3.5));
         assert_eq!(keys["lost"], json!(0));
         assert!(!keys.contains_key("ratio_same_bytes"), "there was no such floor");
+        assert!(!keys.contains_key("scraped_ratio"), "nobody scraped");
+    }
+
+    #[test]
+    fn what_a_scraper_costs_is_told_round_by_round() {
+        let slices = vec![
+            slice(Target::Engine, 8e6, 1_500),
+            slice(Target::Scraped, 7.6e6, 1_500),
+            slice(Target::Scraped, 4e6, 1_500),
+            slice(Target::Engine, 4e6, 1_500),
+            slice(Target::Engine, 1e6, 1_500),
+            slice(Target::Scraped, 1e6, 1_500),
+        ];
+        let outcome = Outcome { slices, sink: None, engine: Some(ended(105, 100)) };
+        let keys = Summary::of(outcome, 1, None).unwrap().keys();
+        assert_eq!(keys["scraped_ratio"], json!(1.0));
+        assert_eq!(keys["scraped_ratio_spread"]["min"], json!(0.95));
     }
 
     #[test]

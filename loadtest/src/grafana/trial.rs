@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::{
     BoardsError, boards, folder,
     prometheus::{self, Prometheus, PrometheusError, RuleKind, Series},
-    selector::selectors,
+    selector::{INTERVAL, selectors},
 };
 use crate::{
     demo::{self, DemoError, HABITS, JUDGEMENT},
@@ -30,9 +30,6 @@ const ASKED_AFTER: f64 = 0.6;
 /// A query without an answer is asked again, for what happens now and then only.
 const TRIES: u32 = 5;
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
-
-/// What Grafana puts in the place of its variable; the trial's rates reach over all of it.
-const INTERVAL: (&str, &str) = ("$__rate_interval", "1m");
 
 /// Misspelt on purpose, in the name and in a label: when these have an answer, the others' answers say nothing.
 const MISSPELT: [&str; 2] = ["rate(forecourt_ledger_comits_total[1m])", "forecourt_session_sessions{state=\"Payed\"}"];
@@ -61,6 +58,8 @@ pub enum TrialError {
     Live(#[from] DemoError),
     #[error(transparent)]
     Prometheus(#[from] PrometheusError),
+    #[error("a rule's query: {0}")]
+    Query(String),
     #[error("{0} is misspelt, and has an answer all the same")]
     Control(&'static str),
 }
@@ -146,7 +145,7 @@ async fn ask_all(prometheus: &Prometheus) -> Result<Vec<Answer>, TrialError> {
             RuleKind::Recording => answers.push(ask(prometheus, "recording rules", rule.name, &rule.query).await),
             // It has an answer when it fires. What it looks at has one always.
             RuleKind::Alerting => {
-                for selector in selectors(&rule.query) {
+                for selector in selectors(&rule.query).map_err(TrialError::Query)? {
                     answers.push(ask(prometheus, "alert rules", rule.name.clone(), &selector).await);
                 }
             }

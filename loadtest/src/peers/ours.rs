@@ -47,6 +47,7 @@ impl Ours<'_> {
             rounds: 1,
             slice: self.options.lasts.div_f64(COUNTED),
             warm_up: WARM_UP,
+            scrape_every: None,
             sink_runtime: SinkRuntime::Current,
             bench: self.options.bench.clone(),
         }

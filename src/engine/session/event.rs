@@ -83,6 +83,32 @@ pub enum Event {
 }
 
 impl Event {
+    /// In words that stay, for logs and traces: an event itself holds what is in neither.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::ReservationAsked { .. } => "reservation_asked",
+            Event::FuellingStarted { .. } => "fuelling_started",
+            Event::FuelDelivered { .. } => "fuel_delivered",
+            Event::Corrected { .. } => "corrected",
+            Event::ReleaseAsked => "release_asked",
+            Event::PaidAtCounter => "paid_at_counter",
+            Event::SiteCleared => "site_cleared",
+            Event::PhoneNoticed => "phone_noticed",
+            Event::DriverRejected => "driver_rejected",
+            Event::ProofVerified { .. } => "proof_verified",
+            Event::ProofRefused { .. } => "proof_refused",
+            Event::BindingChanged(_) => "binding_changed",
+            Event::ChargeSent { .. } => "charge_sent",
+            Event::ChargeInDoubt { .. } => "charge_in_doubt",
+            Event::ChargeConcluded { .. } => "charge_concluded",
+            Event::RefundOrdered { .. } => "refund_ordered",
+            Event::SettledInBatch => "settled_in_batch",
+            Event::HandedOver => "handed_over",
+            Event::DeadlinePassed => "deadline_passed",
+            Event::GradeAllowed { .. } => "grade_allowed",
+        }
+    }
+
     /// Whether it comes from the phone, which then has shown the session as it was.
     pub(super) fn is_from_phone(&self) -> bool {
         matches!(

@@ -12,12 +12,13 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout_at,
 };
+use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
     Answer, Choice, Finding, Gateway, Prepared, Task,
     breaker::{Breaker, Word},
 };
-use crate::engine::charge::Instruction;
+use crate::{engine::charge::Instruction, telemetry::trace::step};
 
 /// How the PSP is, in one word, for a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +84,8 @@ impl Guard {
         let end = Instant::now() + self.shared.limit;
         let Some(_permit) = self.permit(end).await else { return Finding::NoAnswer };
         let call = Call::begin(&self.shared, Kind::LookUp);
-        let finding = timeout_at(end.into(), self.shared.gateway.look_up(task, close)).await;
+        let finding =
+            timeout_at(end.into(), self.shared.gateway.look_up(task, close)).instrument(call.span.clone()).await;
         let finding = finding.unwrap_or(Finding::NoAnswer);
         call.end(match finding {
             Finding::Succeeded { .. } => Outcome::Succeeded,
@@ -96,7 +98,9 @@ impl Guard {
 
     /// The breaker is asked last: who it lets through does not wait any more.
     async fn permit(&self, until: Instant) -> Option<OwnedSemaphorePermit> {
+        self.shared.metrics.waiting.increment(1.0);
         let place = timeout_at(until.into(), Arc::clone(&self.shared.places).acquire_owned()).await;
+        self.shared.metrics.waiting.decrement(1.0);
         let Ok(Ok(permit)) = place else {
             self.shared.metrics.refused_full.increment(1);
             return None;
@@ -121,7 +125,8 @@ pub(in crate::payment) struct Place {
 impl Place {
     pub(in crate::payment) async fn prepare(&self, instruction: &Instruction) -> Prepared {
         let call = Call::begin(&self.shared, Kind::Prepare);
-        let prepared = timeout_at(self.half.into(), self.shared.gateway.prepare(instruction)).await;
+        let prepared = timeout_at(self.half.into(), self.shared.gateway.prepare(instruction));
+        let prepared = prepared.instrument(call.span.clone()).await;
         let prepared = prepared.unwrap_or(Prepared::NotSent);
         match prepared {
             // Only what went to the PSP tells how it is.
@@ -136,7 +141,7 @@ impl Place {
     /// Gives the place back.
     pub(in crate::payment) async fn perform(self, task: &Task) -> Answer {
         let call = Call::begin(&self.shared, Kind::Perform);
-        let answer = timeout_at(self.end.into(), self.shared.gateway.perform(task)).await;
+        let answer = timeout_at(self.end.into(), self.shared.gateway.perform(task)).instrument(call.span.clone()).await;
         let answer = answer.unwrap_or(Answer::NoAnswer);
         call.end(match answer {
             Answer::Succeeded { .. } => Outcome::Succeeded,
@@ -176,16 +181,24 @@ enum Outcome {
     NotSent,
 }
 
+/// In the order of [`Kind`].
+const KINDS: [&str; 3] = ["prepare", "perform", "look_up"];
+
+/// In the order of [`Outcome`].
+const OUTCOMES: [&str; 5] = ["succeeded", "declined", "not_found", "no_answer", "not_sent"];
+
 /// One call to the PSP, from its first byte on.
 struct Call<'a> {
     shared: &'a Shared,
     kind: Kind,
     began: Instant,
+    span: Span,
 }
 
 impl Call<'_> {
     fn begin(shared: &Shared, kind: Kind) -> Call<'_> {
-        Call { shared, kind, began: Instant::now() }
+        let span = step!("psp", call = KINDS[kind as usize], outcome = Empty);
+        Call { shared, kind, began: Instant::now(), span }
     }
 
     fn end(self, outcome: Outcome) {
@@ -195,12 +208,14 @@ impl Call<'_> {
         self.shared.tell_state();
         self.shared.metrics.seconds[self.kind as usize].record(now - self.began);
         self.shared.metrics.outcomes[outcome as usize].increment(1);
+        self.span.record("outcome", OUTCOMES[outcome as usize]);
     }
 }
 
 /// Of the calls to the PSP.
 pub(in crate::payment) struct Metrics {
     state: Gauge,
+    waiting: Gauge,
     refused_full: Counter,
     refused_open: Counter,
     /// In the order of [`Kind`].
@@ -215,17 +230,18 @@ impl Metrics {
             "forecourt_payment_gateway_state",
             "Circuit breaker before the PSP: 0 closed, 1 half open, 2 open"
         );
+        describe_gauge!("forecourt_payment_gateway_waiting_calls", "Calls to the PSP that wait for a place");
         describe_counter!("forecourt_payment_gateway_refusals_total", "Calls to the PSP that were not made, by reason");
         describe_histogram!("forecourt_payment_gateway_seconds", Unit::Seconds, "Time of a call to the PSP, by call");
         describe_counter!("forecourt_payment_gateway_outcomes_total", "What calls to the PSP came back with");
         let refused = |reason| counter!("forecourt_payment_gateway_refusals_total", "reason" => reason);
         Metrics {
             state: gauge!("forecourt_payment_gateway_state"),
+            waiting: gauge!("forecourt_payment_gateway_waiting_calls"),
             refused_full: refused("full"),
             refused_open: refused("open"),
-            seconds: ["prepare", "perform", "look_up"]
-                .map(|call| histogram!("forecourt_payment_gateway_seconds", "call" => call)),
-            outcomes: ["succeeded", "declined", "not_found", "no_answer", "not_sent"]
+            seconds: KINDS.map(|call| histogram!("forecourt_payment_gateway_seconds", "call" => call)),
+            outcomes: OUTCOMES
                 .map(|outcome| counter!("forecourt_payment_gateway_outcomes_total", "outcome" => outcome)),
         }
     }

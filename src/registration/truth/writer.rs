@@ -7,6 +7,8 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, watch};
 
 use super::revision::{Revision, revision};
+use crate::engine::time::UnixMs;
+use crate::telemetry::queue::Queue;
 
 /// What a job leaves to do once the group's fate is known: `true` when it is on the disk.
 pub(super) type Settle = Box<dyn FnOnce(bool) + Send>;
@@ -16,7 +18,8 @@ pub(super) type Settle = Box<dyn FnOnce(bool) + Send>;
 pub(super) type Job = Box<dyn FnOnce(Option<&Connection>) -> (bool, Settle) + Send>;
 
 pub(super) enum Order {
-    Run(Job),
+    /// With the time from which it waits.
+    Run(UnixMs, Job),
     Stop,
 }
 
@@ -24,14 +27,24 @@ pub(super) enum Order {
 const GROUP_MAX: usize = 256;
 
 /// Runs until told to stop or until nobody can order any more. `committed` learns the revision of each commit.
-pub(super) fn run(db: &Connection, orders: &mut mpsc::Receiver<Order>, committed: &watch::Sender<Revision>) {
+pub(super) fn run(
+    db: &Connection,
+    orders: &mut mpsc::Receiver<Order>,
+    committed: &watch::Sender<Revision>,
+    waiting: &Queue,
+) {
     while let Some(order) = orders.blocking_recv() {
         let mut group = Vec::new();
         let mut next = Some(order);
         let mut is_stopping = false;
         while let Some(order) = next {
             match order {
-                Order::Run(job) => group.push(job),
+                Order::Run(since, job) => {
+                    if group.is_empty() {
+                        waiting.began(since, orders.len());
+                    }
+                    group.push(job);
+                }
                 Order::Stop => {
                     orders.close();
                     is_stopping = true;
@@ -40,8 +53,9 @@ pub(super) fn run(db: &Connection, orders: &mut mpsc::Receiver<Order>, committed
             next = if group.len() < GROUP_MAX { orders.try_recv().ok() } else { None };
         }
         commit(db, group, committed);
+        waiting.ended();
         if is_stopping {
-            while let Some(Order::Run(job)) = orders.blocking_recv() {
+            while let Some(Order::Run(_, job)) = orders.blocking_recv() {
                 commit(db, vec![job], committed);
             }
             return;

@@ -8,5 +8,5 @@ use crate::{
 };
 
 pub(crate) fn run(arguments: &LoadArguments) -> Ran {
-    load::race(arguments, "The flood", &[Target::Engine])
+    load::race(arguments, "The flood", &[Target::Engine], None)
 }

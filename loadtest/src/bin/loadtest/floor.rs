@@ -8,5 +8,5 @@ use crate::{
 };
 
 pub(crate) fn run(arguments: &LoadArguments) -> Ran {
-    load::race(arguments, "The floor", &[Target::Floor, Target::SameBytes])
+    load::race(arguments, "The floor", &[Target::Floor, Target::SameBytes], None)
 }

@@ -88,13 +88,14 @@ impl LoadArguments {
         }
     }
 
-    fn config(&self, targets: &[Target]) -> Config {
+    fn config(&self, targets: &[Target], scrape_every: Option<Duration>) -> Config {
         Config {
             load: self.load(),
             targets: targets.into(),
             rounds: self.rounds,
             slice: seconds(self.slice_seconds),
             warm_up: seconds(self.warm_up_seconds),
+            scrape_every,
             sink_runtime: self.sink_runtime.into(),
             bench: self.bench.bench(),
         }
@@ -106,9 +107,9 @@ pub(crate) fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
-/// Runs the race of these targets and tells what it came to.
-pub(crate) fn race(arguments: &LoadArguments, title: &str, targets: &[Target]) -> Ran {
-    let config = arguments.config(targets);
+/// Runs the race of these targets and tells what it came to. `scrape_every`: of who is scraped, if one is.
+pub(crate) fn race(arguments: &LoadArguments, title: &str, targets: &[Target], scrape_every: Option<Duration>) -> Ran {
+    let config = arguments.config(targets, scrape_every);
     let mut report = Run::new("", title);
     let outcome = arguments.bench.block_on(race::run(&config, |line| eprintln!("{line}")))??;
     let summary = Summary::of(outcome, arguments.bench.sender_cores()?, config.load.frames_per_second())?;

@@ -45,7 +45,7 @@ enum Command {
     /// As many frames as the engine takes, every one decoded, resolved and windowed.
     Flood(load::LoadArguments),
     /// Floors and flood in turn, in many short slices, and how they compare.
-    Race(load::LoadArguments),
+    Race(race::Arguments),
     /// What a frame costs, and how long a car takes to the screen, as the chain grows.
     Growth(growth::GrowthArguments),
     /// Hold many uplinks, break them all at once, and see them come back.
