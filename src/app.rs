@@ -4,6 +4,8 @@
 //! comes in before all of it can be dealt with; drained in reverse, so that nothing is in flight when the ledger
 //! closes.
 
+mod reload;
+
 use std::{
     fs::{self, File, TryLockError},
     io,
@@ -18,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Settings,
-    http::{self, Http, Part, Readiness, Surface},
+    http::{self, Http, Part, Readiness, Reloaded, Reloads, Surface},
     ingest::{self, Ingest},
     ledger::{self, Ledger},
     payment::{
@@ -32,10 +34,14 @@ use crate::{
     telemetry::{self, catalogue::Catalogue},
 };
 
+use reload::Reload;
+pub use reload::Reread;
+
 const LOCK_FILE: &str = "lock";
 /// The file of the data folder in which a running engine says where it is reached.
 pub const ADDRESSES_FILE: &str = "engine.json";
-const SNAPSHOT_FILE: &str = "presence.snapshot";
+/// The file of the data folder that presence outlives a restart in.
+pub const SNAPSHOT_FILE: &str = "presence.snapshot";
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -87,6 +93,12 @@ impl DataFolder {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Whether somebody owns the folder at this moment. Makes nothing.
+    pub fn is_in_use(path: &Path) -> bool {
+        let lock = File::open(path.join(LOCK_FILE));
+        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
 }
 
 /// Where a running engine is reached: kept in its data folder, for the commands that talk to it.
@@ -130,6 +142,7 @@ pub struct App {
     ingest: Ingest,
     snapshot_writer: tokio::task::JoinHandle<()>,
     http: Http,
+    reloads: Reloads,
     readiness: Readiness,
     sessions: Sessions,
     ledger: Ledger,
@@ -138,8 +151,9 @@ pub struct App {
 }
 
 impl App {
-    /// Starts every stage. Must be called within an actix system.
-    pub async fn start(settings: Settings) -> Result<App, StartError> {
+    /// Starts every stage. Must be called within an actix system. `reread` is for [`App::reload`].
+    pub async fn start(settings: Settings, reread: Reread) -> Result<App, StartError> {
+        let in_force = settings.clone();
         let folder = DataFolder::take(&settings.engine.data)?;
         Addresses::forget(folder.path())?;
         let slot = settings.slot_length();
@@ -178,6 +192,7 @@ impl App {
         tokio::spawn(stations.clone().keep_surveyed(snapshots.clone()));
         tokio::spawn(sessions.clone().keep_retention(retention, ledger.clone(), snapshots.clone()));
         let journal = ledger.clone();
+        let (reloads, reload_orders) = Reloads::channel();
         let surface = Surface {
             stations: stations.clone(),
             registrations: registrations.clone(),
@@ -187,9 +202,15 @@ impl App {
             prometheus: Arc::new(move || recorder.render()),
             readiness: readiness.clone(),
             ledger_lack: Arc::new(move || journal.lack()),
+            reloads: reloads.clone(),
         };
         let http = http::start(&settings.http, surface, surface_end.clone())?;
-        let ingest = ingest::start(settings.ingest, stations, folder.path(), slot, workers, uplinks.clone()).await?;
+        let (ingest, renewal) =
+            ingest::start(settings.ingest, stations, folder.path(), slot, workers, uplinks.clone()).await?;
+
+        let (limits, told) = (http.limits(), readiness.clone());
+        let reload = Reload { reread, in_force, uplinks: renewal, limits, readiness: told };
+        tokio::spawn(reload.serve(reload_orders));
 
         let addresses =
             Addresses { ingest: ingest.local_addr(), http: http.local_addr(), metrics: http.metrics_addr() };
@@ -206,6 +227,7 @@ impl App {
             ingest,
             snapshot_writer,
             http,
+            reloads,
             readiness,
             sessions,
             ledger,
@@ -224,6 +246,11 @@ impl App {
 
     pub fn sessions(&self) -> &Sessions {
         &self.sessions
+    }
+
+    /// Reads settings and certificates again, and takes over what a running engine can.
+    pub async fn reload(&self) -> Reloaded {
+        self.reloads.ask().await.unwrap_or_else(|| Reloaded::refused("the engine stops"))
     }
 
     /// Drains: readiness off, uplinks told, presence written down, requests answered, ledger closed.
@@ -259,6 +286,7 @@ impl App {
 pub fn catalogue() -> Catalogue {
     Catalogue::of(|| {
         telemetry::register_metrics();
+        reload::register_metrics();
         ledger::register_metrics();
         registration::register_metrics();
         payment::register_metrics();

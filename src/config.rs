@@ -5,6 +5,7 @@
 //! the environment override single keys; a key that does not exist is refused.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -131,10 +132,11 @@ pub enum LogFormat {
 /// Settings that cannot be used, and where they were said.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("{path}: {source}")]
+    #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
-    #[error("{path}: {}", source.to_string().trim_end())]
-    Toml { path: PathBuf, source: Box<toml::de::Error> },
+    /// Without the line itself: there may be a secret in it.
+    #[error("{}:{line}: {message}", path.display())]
+    Toml { path: PathBuf, line: usize, message: String },
     #[error("settings: {}", .0.to_string().trim_end())]
     Meaning(Box<toml::de::Error>),
     #[error("settings: {0}")]
@@ -170,6 +172,36 @@ impl Settings {
 
     pub fn slot_length(&self) -> SlotLength {
         SlotLength::from_seconds(self.engine.slot_seconds).expect("checked when the settings were read")
+    }
+
+    /// Takes over of others what a running engine can.
+    pub fn adopt(&mut self, other: &Settings) {
+        self.ingest.adopt(&other.ingest);
+        self.http.adopt(&other.http);
+    }
+
+    /// The knobs that differ, by their names.
+    pub fn differing(&self, other: &Settings) -> Vec<String> {
+        let [ours, others] = [self, other].map(|settings| Table::try_from(settings).expect("settings are plain data"));
+        let mut names = Vec::new();
+        for (section, knobs) in &others {
+            let (ours, others) = (ours.get(section).and_then(Value::as_table), knobs.as_table());
+            let knobs: BTreeSet<&String> = [ours, others].into_iter().flatten().flat_map(Table::keys).collect();
+            let value = |of: Option<&Table>, knob: &str| of.and_then(|knobs| knobs.get(knob)).cloned();
+            let differs = |knob: &&&String| value(ours, knob) != value(others, knob);
+            names.extend(knobs.iter().filter(differs).map(|knob| format!("{section}.{knob}")));
+        }
+        // A secret shows that it is set, and no more.
+        let [ours, others] = [self, other].map(|settings| &settings.registration);
+        for (knob, differs) in
+            [("kek_hex", ours.kek_hex != others.kek_hex), ("redis_url", ours.redis_url != others.redis_url)]
+        {
+            let name = format!("registration.{knob}");
+            if differs && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 
     /// What holds between knobs and cannot be seen from one alone.
@@ -242,7 +274,11 @@ impl Settings {
 
 fn read(path: &Path) -> Result<Table, ConfigError> {
     let text = fs::read_to_string(path).map_err(|source| ConfigError::File { path: path.into(), source })?;
-    text.parse().map_err(|source| ConfigError::Toml { path: path.into(), source: Box::new(source) })
+    text.parse().map_err(|error: toml::de::Error| {
+        let before = text.get(..error.span().map_or(0, |span| span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        ConfigError::Toml { path: path.into(), line, message: error.message().to_owned() }
+    })
 }
 
 /// A file of settings is copied and shown around.
@@ -309,6 +345,38 @@ mod tests {
         fs::write(&file, "[station]\nfade_after = 45\n").unwrap();
         let refusal = Settings::load(Some(&file), []).unwrap_err().to_string();
         assert!(refusal.contains("fade_after"), "{refusal}");
+    }
+
+    #[test]
+    fn a_file_that_does_not_read_is_named_with_its_line_and_none_of_its_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("forecourt.toml");
+        fs::write(&file, "[registration]\nredis_url = \"redis://:hush@localhost\n").unwrap();
+        let refusal = Settings::load(Some(&file), []).unwrap_err().to_string();
+        assert!(refusal.contains("forecourt.toml:2: ") && !refusal.contains("hush"), "{refusal}");
+    }
+
+    #[test]
+    fn what_a_running_engine_takes_over_is_told_from_what_needs_another_start() {
+        let secret = |password| ("FORECOURT_REGISTRATION_REDIS_URL", password);
+        let mut in_force = with(&[secret("redis://:one@localhost")]).unwrap();
+        let said = with(&[
+            secret("redis://:two@localhost"),
+            ("FORECOURT_INGEST_CONNECTIONS_MAX", "7"),
+            ("FORECOURT_HTTP_PHONE_CALLS_PER_SECOND", "3"),
+            ("FORECOURT_STATION_FADE_AFTER_S", "31"),
+            ("FORECOURT_PUSH_URL", "https://push.example"),
+            ("FORECOURT_PUSH_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+        ])
+        .unwrap();
+        let before = in_force.clone();
+        in_force.adopt(&said);
+        assert_eq!(before.differing(&in_force), ["http.phone_calls_per_second", "ingest.connections_max"]);
+        assert_eq!(
+            in_force.differing(&said),
+            ["push.secret", "push.url", "station.fade_after_s", "registration.redis_url"]
+        );
+        assert!(said.differing(&said).is_empty());
     }
 
     #[test]

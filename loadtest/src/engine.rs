@@ -79,7 +79,8 @@ async fn run(
     started: oneshot::Sender<Result<Addresses, StartError>>,
     stopping: oneshot::Receiver<()>,
 ) {
-    let app = match App::start(settings).await {
+    let unchanged = settings.clone();
+    let app = match App::start(settings, Box::new(move || Ok(unchanged.clone()))).await {
         Ok(app) => app,
         Err(error) => {
             // Nobody listens only when the demo has ended.

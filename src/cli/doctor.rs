@@ -1,104 +1,137 @@
 //! `forecourt doctor`: what would keep the engine from serving well here, and how to mend it.
+//!
+//! It looks and changes nothing: no folder, key or lock is made, so that a check as root leaves nothing behind that the
+//! engine's own user cannot open. A running engine is asked how it is and goes on undisturbed.
 
-use std::{
-    fs,
-    net::{SocketAddr, TcpListener, UdpSocket},
-    path::Path,
-};
+mod certificates;
+mod clock;
+mod engine;
+mod folder;
+mod limits;
+mod ports;
+mod redis;
+mod settings;
+mod stores;
 
-use forecourt::{
-    app::{Addresses, DataFolder, FolderError},
-    config::Settings,
-};
+use std::fmt;
 
-use super::Failure;
+use forecourt::config::{ConfigError, Settings};
+use serde::Serialize;
 
-/// One line of the report: what was looked at, and what is wrong with it, if anything.
-struct Check {
-    what: &'static str,
-    found: Result<String, String>,
+use super::{Failure, block_on, print, running::Running};
+
+/// One line of the report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Finding {
+    /// What was looked at.
+    check: &'static str,
+    verdict: Verdict,
+    found: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mend: Option<String>,
 }
 
-pub(super) fn run(settings: &Settings) -> Result<(), Failure> {
-    let checks = [
-        Check { what: "data folder", found: data_folder(&settings.engine.data) },
-        Check { what: "uplink port", found: uplink_port(settings) },
-        Check { what: "HTTP port", found: tcp_port(settings, settings.http.listen, "http.listen") },
-        Check { what: "metrics port", found: tcp_port(settings, settings.http.metrics_listen, "http.metrics_listen") },
-        Check { what: "socket buffer", found: socket_buffer(settings.ingest.socket_receive_bytes) },
-        Check { what: "open files", found: open_files(settings.ingest.connections_max) },
-    ];
-    for Check { what, found } in &checks {
-        match found {
-            Ok(fine) => println!("ok    {what}: {fine}"),
-            Err(wrong) => println!("WRONG {what}: {wrong}"),
-        }
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    /// It works, and will not for ever or not for everybody.
+    Warn,
+    /// The engine does not serve, or loses what it should keep.
+    Wrong,
+}
+
+impl Finding {
+    fn ok(check: &'static str, found: impl Into<String>) -> Finding {
+        Finding::judged(Verdict::Ok, check, found, "")
     }
-    match checks.iter().filter(|check| check.found.is_err()).count() {
+
+    fn warn(check: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Finding {
+        Finding::judged(Verdict::Warn, check, found, mend)
+    }
+
+    fn wrong(check: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Finding {
+        Finding::judged(Verdict::Wrong, check, found, mend)
+    }
+
+    fn judged(verdict: Verdict, check: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Finding {
+        let mend = (verdict != Verdict::Ok).then(|| mend.into());
+        Finding { check, verdict, found: found.into(), mend }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match self.verdict {
+            Verdict::Ok => "ok   ",
+            Verdict::Warn => "WARN ",
+            Verdict::Wrong => "WRONG",
+        };
+        write!(f, "{verdict} {}: {}", self.check, self.found)?;
+        self.mend.as_ref().map_or(Ok(()), |mend| write!(f, "; {mend}"))
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    /// The worst of the checks'.
+    verdict: Verdict,
+    checks: Vec<Finding>,
+}
+
+impl Report {
+    fn count(&self, verdict: Verdict) -> usize {
+        self.checks.iter().filter(|finding| finding.verdict == verdict).count()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.checks.iter().try_for_each(|finding| writeln!(f, "{finding}"))?;
+        writeln!(f, "{} wrong, {} to be looked at", self.count(Verdict::Wrong), self.count(Verdict::Warn))
+    }
+}
+
+pub(super) fn run(settings: Result<Settings, ConfigError>, json: bool) -> Result<(), Failure> {
+    let checks = match &settings {
+        Ok(settings) => look(settings)?,
+        Err(error) => {
+            vec![Finding::wrong("settings", error.to_string(), "`forecourt config default` explains each knob")]
+        }
+    };
+    let report = Report { verdict: checks.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Ok), checks };
+    if json {
+        print(&(serde_json::to_string_pretty(&report).expect("plain text") + "\n"))?;
+    } else {
+        print(&report.to_string())?;
+    }
+    settings?;
+    match report.count(Verdict::Wrong) {
         0 => Ok(()),
         wrong => Err(Failure::Unwell(wrong)),
     }
 }
 
-fn data_folder(path: &Path) -> Result<String, String> {
-    match DataFolder::take(path) {
-        Ok(_) => Ok(format!("{} is writable and free", path.display())),
-        Err(FolderError::InUse(_)) => Ok(match Addresses::of_running(path) {
-            Some(addresses) => format!("an engine runs on {} and serves HTTP at {}", path.display(), addresses.http),
-            None => format!("an engine is starting on {}", path.display()),
-        }),
-        Err(error) => Err(format!("{error}; make it writable, or name another as engine.data")),
+fn look(settings: &Settings) -> Result<Vec<Finding>, Failure> {
+    let data = &settings.engine.data;
+    let running = block_on(async { Ok(Running::on(data).await) })?;
+    let mut checks = settings::check(settings);
+    checks.push(folder::check(data, running.as_ref()));
+    checks.extend(running.as_ref().map(engine::check));
+    checks.push(folder::file_system(data));
+    checks.push(folder::space(data));
+    checks.extend(ports::check(settings, running.as_ref()));
+    checks.push(limits::socket_buffer(settings.ingest.socket_receive_bytes));
+    checks.push(limits::open_files(settings, running.as_ref()));
+    checks.push(clock::plausible());
+    checks.push(clock::synchronised());
+    checks.extend(certificates::check(data));
+    checks.push(stores::ledger(data));
+    checks.push(stores::flush(data));
+    checks.push(stores::registrations(data, settings.registration.kek_hex.as_ref()));
+    if let Some(url) = &settings.registration.redis_url {
+        checks.extend(block_on(async { Ok(redis::check(url).await) })?);
     }
-}
-
-/// Whether an engine runs on the data folder and holds this very address: a port that is taken as it should be.
-fn is_ours(settings: &Settings, holds: impl Fn(Addresses) -> bool) -> bool {
-    matches!(DataFolder::take(&settings.engine.data), Err(FolderError::InUse(folder))
-        if Addresses::of_running(&folder).is_some_and(holds))
-}
-
-fn uplink_port(settings: &Settings) -> Result<String, String> {
-    let address = settings.ingest.listen;
-    match UdpSocket::bind(address) {
-        Ok(_) => Ok(format!("{address}/udp is free")),
-        Err(_) if is_ours(settings, |running| running.ingest == address) => {
-            Ok(format!("{address}/udp is held by the running engine"))
-        }
-        Err(error) => Err(format!("{address}/udp: {error}; end what holds it, or set ingest.listen")),
-    }
-}
-
-fn tcp_port(settings: &Settings, address: SocketAddr, knob: &str) -> Result<String, String> {
-    match TcpListener::bind(address) {
-        Ok(_) => Ok(format!("{address}/tcp is free")),
-        Err(_) if is_ours(settings, |running| [running.http, running.metrics].contains(&address)) => {
-            Ok(format!("{address}/tcp is held by the running engine"))
-        }
-        Err(error) => Err(format!("{address}/tcp: {error}; end what holds it, or set {knob}")),
-    }
-}
-
-/// The kernel grants at most `net.core.rmem_max`, and drops packets by the thousand with its usual 208 KB.
-fn socket_buffer(wanted: usize) -> Result<String, String> {
-    let Ok(text) = fs::read_to_string("/proc/sys/net/core/rmem_max") else {
-        return Ok("not told by this system".into());
-    };
-    match text.trim().parse::<usize>() {
-        Ok(granted) if granted < wanted => {
-            Err(format!("the kernel grants {granted} of {wanted} bytes; as root: sysctl -w net.core.rmem_max={wanted}"))
-        }
-        _ => Ok(format!("{wanted} bytes are granted")),
-    }
-}
-
-/// A terminal or phone that listens for events holds one descriptor each.
-fn open_files(connections: usize) -> Result<String, String> {
-    let Ok(limits) = fs::read_to_string("/proc/self/limits") else { return Ok("not told by this system".into()) };
-    let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next());
-    match soft.and_then(|soft| soft.parse::<usize>().ok()) {
-        Some(soft) if soft < connections => Err(format!(
-            "{soft} may be open, {connections} connections are allowed; raise it with ulimit -n {connections}"
-        )),
-        _ => Ok("enough".into()),
-    }
+    Ok(checks)
 }

@@ -4,11 +4,14 @@ mod audit;
 mod backup;
 mod cache;
 mod doctor;
+mod health;
 mod import;
 mod keys;
 mod progress;
 mod purge;
 mod reconcile;
+mod reload;
+mod running;
 mod serve;
 mod vectors;
 
@@ -46,11 +49,12 @@ Exit codes:
   0  done
   1  failed, for the reason on standard error
   2  the command line does not read
-  3  the settings do not hold
+  3  the settings do not hold, or a reload was refused
   4  another engine owns the data folder
   5  an import refused some lines; the others are in
   6  the journal, or a copy of it, is not what was written
   7  a reconciliation found exceptions; its files are written
+  8  the doctor found something wrong
 
 Settings: every key of `forecourt config default` can also be given in the environment, as
 FORECOURT_<SECTION>_<KEY>, for example FORECOURT_HTTP_LISTEN=127.0.0.1:8080.";
@@ -124,10 +128,29 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Have the running engine take over certificates and limits anew, as SIGHUP does; no connection is dropped.
+    ///
+    /// Taken over are what lies in the data folder's pki, the bounds of ingest on connections and newcomers, and how often
+    /// callers may call. Everything else that was changed is named, and waits for a restart. What does not hold leaves all
+    /// as it was: exit code 3.
+    Reload {
+        /// Print what came of it as one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Compare a day of the journal with the PSP's books; may run beside the engine.
     Reconcile(reconcile::Reconcile),
-    /// Check this machine and the data folder, and say how to mend what is wrong.
-    Doctor,
+    /// Check this machine, the data folder and what it needs, and say how to mend what is wrong; an engine may run.
+    ///
+    /// Nothing is changed. A line begins with ok, WARN (works, and will not for ever or not for everybody) or WRONG, and
+    /// says what was found and how to mend it. Exit code 8 when something is WRONG, 3 when the settings do not hold.
+    Doctor {
+        /// Print the report as one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask the running engine whether it is ready, print what it says, and exit with 0 only then: a container's probe.
+    Health,
     /// Make the development authority, the server's certificate, and those of stations.
     Pki {
         /// A station to make a certificate for; once for each.
@@ -197,8 +220,12 @@ pub(crate) enum Failure {
     Pki(#[from] pki::PkiError),
     #[error(transparent)]
     Reconcile(#[from] reconcile::Error),
+    #[error(transparent)]
+    Reload(#[from] reload::Error),
     #[error("{0} of the checks failed")]
     Unwell(usize),
+    #[error("the engine is not ready")]
+    NotReady,
     #[error("{0}")]
     Io(#[from] std::io::Error),
 }
@@ -206,7 +233,9 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Failure::Settings(_) | Failure::Telemetry(TelemetryError::Filter(_)) => 3,
+            Failure::Settings(_)
+            | Failure::Telemetry(TelemetryError::Filter(_))
+            | Failure::Reload(reload::Error::Refused(_)) => 3,
             Failure::Keys(keys::Error::Running(_))
             | Failure::Purge(purge::Error::Running(_))
             | Failure::Folder(FolderError::InUse(_))
@@ -214,6 +243,7 @@ impl Failure {
             Failure::Import(import::Error::Refused { .. }) => 5,
             Failure::Audit(error) | Failure::Backup(backup::Error::Ledger(error)) if error.is_broken() => 6,
             Failure::Reconcile(reconcile::Error::Exceptions(_)) => 7,
+            Failure::Unwell(_) => 8,
             _ => 1,
         })
     }
@@ -224,7 +254,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let settings = || Settings::load(arguments.config.as_deref(), std::env::vars());
     match arguments.command.unwrap_or(Command::Serve { check: false }) {
         Command::Serve { check: true } => serve::check(&settings()?),
-        Command::Serve { check: false } => serve::run(settings()?),
+        Command::Serve { check: false } => {
+            let settings = settings()?;
+            let file = arguments.config;
+            serve::run(settings, Box::new(move || Settings::load(file.as_deref(), std::env::vars())))
+        }
         Command::Receiver(args) => play(&settings()?, &args),
         Command::Replay(args) => Ok(replay::run(&args)?),
         Command::Import { what, file } => import::run(&settings()?, what, &file),
@@ -238,8 +272,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Cache { cache } => cache::run(&settings()?, cache),
         Command::Metrics { json } => print(&metrics(json)),
+        Command::Reload { json } => reload::run(&settings()?, json),
         Command::Reconcile(args) => reconcile::run(&settings()?, &args),
-        Command::Doctor => doctor::run(&settings()?),
+        Command::Doctor { json } => doctor::run(settings(), json),
+        Command::Health => health::run(&settings()?),
         Command::Pki { stations } => make_certificates(&settings()?, &stations),
         Command::Vectors { json } => print(&vectors::print(json)),
         Command::Version { json } => print(&version(json)),
@@ -289,6 +325,6 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// Runs a command that needs a runtime and no actors.
-fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
 }

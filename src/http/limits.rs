@@ -5,13 +5,18 @@
 //! calls: at 50,000 calls a second of as many callers it holds 100,000 of 64 bytes, 7 MB.
 
 use std::{
+    fmt,
     hash::Hash,
     net::IpAddr,
     num::NonZeroU32,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use governor::{
     Quota, RateLimiter,
     clock::{Clock as _, DefaultClock},
@@ -36,7 +41,8 @@ const BURST_SECONDS: u32 = 2;
 /// Calls between two sweeps of a table.
 const SWEEP_EACH: u32 = 1024;
 
-pub(super) struct Limits {
+/// How often each caller may call.
+pub struct Limits {
     terminals: Limiter<StationId>,
     phones: Limiter<BindingId>,
     operators: Limiter<OperatorName>,
@@ -53,6 +59,14 @@ impl Limits {
         }
     }
 
+    /// From now on. Whose rate is another one begins with a full bucket; the others notice nothing.
+    pub fn take_over(&self, config: &Config) {
+        self.terminals.set(config.terminal_calls_per_second);
+        self.phones.set(config.phone_calls_per_second);
+        self.operators.set(config.operator_calls_per_second);
+        self.strangers.set(config.stranger_calls_per_second);
+    }
+
     pub(super) fn check(&self, role: Role) -> Result<(), Problem> {
         match role {
             Role::Terminal(station) => self.terminals.check(&station),
@@ -67,31 +81,52 @@ impl Limits {
     }
 }
 
+impl fmt::Debug for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limits").finish_non_exhaustive()
+    }
+}
+
 struct Limiter<K: Hash + Eq + Clone> {
     /// `None`: no limit.
-    buckets: Option<RateLimiter<K, DashMapStateStore<K>, DefaultClock>>,
+    buckets: ArcSwapOption<Buckets<K>>,
     calls: AtomicU32,
     refused: Counter,
 }
 
+/// The buckets of one rate.
+struct Buckets<K: Hash + Eq + Clone> {
+    rate: NonZeroU32,
+    each: RateLimiter<K, DashMapStateStore<K>, DefaultClock>,
+}
+
+impl<K: Hash + Eq + Clone> Buckets<K> {
+    fn new(rate: NonZeroU32) -> Buckets<K> {
+        let burst = rate.saturating_mul(NonZeroU32::new(BURST_SECONDS).expect("not zero"));
+        Buckets { rate, each: RateLimiter::dashmap(Quota::per_second(rate).allow_burst(burst)) }
+    }
+}
+
 impl<K: Hash + Eq + Clone> Limiter<K> {
     fn new(who: &'static str, per_second: u32) -> Limiter<K> {
-        let quota = |rate: NonZeroU32| {
-            Quota::per_second(rate).allow_burst(rate.saturating_mul(NonZeroU32::new(BURST_SECONDS).expect("not zero")))
-        };
-        Limiter {
-            buckets: NonZeroU32::new(per_second).map(|rate| RateLimiter::dashmap(quota(rate))),
-            calls: AtomicU32::new(0),
-            refused: limited(who),
+        let buckets = NonZeroU32::new(per_second).map(|rate| Arc::new(Buckets::new(rate)));
+        Limiter { buckets: buckets.into(), calls: AtomicU32::new(0), refused: limited(who) }
+    }
+
+    fn set(&self, per_second: u32) {
+        let rate = NonZeroU32::new(per_second);
+        if self.buckets.load().as_ref().map(|buckets| buckets.rate) != rate {
+            self.buckets.store(rate.map(|rate| Arc::new(Buckets::new(rate))));
         }
     }
 
     fn check(&self, caller: &K) -> Result<(), Problem> {
-        let Some(buckets) = &self.buckets else { return Ok(()) };
+        let buckets = self.buckets.load();
+        let Some(Buckets { each, .. }) = buckets.as_deref() else { return Ok(()) };
         if self.calls.fetch_add(1, Ordering::Relaxed) % SWEEP_EACH == SWEEP_EACH - 1 {
-            buckets.retain_recent();
+            each.retain_recent();
         }
-        buckets.check_key(caller).map_err(|early| {
+        each.check_key(caller).map_err(|early| {
             self.refused.increment(1);
             too_often(early.wait_time_from(DefaultClock::default().now()))
         })
@@ -119,6 +154,19 @@ mod tests {
     }
 
     #[test]
+    fn another_rate_holds_at_once_and_the_same_one_forgets_nobody() {
+        let limiter = Limiter::new("terminal", 1);
+        let allowed = |limiter: &Limiter<StationId>| (0..9).filter(|_| limiter.check(&StationId(1)).is_ok()).count();
+        assert!((2..=3).contains(&allowed(&limiter)));
+        limiter.set(1);
+        assert!(allowed(&limiter) <= 1);
+        limiter.set(0);
+        assert_eq!(allowed(&limiter), 9);
+        limiter.set(2);
+        assert!((4..=5).contains(&allowed(&limiter)));
+    }
+
+    #[test]
     fn zero_is_no_limit() {
         let limiter = Limiter::new("phone", 0);
         assert!((0..10_000).all(|_| limiter.check(&BindingId([1; 16])).is_ok()));
@@ -130,7 +178,7 @@ mod tests {
         for caller in 0..3 * SWEEP_EACH {
             limiter.check(&caller).unwrap();
         }
-        let kept = limiter.buckets.as_ref().unwrap().len();
+        let kept = limiter.buckets.load().as_ref().unwrap().each.len();
         assert!(kept <= 2 * SWEEP_EACH as usize, "{kept}");
     }
 }

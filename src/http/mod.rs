@@ -30,6 +30,7 @@ mod phone;
 mod problem;
 mod readiness;
 mod reconciliations;
+mod reload;
 mod routes;
 mod serve;
 mod terminal;
@@ -42,8 +43,10 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use limits::Limits;
 pub use problem::{Code, Problem};
-pub use readiness::{Part, PartReport, Readiness, Report};
+pub use readiness::{Part, PartReport, Readiness, ReloadReport, Report};
+pub use reload::{ReloadOrder, Reloaded, Reloads};
 use serve::serve;
 
 use crate::{payment::Payments, registration::Registrations, session::Sessions, station::Stations};
@@ -84,6 +87,16 @@ pub struct Config {
     pub writes_max: usize,
 }
 
+impl Config {
+    /// Takes over of another what a running surface can: how often callers may call.
+    pub fn adopt(&mut self, other: &Config) {
+        self.terminal_calls_per_second = other.terminal_calls_per_second;
+        self.phone_calls_per_second = other.phone_calls_per_second;
+        self.operator_calls_per_second = other.operator_calls_per_second;
+        self.stranger_calls_per_second = other.stranger_calls_per_second;
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("cannot listen for HTTP on {address}: {source}")]
@@ -104,6 +117,7 @@ pub struct Surface {
     pub readiness: Readiness,
     /// Why the journal takes no appends at present.
     pub ledger_lack: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+    pub reloads: Reloads,
 }
 
 /// What every handler may use.
@@ -112,7 +126,7 @@ struct Shared {
     surface: Surface,
     events: events::Events,
     in_flight: idempotency::InFlight,
-    limits: Arc<limits::Limits>,
+    limits: Arc<Limits>,
 }
 
 /// The running surface. Ends when the token given to [`start`] is cancelled: no connection is taken, event streams
@@ -121,6 +135,7 @@ struct Shared {
 pub struct Http {
     local_addr: SocketAddr,
     metrics_addr: SocketAddr,
+    limits: Arc<Limits>,
     servers: [JoinHandle<()>; 2],
 }
 
@@ -133,6 +148,11 @@ impl Http {
     /// The address of `/metrics`, with the port that was taken.
     pub fn metrics_addr(&self) -> SocketAddr {
         self.metrics_addr
+    }
+
+    /// How often callers may call; takes other settings over.
+    pub fn limits(&self) -> Arc<Limits> {
+        self.limits.clone()
     }
 
     /// Waits until both listeners are closed, ten seconds at most after the cancellation.
@@ -151,19 +171,20 @@ pub fn start(config: &Config, surface: Surface, shutdown: CancellationToken) -> 
     let metrics = listener::bind(config.metrics_listen, METRICS_CONNECTIONS_MAX)?;
     let (local_addr, metrics_addr) = (api.address(), metrics.address());
     let render = surface.prometheus.clone();
+    let limits = Arc::new(Limits::new(config));
     let head_timeout = Duration::from_millis(config.head_timeout_ms.into());
     let shared = Shared {
         surface,
         events: events::Events::new(config.event_streams_max, shutdown.clone()),
         in_flight: idempotency::InFlight::new(config.writes_max),
-        limits: Arc::new(limits::Limits::new(config)),
+        limits: limits.clone(),
     };
     let servers = [
         tokio::spawn(serve(api, routes::router(config, shared), head_timeout, shutdown.clone())),
         tokio::spawn(serve(metrics, open::metrics(render), head_timeout, shutdown)),
     ];
     tracing::info!(%local_addr, %metrics_addr, "listening for HTTP");
-    Ok(Http { local_addr, metrics_addr, servers })
+    Ok(Http { local_addr, metrics_addr, limits, servers })
 }
 
 /// Describes and registers every metric of the stage with the recorder in force.

@@ -1,9 +1,10 @@
 //! Whether the engine can do its work, part by part. Liveness is another matter: an engine that answers is alive.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
+use super::Reloaded;
 use crate::{payment::GatewayState, registration::CacheState};
 
 /// What a probe is told of.
@@ -24,8 +25,12 @@ impl Part {
 
 /// What each part of the engine lacks. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
-pub struct Readiness {
-    lacks: Arc<Mutex<[Option<String>; Part::ALL.len()]>>,
+pub struct Readiness(Arc<Mutex<Told>>);
+
+#[derive(Debug)]
+struct Told {
+    lacks: [Option<String>; Part::ALL.len()],
+    reload: Option<ReloadReport>,
 }
 
 impl Default for Readiness {
@@ -37,7 +42,8 @@ impl Default for Readiness {
 impl Readiness {
     /// No part is ready until it is said to be.
     pub fn new() -> Readiness {
-        Readiness { lacks: Arc::new(Mutex::new(Part::ALL.map(|_| Some("starting".to_owned())))) }
+        let lacks = Part::ALL.map(|_| Some("starting".to_owned()));
+        Readiness(Arc::new(Mutex::new(Told { lacks, reload: None })))
     }
 
     pub fn set_ready(&self, part: Part) {
@@ -51,16 +57,28 @@ impl Readiness {
 
     /// Ready when it lacks nothing.
     pub fn set_lack(&self, part: Part, lack: Option<String>) {
-        self.lacks.lock().unwrap_or_else(PoisonError::into_inner)[part as usize] = lack;
+        self.told().lacks[part as usize] = lack;
+    }
+
+    /// What the last reload came to.
+    pub fn set_reload(&self, reload: ReloadReport) {
+        self.told().reload = Some(reload);
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a probe is told.
     pub fn report(&self) -> Report {
-        let lacks = self.lacks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (lacks, reload) = {
+            let told = self.told();
+            (told.lacks.clone(), told.reload.clone())
+        };
         let parts =
             Part::ALL.into_iter().zip(lacks).map(|(part, reason)| PartReport { part, ready: reason.is_none(), reason });
         let parts: Vec<PartReport> = parts.collect();
-        Report { ready: parts.iter().all(|part| part.ready), parts, cache: None, gateway: None }
+        Report { ready: parts.iter().all(|part| part.ready), parts, cache: None, gateway: None, reload }
     }
 }
 
@@ -74,6 +92,25 @@ pub struct Report {
     pub cache: Option<CacheReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<GatewayReport>,
+    /// Absent of an engine that was not told to reload.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reload: Option<ReloadReport>,
+}
+
+/// The last reload. The engine is ready all the same: after a refused one, with what was in force before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct ReloadReport {
+    /// `taken` or `refused`. Why it was refused is in the log, and in the answer to who asked for it.
+    pub state: &'static str,
+    /// Settings that were changed since the start, and need another one.
+    pub restart: Vec<String>,
+}
+
+impl From<&Reloaded> for ReloadReport {
+    fn from(reloaded: &Reloaded) -> ReloadReport {
+        let state = if reloaded.refused.is_some() { "refused" } else { "taken" };
+        ReloadReport { state, restart: reloaded.restart.clone() }
+    }
 }
 
 /// The PSP. The engine is ready without it: what has to be paid waits, or is paid at the counter.

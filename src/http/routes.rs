@@ -23,7 +23,7 @@ use super::{
     metrics::{Group, Requests, count},
     open, operator, phone,
     problem::{Code, Problem},
-    reconciliations, terminal, tokens, trace, webhooks,
+    reconciliations, reload, terminal, tokens, trace, webhooks,
 };
 use crate::station::{Ailment, Candidate};
 
@@ -64,7 +64,8 @@ pub(super) fn router(config: &Config, shared: Shared) -> Router {
                     .merge(tokens::routes())
                     .merge(bindings::routes())
                     .merge(beacons::routes())
-                    .merge(reconciliations::routes()),
+                    .merge(reconciliations::routes())
+                    .merge(reload::routes()),
             )
             .merge(imports),
         )))
@@ -89,6 +90,7 @@ pub(super) fn document() -> Document {
         .merge(beacons::routes())
         .merge(operator::import_routes())
         .merge(reconciliations::routes())
+        .merge(reload::routes())
         .merge(open::routes())
         .merge(webhooks::routes())
         .into_openapi();
@@ -180,6 +182,7 @@ mod tests {
         post /v1/phone/replacement
         post /v1/phone/revocation
         post /v1/phone/tokens
+        post /v1/reload
         post /v1/sessions/{id}/cleared
         post /v1/sessions/{id}/completion
         post /v1/sessions/{id}/correction

@@ -10,16 +10,28 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::waiting::Waiting;
+use super::{Config, waiting::Waiting};
 
 /// The bounds; their meaning is told at [`super::Config`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Limits {
     pub(super) connections: usize,
     pub(super) handshakes: usize,
     pub(super) waiting: usize,
     pub(super) waiting_per_source: usize,
     pub(super) retry_from: usize,
+}
+
+impl From<&Config> for Limits {
+    fn from(config: &Config) -> Limits {
+        Limits {
+            connections: config.connections_max,
+            handshakes: config.handshakes_max,
+            waiting: config.waiting_max,
+            waiting_per_source: config.waiting_per_source_max,
+            retry_from: config.retry_from,
+        }
+    }
 }
 
 /// Why a newcomer is turned away before any handshake.
@@ -51,9 +63,9 @@ pub(super) enum Verdict {
     Refuse(Full),
 }
 
+/// All clones are one.
 #[derive(Debug, Clone)]
 pub(super) struct Admission {
-    limits: Limits,
     hall: Arc<Hall>,
 }
 
@@ -66,6 +78,7 @@ struct Hall {
 
 #[derive(Debug, Default)]
 struct Counts {
+    limits: Limits,
     connections: usize,
     handshakes: usize,
 }
@@ -79,22 +92,30 @@ pub(super) struct Seat {
 
 impl Admission {
     pub(super) fn new(limits: Limits) -> Admission {
-        Admission { limits, hall: Arc::default() }
+        let counts = Counts { limits, ..Counts::default() };
+        Admission { hall: Arc::new(Hall { counts: Mutex::new(counts), freed: Notify::new() }) }
+    }
+
+    /// From now on. Who is in already stays, also past a lower bound.
+    pub(super) fn set(&self, limits: Limits) {
+        self.hall.counts().limits = limits;
+        self.hall.freed.notify_one();
     }
 
     /// `validated`: the address has shown that it receives what is sent to it.
     pub(super) fn decide<T>(&self, source: IpAddr, validated: bool, waiting: &Waiting<T>) -> Verdict {
         let counts = self.hall.counts();
-        if counts.connections + waiting.count() >= self.limits.connections {
+        let limits = counts.limits;
+        if counts.connections + waiting.count() >= limits.connections {
             return Verdict::Refuse(Full::Connections);
         }
-        if waiting.count() >= self.limits.waiting {
+        if waiting.count() >= limits.waiting {
             return Verdict::Refuse(Full::Waiting);
         }
-        if !validated && counts.handshakes + waiting.count() >= self.limits.retry_from {
+        if !validated && counts.handshakes + waiting.count() >= limits.retry_from {
             return Verdict::Retry;
         }
-        if waiting.count_of(source) >= self.limits.waiting_per_source {
+        if waiting.count_of(source) >= limits.waiting_per_source {
             return Verdict::Refuse(Full::Source);
         }
         Verdict::Wait
@@ -103,7 +124,7 @@ impl Admission {
     /// A place for one more handshake, if there is one.
     pub(super) fn seat(&self) -> Option<Seat> {
         let mut counts = self.hall.counts();
-        if counts.connections >= self.limits.connections || counts.handshakes >= self.limits.handshakes {
+        if counts.connections >= counts.limits.connections || counts.handshakes >= counts.limits.handshakes {
             return None;
         }
         counts.connections += 1;
@@ -194,6 +215,18 @@ mod tests {
         drop((last, seats));
         let counts = admission.hall.counts();
         assert_eq!((counts.connections, counts.handshakes), (0, 0));
+    }
+
+    #[test]
+    fn other_bounds_hold_for_newcomers_and_send_nobody_away() {
+        let admission = admission();
+        let seats = [admission.seat().unwrap(), admission.seat().unwrap()];
+        let limits = Limits { connections: 1, handshakes: 9, waiting: 4, waiting_per_source: 2, retry_from: 2 };
+        admission.set(limits);
+        assert!(admission.seat().is_none());
+        admission.set(Limits { connections: 3, ..limits });
+        assert!(admission.seat().is_some());
+        assert_eq!(admission.hall.counts().connections, seats.len());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Config,
-    admission::{Admission, Limits, Verdict},
+    admission::{Admission, Verdict},
     connection,
     metrics::Metrics,
     waiting::Waiting,
@@ -40,19 +40,13 @@ pub(super) struct Context {
 
 pub(super) async fn run(
     endpoint: Endpoint,
+    admission: Admission,
     config: Config,
     stations: Stations,
     slot: SlotLength,
     workers: Vec<ArbiterHandle>,
     shutdown: CancellationToken,
 ) {
-    let admission = Admission::new(Limits {
-        connections: config.connections_max,
-        handshakes: config.handshakes_max,
-        waiting: config.waiting_max,
-        waiting_per_source: config.waiting_per_source_max,
-        retry_from: config.retry_from,
-    });
     let context = Arc::new(Context { config, stations, slot, metrics: Metrics::new(), shutdown });
     let mut door =
         Door { admission, waiting: Waiting::new(), context, connections: TaskTracker::new(), workers, next: 0 };

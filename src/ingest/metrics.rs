@@ -2,7 +2,7 @@
 
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
-use super::{admission::Full, ended::Ended};
+use super::{admission::Full, ended::Ended, tls::Validities};
 
 #[derive(Debug)]
 pub(super) struct Metrics {
@@ -44,6 +44,28 @@ impl Metrics {
     pub(super) fn closed(&self, ended: Ended) {
         if let Some((_, counter)) = self.closed.iter().find(|(reason, _)| *reason == ended.reason()) {
             counter.increment(1);
+        }
+    }
+}
+
+/// When the certificates in force run out.
+#[derive(Debug)]
+pub(super) struct Expiries {
+    authority: Gauge,
+    server: Gauge,
+}
+
+impl Expiries {
+    pub(super) fn new() -> Expiries {
+        const EXPIRES: &str = "forecourt_ingest_certificate_expires_timestamp_seconds";
+        describe_gauge!(EXPIRES, "When the certificates in force run out.");
+        let of = |certificate: &'static str| gauge!(EXPIRES, "certificate" => certificate);
+        Expiries { authority: of("authority"), server: of("server") }
+    }
+
+    pub(super) fn show(&self, validities: &Validities) {
+        for (gauge, validity) in [(&self.authority, validities.authority), (&self.server, validities.server)] {
+            gauge.set((validity.until.0 / 1_000) as f64);
         }
     }
 }

@@ -4,7 +4,8 @@
 //! authority ([`pki`]); the hello ([`hello`]) only the station that the certificate names; [`connection`] cuts its
 //! stream into whole batches and hands them to the station, which checks what is inside. Whatever a peer does wrong
 //! ends its own connection with a stated code ([`ended`]), is counted, and reaches nobody else. After a crash the
-//! uplinks of the process before are told at once ([`reset`]).
+//! uplinks of the process before are told at once ([`reset`]). New certificates and bounds are taken over while all of this
+//! goes on ([`renewal`]).
 //!
 //! Connections live on current-thread runtimes, which serve small packets at 70 % less CPU than a multi-threaded one; a
 //! station's actor runs where its uplink does.
@@ -16,6 +17,7 @@ mod hello;
 mod listener;
 mod metrics;
 pub mod pki;
+mod renewal;
 mod reset;
 mod socket;
 mod tls;
@@ -27,13 +29,19 @@ use actix::ArbiterHandle;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-pub use tls::TlsError;
+pub use renewal::{Certificates, Renewal};
+pub use socket::receive_bytes_granted;
+pub use tls::{TlsError, check as check_certificates};
 
-use crate::{engine::time::SlotLength, station::Stations};
+use crate::{engine::time::SlotLength, station::Stations, telemetry};
+use admission::Admission;
+use renewal::InForce;
+use tls::Tls;
 
 /// Describes and registers every metric of the stage with the recorder in force.
 pub fn register_metrics() {
     let _ = metrics::Metrics::new();
+    let _ = metrics::Expiries::new();
 }
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -69,6 +77,17 @@ pub struct Config {
     pub ack_ms: u32,
     /// Milliseconds between two tellings of the server's time to an uplink.
     pub time_ms: u32,
+}
+
+impl Config {
+    /// Takes over of another what a running listener can: the bounds on newcomers.
+    pub fn adopt(&mut self, other: &Config) {
+        self.connections_max = other.connections_max;
+        self.handshakes_max = other.handshakes_max;
+        self.waiting_max = other.waiting_max;
+        self.waiting_per_source_max = other.waiting_per_source_max;
+        self.retry_from = other.retry_from;
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -110,32 +129,46 @@ pub async fn start(
     slot: SlotLength,
     workers: Vec<ArbiterHandle>,
     shutdown: CancellationToken,
-) -> Result<Ingest, StartError> {
+) -> Result<(Ingest, Renewal), StartError> {
     let listen = config.listen;
-    let listen_error = |source| StartError::Listen { address: listen, source };
+    let listen_error = move |source| StartError::Listen { address: listen, source };
     let (started, starting) = oneshot::channel();
     let (ended, end) = oneshot::channel();
     let (first, data) = (workers[0].clone(), data.to_owned());
     first.spawn(async move {
         // quinn's driver of the socket runs where the endpoint is made.
-        let made = endpoint(&config, &data);
-        let endpoint = made.as_ref().ok().cloned();
-        let is_awaited = started.send(made.map(|endpoint| endpoint.local_addr())).is_ok();
-        if let Some(endpoint) = endpoint.filter(|_| is_awaited) {
-            listener::run(endpoint, config, stations, slot, workers, shutdown).await;
+        let (renewal, endpoint, admission) = match open(&config, &data) {
+            Ok(opened) => opened,
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        if started.send(endpoint.local_addr().map(|address| (address, renewal)).map_err(listen_error)).is_ok() {
+            listener::run(endpoint, admission, config, stations, slot, workers, shutdown).await;
         }
         // Nobody waits for an ingest that was never told to stop.
         let _ = ended.send(());
     });
-    let started = starting.await.map_err(|_| listen_error(io::Error::other("the first worker has ended")))?;
-    let local_addr = started?.map_err(listen_error)?;
+    let ended_worker = |_| listen_error(io::Error::other("the first worker has ended"));
+    let (local_addr, renewal) = starting.await.map_err(ended_worker)??;
     tracing::info!(%local_addr, "listening for uplinks");
-    Ok(Ingest { local_addr, end })
+    Ok((Ingest { local_addr, end }, renewal))
 }
 
 /// The endpoint that uplinks reach, with nobody behind it: what the wire alone costs is measured with the same one.
 pub fn endpoint(config: &Config, data: &Path) -> Result<quinn::Endpoint, StartError> {
-    let server = pki::ensure(data, &config.names).map_err(TlsError::from)?;
-    let tls = tls::read(data, &server)?;
-    socket::endpoint(config, tls).map_err(|source| StartError::Listen { address: config.listen, source })
+    open(config, data).map(|(_, endpoint, _)| endpoint)
+}
+
+fn open(config: &Config, data: &Path) -> Result<(Renewal, quinn::Endpoint, Admission), StartError> {
+    pki::ensure(data, &config.names).map_err(TlsError::from)?;
+    let tls = tls::read(data)?;
+    if let Err(error) = tls.validities.check(telemetry::now()) {
+        tracing::error!(%error, "no uplink will trust this server");
+    }
+    let listen_error = |source| StartError::Listen { address: config.listen, source };
+    let Tls { server, endpoint, validities, fingerprint } = tls;
+    let server = socket::server(config, server);
+    let endpoint = socket::endpoint(config, server.clone(), endpoint).map_err(listen_error)?;
+    let admission = Admission::new(config.into());
+    let in_force = InForce { server, fingerprint, validities };
+    Ok((Renewal::new(endpoint.clone(), in_force, admission.clone(), data), endpoint, admission))
 }

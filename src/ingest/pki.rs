@@ -3,6 +3,8 @@
 //! A chain with an authority of its own puts `ca.pem`, `server.pem` and `server.key` there and no `ca.key`:
 //! then nothing is ever made here. A certificate whose file is deleted is made anew at the next start.
 
+mod validity;
+
 use std::{
     fs,
     io::{self, Write},
@@ -20,6 +22,11 @@ use crate::{
     engine::{control::station_name, id::StationId},
     telemetry,
 };
+
+pub use validity::Validity;
+
+/// The server's certificate, in the folder of all.
+pub(super) const SERVER_FILE: &str = "server.pem";
 
 /// Names that the server's certificate always carries.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -41,6 +48,8 @@ pub enum PkiError {
     NoAuthority { authority: PathBuf },
     #[error("{}: {source}", path.display())]
     Pem { path: PathBuf, source: rustls::pki_types::pem::Error },
+    #[error("{}: no certificate that reads", path.display())]
+    NoCertificate { path: PathBuf },
     #[error("cannot make a certificate: {0}")]
     Make(#[from] rcgen::Error),
 }
@@ -63,15 +72,25 @@ pub fn folder(data: &Path) -> PathBuf {
     data.join("pki")
 }
 
+/// The certificate of the authority whose stations are let in; there may be several in the file.
+pub fn authority(data: &Path) -> PathBuf {
+    folder(data).join("ca.pem")
+}
+
+/// The server's certificate and key.
+pub fn server(data: &Path) -> Issued {
+    paths(&folder(data), "server")
+}
+
 /// Makes what the data folder lacks of a CA and a server certificate; `names` are host names and addresses under
 /// which uplinks reach this server, beside the local ones.
 pub fn ensure(data: &Path, names: &[String]) -> Result<Issued, PkiError> {
     let folder = &folder(data);
     make_folder(folder)?;
-    if !folder.join("ca.pem").exists() && !folder.join("ca.key").exists() {
+    if !authority(data).exists() && !folder.join("ca.key").exists() {
         make_authority(folder)?;
     }
-    let issued = paths(folder, "server");
+    let issued = server(data);
     if !issued.is_there() {
         let names = LOCAL_NAMES.iter().map(ToString::to_string).chain(names.iter().cloned()).collect();
         Authority::open(data)?.issue(&issued, names, ExtendedKeyUsagePurpose::ServerAuth)?;

@@ -2,10 +2,12 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use quinn::{Endpoint, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn::{
+    Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt, crypto::rustls::QuicServerConfig,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Config, tls::Tls};
+use super::Config;
 
 /// What a newcomer may send while it waits: its first packet, and what it repeats of it.
 const WAITING_BYTES: u64 = 8 * 1024;
@@ -16,15 +18,23 @@ const UNSEEN_MAX: usize = 4096;
 /// What we send on the control stream; small, so that a peer that never reads cannot make us keep much.
 const SEND_WINDOW_BYTES: u64 = 64 * 1024;
 
-pub(super) fn endpoint(config: &Config, tls: Tls) -> io::Result<Endpoint> {
-    let mut server = ServerConfig::with_crypto(Arc::new(tls.server));
+pub(super) fn endpoint(config: &Config, server: ServerConfig, endpoint: EndpointConfig) -> io::Result<Endpoint> {
+    let socket = bind(config.listen, config.socket_receive_bytes)?;
+    Endpoint::new(endpoint, Some(server), socket, Arc::new(quinn::TokioRuntime))
+}
+
+pub(super) fn server(config: &Config, tls: QuicServerConfig) -> ServerConfig {
+    let mut server = ServerConfig::with_crypto(Arc::new(tls));
     server.transport_config(Arc::new(transport(config)));
-    let incoming_max = config.waiting_max + UNSEEN_MAX;
+    bound_newcomers(&mut server, config.waiting_max);
+    server
+}
+
+pub(super) fn bound_newcomers(server: &mut ServerConfig, waiting_max: usize) {
+    let incoming_max = waiting_max + UNSEEN_MAX;
     server.max_incoming(incoming_max);
     server.incoming_buffer_size(WAITING_BYTES);
     server.incoming_buffer_size_total(WAITING_BYTES * incoming_max as u64);
-    let socket = bind(config.listen, config.socket_receive_bytes)?;
-    Endpoint::new(tls.endpoint, Some(server), socket, Arc::new(quinn::TokioRuntime))
 }
 
 /// One stream of batches and one of control: a peer that opens more waits in vain.
@@ -48,8 +58,7 @@ fn bind(address: SocketAddr, receive_bytes: usize) -> io::Result<std::net::UdpSo
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    socket.set_recv_buffer_size(receive_bytes)?;
-    let granted = socket.recv_buffer_size()?;
+    let granted = ask_for(&socket, receive_bytes)?;
     if granted < receive_bytes {
         tracing::warn!(
             asked = receive_bytes,
@@ -60,4 +69,16 @@ fn bind(address: SocketAddr, receive_bytes: usize) -> io::Result<std::net::UdpSo
     socket.bind(&address.into())?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
+}
+
+/// Bytes that the kernel grants a socket that asks for so many.
+pub fn receive_bytes_granted(asked: usize) -> io::Result<usize> {
+    ask_for(&Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?, asked)
+}
+
+fn ask_for(socket: &Socket, receive_bytes: usize) -> io::Result<usize> {
+    socket.set_recv_buffer_size(receive_bytes)?;
+    let told = socket.recv_buffer_size()?;
+    // Linux doubles what it grants for its own bookkeeping, and tells the double (socket(7)).
+    Ok(if cfg!(target_os = "linux") { told / 2 } else { told })
 }

@@ -10,7 +10,12 @@ pub enum OpenError {
     #[error("SQLite {found} is linked, and {needed} is the oldest that keeps committed writes")]
     Library { found: &'static str, needed: &'static str },
     #[error(
-        "the journal has layout {found}, and this command takes {known}; a start of the engine migrates an older one"
+        "ledger.db has layout {found}, and this program takes {known}: {}",
+        if found > known {
+            "a newer forecourt wrote it; start that one, or put back the backup made before the upgrade"
+        } else {
+            "a start of the engine brings an older one up to it"
+        }
     )]
     Version { found: i64, known: i64 },
     #[error("SQLite did not take {pragma}: it is {found}")]

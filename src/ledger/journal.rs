@@ -64,6 +64,35 @@ impl Journal {
         select.query_row(params![kind as u8, subject], |row| Ok(entry(row))).optional()?.transpose()
     }
 
+    /// How many entries came after this moment: found by halves, as their times rise with their places.
+    pub fn entries_after(&self, at: UnixMs) -> Result<u64, LedgerError> {
+        let head = self.head()?.seq.0;
+        let (mut before, mut end) = (0, head);
+        while before < end {
+            let middle = before + (end - before) / 2;
+            let is_before = self.at(Seq(middle + 1))?.is_none_or(|entry| entry <= at);
+            if is_before { before = middle + 1 } else { end = middle }
+        }
+        Ok(head - before)
+    }
+
+    /// When the last entry was made.
+    pub fn last_at(&self) -> Result<Option<UnixMs>, LedgerError> {
+        self.at(self.head()?.seq)
+    }
+
+    fn at(&self, place: Seq) -> Result<Option<UnixMs>, LedgerError> {
+        let mut select = self.connection.prepare_cached("SELECT at_ms FROM journal WHERE seq = ?1")?;
+        let at = select.query_row([place.0 as i64], |row| row.get::<_, i64>(0)).optional()?;
+        Ok(at.map(|ms| UnixMs(ms as u64)))
+    }
+
+    /// What the file takes on the disk.
+    pub fn bytes(&self) -> Result<u64, LedgerError> {
+        let pragma = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        Ok((pragma("page_count")? * pragma("page_size")?) as u64)
+    }
+
     /// What the journal says of its own end.
     pub fn head(&self) -> Result<Head, LedgerError> {
         Ok(store::head(&self.connection)?)

@@ -101,11 +101,15 @@ impl PaymentActor {
                     actor.carry_out(step, context);
                 }
                 Err(LedgerError::Known) => drop(actor.cashier.refused(key, record)),
+                // The engine stops; the next start asks the PSP.
+                Err(LedgerError::Closed) => {
+                    tracing::debug!(?key, "a step of a charge came too late for this journal");
+                    let _ = actor.cashier.refused(key, record);
+                }
                 Err(error) => {
                     tracing::error!(%error, ?key, "a step of a charge is not journalled");
                     let again = actor.cashier.refused(key, record);
-                    // Once the journal is closed the engine stops; the next start asks the PSP.
-                    if again.is_some() && *error != LedgerError::Closed {
+                    if again.is_some() {
                         context.run_later(JOURNAL_RETRY, |actor, context| actor.carry_out(again, context));
                     }
                 }

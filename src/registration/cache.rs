@@ -20,6 +20,7 @@
 //! tells two stores (or one under two keys) from each other, and the braces keep a cluster from parting what a script
 //! writes together. A format that changes takes a new `v`.
 
+mod condition;
 mod feed;
 mod keeper;
 mod link;
@@ -34,6 +35,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+pub use condition::RedisCondition;
 pub(super) use names::Names;
 pub use state::CacheState;
 pub use warm::{Operator, Verified, WarmError, Warmed};
@@ -68,6 +70,13 @@ impl RedisUrl {
 
     pub(super) fn client(&self) -> Result<redis::Client, redis::RedisError> {
         redis::Client::open(self.0.reveal())
+    }
+}
+
+impl RedisUrl {
+    /// Looks at the Redis that it leads to.
+    pub async fn look(&self) -> Result<RedisCondition, redis::RedisError> {
+        condition::look(&self.client()?).await
     }
 }
 

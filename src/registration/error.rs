@@ -93,6 +93,15 @@ pub enum StartError {
     Store(#[from] rusqlite::Error),
     #[error("{0}")]
     Unfit(String),
+    #[error(
+        "registrations.db has tables {found}, and this program takes {known}: {}",
+        if found > known {
+            "a newer forecourt wrote it; start that one, or put back the backup made before the upgrade"
+        } else {
+            "a start of the engine brings older ones up to them"
+        }
+    )]
+    Tables { found: i32, known: i32 },
     #[error("the key-encryption key is not 64 hexadecimal digits")]
     KekForm,
     #[error("the key-encryption key is not the one that registrations.db was written with")]

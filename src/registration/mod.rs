@@ -52,7 +52,7 @@ mod vehicle;
 
 pub use amendment::{Amendment, Cause};
 pub use binding::{BindingStatus, Change, Registration, Summary};
-pub use cache::{CacheState, Operator as CacheOperator, RedisUrl, Verified, WarmError, Warmed};
+pub use cache::{CacheState, Operator as CacheOperator, RedisCondition, RedisUrl, Verified, WarmError, Warmed};
 pub use coupling::{Claim, Claimed, CouplingProof};
 pub use driver::{DriverChange, Wish};
 pub use eid::EidBeacon;

@@ -37,7 +37,7 @@ pub use revision::Revision;
 pub(super) use revision::{Revisions, changed_count, changed_since, revision, store_id};
 pub use rotation::{NewKek, NextStep, ROTATION_BATCH, RotateError, Rotated, Rotation};
 
-use super::envelope::{Envelope, KEK_NEXT_FILE, KekHex, load_kek};
+use super::envelope::{Envelope, KEK_FILE, KEK_NEXT_FILE, KekHex, load_kek};
 use super::error::{StartError, Unavailable};
 use super::metrics::queues;
 use crate::engine::time::UnixMs;
@@ -117,8 +117,23 @@ impl Truth {
     /// The store for one who only reads it, beside the engine that it belongs to or without one.
     pub(super) fn read_only(folder: &Path, kek_hex: Option<&KekHex>) -> Result<(Connection, Envelope), StartError> {
         let db = schema::open_reader(&folder.join(STORE_FILE))?;
+        schema::check_version(&db)?;
         let envelope = keks::current(&db, &load_kek(folder, kek_hex)?)?;
         Ok((db, envelope))
+    }
+
+    /// The revision of the store as it lies there, once it and its key are found to fit; `None` when there is none yet.
+    /// Nothing is made.
+    pub fn look(folder: &Path, kek_hex: Option<&KekHex>) -> Result<Option<Revision>, StartError> {
+        let (store, kek) = (folder.join(STORE_FILE), folder.join(KEK_FILE));
+        if !store.exists() {
+            return Ok(None);
+        }
+        if kek_hex.is_none() && !kek.exists() {
+            return Err(StartError::File { path: kek, source: std::io::ErrorKind::NotFound.into() });
+        }
+        let (db, _) = Truth::read_only(folder, kek_hex)?;
+        Ok(Some(revision(&db)?))
     }
 
     /// The revision that was committed last. It is here before the answer to whoever ordered the commit.

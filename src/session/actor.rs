@@ -148,7 +148,12 @@ impl SessionDesk {
                 Err(LedgerError::Claimed) => Appended::Refused,
                 Err(LedgerError::Known) => Appended::Known(ledger.of(Kind::Session, id.0.to_vec()).await),
                 Err(error) => {
-                    tracing::error!(%error, session = %id, "an event is not journalled");
+                    // Of an engine that stops: nobody was answered, and the next start takes the session up.
+                    if error == LedgerError::Closed {
+                        tracing::debug!(session = %id, "an event came too late for this journal");
+                    } else {
+                        tracing::error!(%error, session = %id, "an event is not journalled");
+                    }
                     Appended::InDoubt(read_back(&ledger, id).await)
                 }
             }

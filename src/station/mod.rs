@@ -27,7 +27,7 @@ pub use forecourt::{Forecourt, LookedUp, Tally};
 pub use health::StationHealth;
 pub use intake::{Applied, BatchStream, IntakeEnd, Progress};
 pub use selection::{Select, Selection};
-pub use snapshot::SnapshotError;
+pub use snapshot::{SnapshotError, hearings as hearings_of_snapshot};
 pub use survey::Ailment;
 pub use view::{Candidate, StationEvent, VehicleView};
 pub use whereabouts::Whereabouts;

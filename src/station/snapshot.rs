@@ -55,6 +55,12 @@ pub(super) fn read(path: &Path) -> Result<Windows, SnapshotError> {
     Ok(rkyv::from_bytes::<Windows, rancor::Error>(&aligned)?)
 }
 
+/// How many hearings the windows of a snapshot stand for, station by station: what an oracle compares with what was sent.
+pub fn hearings(path: &Path) -> Result<Vec<(StationId, u64)>, SnapshotError> {
+    let sum = |records: &[Record]| records.iter().map(|record| u64::from(record.hearings())).sum();
+    Ok(read(path)?.iter().map(|(station, records)| (*station, sum(records))).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +87,7 @@ mod tests {
         write(&path, &windows()).unwrap();
         let read = read(&path).unwrap();
         assert_eq!((read.len(), read[0].0, read[0].1.len()), (1, StationId(1), 1));
+        assert_eq!(hearings(&path).unwrap(), [(StationId(1), 3)]);
     }
 
     #[test]

@@ -17,10 +17,11 @@ use loadtest::grafana::{self, selector::selectors};
 use crate::tools;
 
 /// What an operations team must be able to see.
-const IMPORTANT: [&str; 42] = [
+const IMPORTANT: [&str; 44] = [
     "forecourt_disk_free_bytes",
     "forecourt_http_request_seconds",
     "forecourt_http_requests_total",
+    "forecourt_ingest_certificate_expires_timestamp_seconds",
     "forecourt_ingest_closed_total",
     "forecourt_ingest_refused_total",
     "forecourt_ingest_uplinks",
@@ -47,6 +48,7 @@ const IMPORTANT: [&str; 42] = [
     "forecourt_session_sessions",
     "forecourt_session_state_seconds",
     "forecourt_session_unpaid_minor_units",
+    "forecourt_settings_refused",
     "forecourt_station_batch_age_seconds",
     "forecourt_station_class_unknown_ratio",
     "forecourt_station_drifting_receivers",

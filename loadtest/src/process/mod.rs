@@ -12,6 +12,6 @@ pub mod usage;
 
 pub use metrics::Metrics;
 pub use program::in_path;
+pub(crate) use serve::{STOP_PATIENCE, binary_beside_us, command};
 pub use serve::{Serve, ServeError, ServeOptions};
-pub(crate) use serve::{binary_beside_us, command};
 pub use usage::Usage;

@@ -20,7 +20,7 @@ use super::{Metrics, Usage, placement, usage};
 const START_PATIENCE: Duration = Duration::from_secs(300);
 
 /// From the signal to the end. The engine's own farewell takes a few seconds.
-const STOP_PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
 const POLL: Duration = Duration::from_millis(20);
 

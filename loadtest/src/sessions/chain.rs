@@ -1,6 +1,6 @@
 //! Stations, their terminals, and the cars that stand at the pumps with a dongle and a driver's phone.
 
-use std::{fmt::Write as _, io, time::Duration};
+use std::{fmt::Write as _, io, sync::Arc, time::Duration};
 
 use ed25519_dalek::SigningKey;
 use forecourt::{
@@ -14,10 +14,10 @@ use forecourt::{
     },
     ingest::pki::{self, Authority, PkiError},
     telemetry,
-    uplink::{Identity, IdentityError, Uplink, UplinkConfig, UplinkHandle, client_endpoint},
+    uplink::{FinalStats, Identity, IdentityError, Stats, Uplink, UplinkConfig, UplinkHandle, client_endpoint},
 };
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use tokio_util::task::AbortOnDropHandle;
+use futures_util::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::Customer;
 use crate::{
@@ -62,11 +62,28 @@ pub(super) struct Chain {
     pub cars_per_station: usize,
     /// Every car's means of payment.
     pub means: &'static str,
+    /// Cars at the last pumps of each station whose engine is off once all have entered: they are heard no more.
+    pub parked_per_station: usize,
 }
 
 /// The cars go on being heard until it is dropped.
 pub(super) struct Radio {
-    _broadcasts: AbortOnDropHandle<()>,
+    broadcasts: AbortOnDropHandle<()>,
+    uplinks: Arc<Vec<UplinkHandle>>,
+}
+
+impl Radio {
+    pub(super) fn stats(&self) -> impl Iterator<Item = Stats> {
+        self.uplinks.iter().map(UplinkHandle::stats)
+    }
+
+    /// No car is heard any more; what the uplinks still hold is sent, within this time each.
+    pub(super) async fn fall_silent(self, within: Duration) -> Vec<FinalStats> {
+        self.broadcasts.abort();
+        let _ = self.broadcasts.await;
+        let uplinks = Arc::into_inner(self.uplinks).expect("the other hold on them went with the broadcasts");
+        join_all(uplinks.into_iter().map(|uplink| uplink.finish(within))).await
+    }
 }
 
 impl Chain {
@@ -83,17 +100,24 @@ impl Chain {
     ) -> Result<Radio, ChainError> {
         setup::import_one(operator, "stations", "/v1/imports/stations", self.stations_csv()).await?;
         setup::import_one(operator, "dongles", "/v1/imports/devices", self.dongles_csv()).await?;
-        let uplinks = self.uplinks(engine)?;
+        let (uplinks, have_entered) = (Arc::new(self.uplinks(engine)?), CancellationToken::new());
+        let (ways, all_in) = (uplinks.clone(), have_entered.clone());
         let broadcasts = tokio::spawn(async move {
             let mut each = tokio::time::interval(heard_each);
             loop {
                 each.tick().await;
-                self.broadcast(&uplinks);
+                self.broadcast(&ways, all_in.is_cancelled());
             }
         });
-        let radio = Radio { _broadcasts: AbortOnDropHandle::new(broadcasts) };
+        let radio = Radio { broadcasts: AbortOnDropHandle::new(broadcasts), uplinks };
         self.until_entered(engine).await?;
+        have_entered.cancel();
         Ok(radio)
+    }
+
+    /// Its engine is off once it has entered.
+    pub(super) fn is_parked(self, car: usize) -> bool {
+        car % self.cars_per_station >= self.cars_per_station - self.parked_per_station
     }
 
     /// Signs a terminal of each station in.
@@ -188,10 +212,10 @@ impl Chain {
             .collect()
     }
 
-    fn broadcast(self, uplinks: &[UplinkHandle]) {
+    fn broadcast(self, uplinks: &[UplinkHandle], have_entered: bool) {
         let at = telemetry::now();
         let slot = SlotLength::DEFAULT.slot_at(at);
-        for car in 0..self.cars {
+        for car in (0..self.cars).filter(|car| !(have_entered && self.is_parked(*car))) {
             let code = Secret::from_root(&self.dongles().root(car as u64)).code(slot);
             let receiver = ReceiverId(self.pump(car).0 as u8);
             uplinks[car / self.cars_per_station].hear(Hearing { code, receiver, rssi: RSSI, at });
@@ -233,7 +257,7 @@ mod tests {
 
     #[test]
     fn every_car_has_a_line_and_a_pump_of_its_own_at_a_station_that_is_known() {
-        let chain = Chain { seed: 1, cars: 20, cars_per_station: 8, means: "tok_ok" };
+        let chain = Chain { seed: 1, cars: 20, cars_per_station: 8, means: "tok_ok", parked_per_station: 0 };
         assert_eq!((chain.stations(), chain.stations_csv().lines().count()), (3, 1 + 3));
         assert_eq!(chain.dongles_csv().lines().count(), 1 + 20);
         let places: std::collections::HashSet<_> = (0..20).map(|car| (chain.station(car), chain.pump(car))).collect();
@@ -242,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_phone_has_another_key_than_every_dongle() {
-        let chain = Chain { seed: 1, cars: 20, cars_per_station: 8, means: "tok_ok" };
+        let chain = Chain { seed: 1, cars: 20, cars_per_station: 8, means: "tok_ok", parked_per_station: 0 };
         let phones: Vec<[u8; 32]> = (0..20).map(|car| chain.phone(car).to_bytes()).collect();
         assert!((0..20).all(|car| !phones.contains(&chain.dongles().root(car))));
     }

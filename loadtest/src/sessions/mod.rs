@@ -9,10 +9,21 @@ mod chain;
 pub mod crashes;
 mod customer;
 mod disk;
+pub mod drains;
+mod judgement;
+mod visitor;
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use forecourt::payment::Simulator;
+use forecourt::{
+    app::Addresses,
+    payment::{SessionCharges, Simulator},
+    station::SnapshotError,
+};
 use futures_util::future::join_all;
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -25,6 +36,7 @@ use crate::{
 };
 use chain::{Chain, ChainError};
 use customer::{Customer, Served};
+pub use judgement::Judgement;
 
 /// A car is heard each second, and stays on the screen.
 const HEARD_EACH: Duration = Duration::from_secs(1);
@@ -95,6 +107,8 @@ pub enum SessionsError {
     Folder(#[from] io::Error),
     #[error("the PSP simulator's books: {0}")]
     Books(String),
+    #[error("the engine's snapshot of presence: {0}")]
+    Snapshot(#[from] SnapshotError),
     #[error(transparent)]
     LocalStripe(#[from] LocalStripeError),
 }
@@ -119,8 +133,13 @@ pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Ou
     .await?;
     let operator =
         Client::new(format!("http://{}", engine.addresses().http)).with_token(engine.operator_token().to_owned());
-    let chain =
-        Chain { seed: config.seed, cars: config.cars, cars_per_station: config.cars_per_station, means: "tok_ok" };
+    let chain = Chain {
+        seed: config.seed,
+        cars: config.cars,
+        cars_per_station: config.cars_per_station,
+        means: "tok_ok",
+        parked_per_station: 0,
+    };
     let radio = chain.open(&operator, &engine, HEARD_EACH).await?;
     let customers = chain.customers(&operator).await?;
     progress(format!("{} cars stand at {} stations", config.cars, chain.stations()));
@@ -142,9 +161,25 @@ pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Ou
     engine.stop().await?;
     let after = disk::flushes_per_second(folder.path())?;
 
-    let books = Simulator::open(&data, Duration::ZERO).and_then(|books| books.charges());
-    let books = books.map_err(|error| SessionsError::Books(error.to_string()))?;
+    let books = simulators_books(&data)?;
     Ok(outcome(&served, &books, &first, &last, f64::midpoint(before, after)))
+}
+
+/// What the simulator has charged and not given back, per session: its books are no part of the engine's state.
+fn simulators_books(data: &Path) -> Result<Vec<SessionCharges>, SessionsError> {
+    let books = Simulator::open(data, Duration::ZERO).and_then(|books| books.charges());
+    books.map_err(|error| SessionsError::Books(error.to_string()))
+}
+
+/// Every further start takes the ports of the first.
+fn pin(options: &mut ServeOptions, addresses: Addresses) {
+    for (name, address) in [
+        ("INGEST_LISTEN", addresses.ingest),
+        ("HTTP_LISTEN", addresses.http),
+        ("HTTP_METRICS_LISTEN", addresses.metrics),
+    ] {
+        options.settings.push((format!("FORECOURT_{name}"), address.to_string()));
+    }
 }
 
 /// The engine at one moment.
@@ -162,13 +197,7 @@ impl Look {
     }
 }
 
-fn outcome(
-    served: &[Served],
-    books: &[forecourt::payment::SessionCharges],
-    first: &Look,
-    last: &Look,
-    fsyncs_per_second: f64,
-) -> Outcome {
+fn outcome(served: &[Served], books: &[SessionCharges], first: &Look, last: &Look, fsyncs_per_second: f64) -> Outcome {
     let seconds = (last.at - first.at).as_secs_f64();
     let mut latencies = Histogram::<u64>::new_with_bounds(LATENCY_US.0, LATENCY_US.1, 3).expect("sensible bounds");
     served.iter().flat_map(|served| &served.latencies_us).for_each(|us| latencies.saturating_record(*us));

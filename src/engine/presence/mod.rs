@@ -433,5 +433,12 @@ impl Presence {
 #[derive(Debug, Clone, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Record(Window);
 
+impl Record {
+    /// Hearings that the window has taken in.
+    pub fn hearings(&self) -> u32 {
+        self.0.hearings
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -218,6 +218,14 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StartError> {
     Ok(db)
 }
 
+/// For who reads a store that no writer of this program has opened.
+pub(super) fn check_version(db: &Connection) -> Result<(), StartError> {
+    match version(db)? {
+        SCHEMA_VERSION => Ok(()),
+        found => Err(StartError::Tables { found, known: SCHEMA_VERSION }),
+    }
+}
+
 /// Statements are planned once. By default SQLite plans a statement anew for each value that is bound, when a partial index
 /// is in sight, as that of the live bindings is: four fifths of a look-up.
 fn keep_plans(db: &Connection) -> rusqlite::Result<()> {
@@ -237,18 +245,18 @@ fn assert_pragma(db: &Connection, pragma: &str, expected: &str) -> Result<(), St
     }
 }
 
+fn version(db: &Connection) -> rusqlite::Result<i32> {
+    db.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
 fn migrate(db: &mut Connection) -> Result<(), StartError> {
-    let version: i32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let version = version(db)?;
     let changes: &[&str] = match version {
         SCHEMA_VERSION => return Ok(()),
         0 => &[TABLES, SINCE_VERSION_3],
         1 => &[TO_VERSION_2, SINCE_VERSION_3, TO_VERSION_3],
         2 => &[SINCE_VERSION_3, TO_VERSION_3],
-        other => {
-            return Err(StartError::Unfit(format!(
-                "registrations.db: written by another version (tables {other}, known {SCHEMA_VERSION})"
-            )));
-        }
+        found => return Err(StartError::Tables { found, known: SCHEMA_VERSION }),
     };
     let tx = db.transaction()?;
     for change in changes {

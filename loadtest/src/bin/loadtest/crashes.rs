@@ -62,12 +62,12 @@ pub(crate) fn run(arguments: &Arguments) -> Ran {
 
 fn thresholds(outcome: &Outcome) -> Vec<Verdict> {
     vec![
-        none("lost", outcome.lost),
-        none("stuck", outcome.stuck),
-        none("double_charged", outcome.double_charged),
-        none("wrongly_charged", outcome.wrongly_charged),
+        none("lost", outcome.sales.lost),
+        none("stuck", outcome.sales.stuck),
+        none("double_charged", outcome.sales.double_charged),
+        none("wrongly_charged", outcome.sales.wrongly_charged),
         none("key_conflicts", outcome.key_conflicts),
-        Verdict::new("completions", Bound::AtLeast(1.0), outcome.completions as f64),
+        Verdict::new("completions", Bound::AtLeast(1.0), outcome.sales.completions as f64),
     ]
 }
 

@@ -4,6 +4,7 @@ mod bench;
 mod codebook;
 mod compare;
 mod crashes;
+mod drains;
 mod fleet;
 mod flood;
 mod floor;
@@ -58,6 +59,7 @@ enum Command {
     Fleet(fleet::Arguments),
     Sessions(sessions::Arguments),
     Crashes(crashes::Arguments),
+    Drains(drains::Arguments),
     Panels(panels::Arguments),
     /// Write grafana/dashboards/*.json anew from the TOML beside them.
     Dashboards,
@@ -104,6 +106,7 @@ fn run(command: &Command) -> Ran {
         Command::Fleet(arguments) => fleet::run(arguments),
         Command::Sessions(arguments) => sessions::run(arguments),
         Command::Crashes(arguments) => crashes::run(arguments),
+        Command::Drains(arguments) => drains::run(arguments),
         Command::Panels(arguments) => panels::run(arguments),
         Command::Dashboards => panels::write(),
         Command::Sink(arguments) => sink::run(arguments),

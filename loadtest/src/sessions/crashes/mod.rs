@@ -7,34 +7,26 @@
 //! are the oracle.
 
 mod psp;
-mod visitor;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::Range,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{ops::Range, path::PathBuf, time::Duration};
 
-use forecourt::{
-    app::Addresses,
-    engine::id::SessionId,
-    payment::SessionCharges,
-    session::{SessionView, StateName},
-};
-use futures_util::future::join_all;
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{SessionsError, chain::Chain};
+use super::{
+    SessionsError,
+    chain::Chain,
+    judgement::{self, Judgement, until_settled},
+    pin,
+    visitor::{self, Repeats},
+};
 use crate::{
-    people::{CallError, Client},
+    people::Client,
     process::{Serve, ServeError, ServeOptions},
 };
 use psp::Psp;
-use visitor::{Repeats, Sale, Visitor};
 
 /// From the start of the engine's process to its end, in milliseconds. It is ready after some hundred.
 const LIFE_MS: Range<u64> = 20..1_500;
@@ -44,9 +36,6 @@ const TOLD_EACH: u32 = 25;
 
 /// So often that a car is on the screen again soon after a start.
 const HEARD_EACH: Duration = Duration::from_millis(200);
-
-/// For the charges that are open at the end: one in doubt is asked about after half a second, then ever less often.
-const SETTLED_WITHIN: Duration = Duration::from_secs(120);
 
 const CARS_PER_STATION: usize = 8;
 
@@ -69,19 +58,8 @@ pub struct Outcome {
     pub kills: u32,
     /// Of these, before the engine was ready.
     pub kills_at_start: u32,
-    /// Sessions that were acknowledged.
-    pub sessions: u64,
-    /// Sales that were acknowledged.
-    pub completions: u64,
-    /// Sessions by the state in which they ended.
-    pub ends: BTreeMap<String, u64>,
-    /// Sessions that were acknowledged, and that the engine knows no more.
-    pub lost: u64,
-    /// Sessions with a sale that came to no end.
-    pub stuck: u64,
-    pub double_charged: u64,
-    /// Paid with another amount than the pump showed or with nothing charged, or charged and not paid.
-    pub wrongly_charged: u64,
+    #[serde(flatten)]
+    pub sales: Judgement,
     /// Calls that had to be sent again.
     pub repeated_calls: u64,
     /// Requests to the PSP that the proxy spoilt.
@@ -92,8 +70,7 @@ pub struct Outcome {
 
 impl Outcome {
     pub fn is_clean(&self) -> bool {
-        self.lost + self.stuck + self.double_charged + self.wrongly_charged + self.key_conflicts == 0
-            && self.completions > 0
+        self.sales.is_clean() && self.key_conflicts == 0
     }
 }
 
@@ -115,31 +92,28 @@ pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Ou
     options.settings.push(("FORECOURT_LOG_FILTER".into(), "error".into()));
     let client = Client::new(format!("http://{}", engine.addresses().http));
     let operator = client.with_token(engine.operator_token().to_owned());
-    let chain = Chain { seed: config.seed, cars: config.cars, cars_per_station: CARS_PER_STATION, means: psp.means() };
+    let chain = Chain {
+        seed: config.seed,
+        cars: config.cars,
+        cars_per_station: CARS_PER_STATION,
+        means: psp.means(),
+        parked_per_station: 0,
+    };
     let radio = chain.open(&operator, &engine, HEARD_EACH).await?;
     let terminals = chain.terminals(&operator).await?;
 
     let (closing, repeats) = (CancellationToken::new(), Repeats::default());
-    let visits: Vec<_> = (0..config.cars)
-        .map(|car| {
-            let terminal = terminals[car / CARS_PER_STATION].clone();
-            let visitor = Visitor { car: chain.car(car), terminal, phone: client.clone(), repeats: repeats.clone() };
-            tokio::spawn(visitor.come_again(closing.clone()))
-        })
-        .collect();
+    let visits = visitor::all(&chain, &terminals, &client, &repeats, &closing);
     let (engine, kills_at_start) = kill_again_and_again(config, &options, engine, &mut progress).await?;
     closing.cancel();
     psp.calm_down();
     progress("no more kills: what is under way comes to its end".into());
-    let mut sales = Vec::new();
-    for visit in join_all(visits).await {
-        sales.extend(visit.expect("a visitor does not panic")?);
-    }
+    let sales = visitor::sales(visits).await?;
     until_settled(&engine).await?;
-    let states = states(&operator, &sales, &repeats).await?;
+    let states = judgement::states(&operator, &sales, &repeats).await?;
     drop(radio);
     engine.stop().await?;
-    let judged = judge(&sales, &states, &psp.charges().await?);
+    let judged = Judgement::of(&sales, &states, &psp.charges().await?);
     let (faults, key_conflicts) = psp.faults();
     Ok(Outcome {
         kills: config.kills,
@@ -147,19 +121,8 @@ pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Ou
         repeated_calls: repeats.count(),
         faults,
         key_conflicts,
-        ..judged
+        sales: judged,
     })
-}
-
-/// Every further start takes the ports of the first.
-fn pin(options: &mut ServeOptions, addresses: Addresses) {
-    for (name, address) in [
-        ("INGEST_LISTEN", addresses.ingest),
-        ("HTTP_LISTEN", addresses.http),
-        ("HTTP_METRICS_LISTEN", addresses.metrics),
-    ] {
-        options.settings.push((format!("FORECOURT_{name}"), address.to_string()));
-    }
 }
 
 /// The engine of the last start, which is left alone, and how many starts were cut off.
@@ -191,54 +154,4 @@ async fn kill_again_and_again(
         }
     }
     Ok((engine, at_start))
-}
-
-/// Waits until no charge is open, so that what is owed has been given back.
-async fn until_settled(engine: &Serve) -> Result<(), ServeError> {
-    let begun = Instant::now();
-    while engine.metrics().await?.sum("forecourt_payment_open_charges", &[]) > 0.0 && begun.elapsed() < SETTLED_WITHIN {
-        sleep(Duration::from_millis(200)).await;
-    }
-    Ok(())
-}
-
-/// Where each session is in the end; those that the engine does not know are not in it.
-async fn states(
-    operator: &Client,
-    sales: &[Sale],
-    repeats: &Repeats,
-) -> Result<HashMap<SessionId, SessionView>, CallError> {
-    let mut states = HashMap::new();
-    for Sale { session, .. } in sales {
-        let path = format!("/v1/sessions/{session}");
-        match repeats.insist(|| operator.get::<SessionView>(&path)).await {
-            Ok(view) => drop(states.insert(*session, view)),
-            Err(error) if error.code() == "NOT_FOUND" => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(states)
-}
-
-fn judge(sales: &[Sale], states: &HashMap<SessionId, SessionView>, books: &[SessionCharges]) -> Outcome {
-    let booked: HashMap<SessionId, &SessionCharges> = books.iter().map(|charged| (charged.session, charged)).collect();
-    let mut outcome = Outcome { sessions: sales.len() as u64, ..Outcome::default() };
-    outcome.double_charged = books.iter().filter(|charged| charged.net > 1).count() as u64;
-    for sale in sales {
-        outcome.completions += u64::from(sale.is_completed);
-        let Some(view) = states.get(&sale.session) else {
-            outcome.lost += 1;
-            continue;
-        };
-        *outcome.ends.entry(format!("{:?}", view.state)).or_default() += 1;
-        outcome.stuck += u64::from(sale.is_completed && !view.is_end);
-        let charged = booked.get(&sale.session).map_or(0, |charged| charged.net_minor);
-        let expected = if is_paid(view.state) { sale.minor } else { 0 };
-        outcome.wrongly_charged += u64::from(charged != expected);
-    }
-    outcome
-}
-
-fn is_paid(state: StateName) -> bool {
-    matches!(state, StateName::Paid | StateName::Cleared | StateName::Settled)
 }

@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
-use forecourt::payment::{SessionCharges, Simulator};
+use forecourt::payment::SessionCharges;
 
-use super::{Config, SessionsError};
+use super::{super::simulators_books, Config, SessionsError};
 use crate::{
     fault_proxy::{FaultProxy, Faults},
     local_stripe::{LocalStripe, SECRET},
@@ -61,10 +61,7 @@ impl Psp {
     /// Per session, what was charged and not given back.
     pub(super) async fn charges(&self) -> Result<Vec<SessionCharges>, SessionsError> {
         match self {
-            Psp::Simulator(data) => {
-                let books = Simulator::open(data, Duration::ZERO).and_then(|books| books.charges());
-                books.map_err(|error| SessionsError::Books(error.to_string()))
-            }
+            Psp::Simulator(data) => simulators_books(data),
             Psp::Stripe { stripe, .. } => Ok(stripe.charges().await?),
         }
     }

@@ -13,12 +13,16 @@ use forecourt::{
     engine::id::SessionId,
     session::{Completion, SessionView, StateName},
 };
+use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::super::{
-    chain::{Car, plate},
+use super::{
+    chain::{Car, Chain, plate},
     customer::{proof, sale},
 };
 use crate::{
@@ -89,6 +93,34 @@ pub(super) struct Visitor {
     /// Without a token yet.
     pub(super) phone: Client,
     pub(super) repeats: Repeats,
+}
+
+/// A visitor of every car that is not parked for good.
+pub(super) fn all(
+    chain: &Chain,
+    terminals: &[Client],
+    phone: &Client,
+    repeats: &Repeats,
+    closing: &CancellationToken,
+) -> Vec<Visit> {
+    let cars = (0..chain.cars).filter(|car| !chain.is_parked(*car));
+    cars.map(|car| {
+        let terminal = terminals[car / chain.cars_per_station].clone();
+        let visitor = Visitor { car: chain.car(car), terminal, phone: phone.clone(), repeats: repeats.clone() };
+        tokio::spawn(visitor.come_again(closing.clone()))
+    })
+    .collect()
+}
+
+type Visit = JoinHandle<Result<Vec<Sale>, CallError>>;
+
+/// What was acknowledged to all of them, once each has ended.
+pub(super) async fn sales(visits: Vec<Visit>) -> Result<Vec<Sale>, CallError> {
+    let mut sales = Vec::new();
+    for visit in join_all(visits).await {
+        sales.extend(visit.expect("a visitor does not panic")?);
+    }
+    Ok(sales)
 }
 
 impl Visitor {
