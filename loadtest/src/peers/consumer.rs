@@ -1,9 +1,9 @@
 //! The consumer that a chain's team would write: one process that subscribes to all stations, resolves the codes of
 //! every record in a hash map, and keeps presence.
 //!
-//! One thread with blocking reads: on the one core that it shares with its broker nothing is cheaper. It is a process
-//! of its own (this program with a hidden command), so that its CPU time is accounted for alone. What it has applied it
-//! says on standard output, one line a read while it is busy.
+//! A current-thread runtime, as all share one core: one worker of a multi-thread one costs the same. It is a process of
+//! its own (this program with a hidden command), so that its CPU time is accounted for alone. What it has applied it
+//! says on standard output, a line each [`SAID_EVERY`] while that grows.
 
 use std::{
     collections::HashMap,
@@ -12,27 +12,27 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
-    thread,
     time::Duration,
 };
 
 use foldhash::fast::RandomState;
-use forecourt::{
-    engine::{code::Code, id::DeviceId},
-    telemetry,
-};
+use forecourt::engine::{code::Code, id::DeviceId};
+use futures_util::StreamExt as _;
+use tokio::{sync::watch, time::sleep};
 
 use super::{
-    broker::{Broker, Link, LinkError},
-    presence::{Keeping, MemoryPresence, RedisPresence, Sighting, Tally},
+    broker::{Broker, BrokerError, Inbox, Message},
+    presence::{Keeper, Keeping, Sighting, Tally},
     record::{self, Record},
 };
 use crate::flood::dongles::Dongles;
 
-/// A read that brought less than this found the consumer ahead of its broker: it waits a moment, so that the next one
-/// brings more messages at the price of one.
-const LINGER_BELOW_BYTES: usize = 32 * 1024;
-const LINGER: Duration = Duration::from_millis(2);
+/// What has arrived is taken together, and goes to Redis in one pipeline: of so many messages at most, 6,400 commands
+/// if each frame is one. In memory it is the same one by one (14.6 million frames a CPU-second, and 14.4).
+const MESSAGES_MAX: usize = 256;
+
+/// The sender's window is open for 8,192 messages, and nobody takes so many in this time.
+const SAID_EVERY: Duration = Duration::from_millis(2);
 
 #[derive(Debug, Clone)]
 pub struct ConsumerOptions {
@@ -50,7 +50,9 @@ pub enum ConsumerError {
     #[error("{path}: {error}")]
     Codes { path: PathBuf, error: io::Error },
     #[error(transparent)]
-    Broker(#[from] LinkError),
+    Broker(#[from] BrokerError),
+    #[error("the broker is gone")]
+    Gone,
     #[error("redis: {0}")]
     Redis(#[from] redis::RedisError),
     #[error("presence in Redis needs its address")]
@@ -61,31 +63,63 @@ pub enum ConsumerError {
 
 /// Consumes until the broker or who started it is gone.
 pub fn consume(options: &ConsumerOptions) -> Result<(), ConsumerError> {
-    let mut consumer = Consumer { book: Book::read(&options.codes)?, keeper: Keeper::open(options)? };
-    let mut link = Link::open(options.broker, options.address, "consumer")?;
-    link.subscribe()?;
-    let (mut tally, mut said) = (Tally::default(), Tally::default());
-    say(said)?;
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(options))
+}
+
+async fn run(options: &ConsumerOptions) -> Result<(), ConsumerError> {
+    let book = Book::read(&options.codes)?;
+    let keeper = Keeper::open(options.keeping, options.redis).await?;
+    let inbox = options.broker.subscribe(options.address).await?;
+    let (applied, news) = watch::channel(Tally::default());
+    tokio::select! {
+        ended = Consumer { book, keeper, applied }.attend(inbox) => ended,
+        deaf = tell(news) => Ok(deaf?),
+    }
+}
+
+/// The first line says that all is ready.
+async fn tell(mut applied: watch::Receiver<Tally>) -> io::Result<()> {
     loop {
-        let read = link.receive(|station, payload| consumer.apply(station, record::read(payload)))?;
-        tally += consumer.keeper.flush()?;
-        if read < LINGER_BELOW_BYTES {
-            tally += consumer.keeper.settle()?;
-        }
-        if tally != said {
-            say(tally)?;
-            said = tally;
-        }
-        if (1..LINGER_BELOW_BYTES).contains(&read) {
-            thread::sleep(LINGER);
+        let tally = *applied.borrow_and_update();
+        writeln!(io::stdout(), "{tally}")?;
+        sleep(SAID_EVERY).await;
+        if applied.changed().await.is_err() {
+            return Ok(());
         }
     }
 }
 
-fn say(tally: Tally) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{tally}")?;
-    out.flush()
+struct Consumer {
+    book: Book,
+    keeper: Keeper,
+    applied: watch::Sender<Tally>,
+}
+
+impl Consumer {
+    async fn attend(mut self, inbox: Inbox) -> Result<(), ConsumerError> {
+        let mut inbox = inbox.ready_chunks(MESSAGES_MAX);
+        while let Some(messages) = inbox.next().await {
+            let mut tally = Tally::default();
+            for message in messages {
+                tally += self.apply(&message?);
+            }
+            self.keeper.settle().await?;
+            self.applied.send_modify(|applied| *applied += tally);
+        }
+        Err(ConsumerError::Gone)
+    }
+
+    fn apply(&mut self, message: &Message) -> Tally {
+        let records = record::read(&message.payload);
+        let mut tally = Tally { messages: 1, frames: records.len() as u64, unknown: 0 };
+        for record in records {
+            match self.book.device(record) {
+                Some(device) => self.keeper.see(&Sighting::new(message.station, device, record)),
+                None => tally.unknown += 1,
+            }
+        }
+        tally
+    }
 }
 
 #[derive(Debug)]
@@ -101,72 +135,6 @@ impl Book {
 
     fn device(&self, record: &Record) -> Option<DeviceId> {
         self.0.get(&Code(record.code)).copied()
-    }
-}
-
-struct Consumer {
-    book: Book,
-    keeper: Keeper,
-}
-
-impl Consumer {
-    fn apply(&mut self, station: u32, records: &[Record]) {
-        let mut tally = Tally { messages: 1, frames: records.len() as u64, unknown: 0 };
-        for record in records {
-            match self.book.device(record) {
-                Some(device) => self.keeper.see(&Sighting::new(station, device, record)),
-                None => tally.unknown += 1,
-            }
-        }
-        self.keeper.close_message(tally);
-    }
-}
-
-enum Keeper {
-    Memory { presence: MemoryPresence, applied: Tally },
-    Redis(Box<RedisPresence>),
-}
-
-impl Keeper {
-    fn open(options: &ConsumerOptions) -> Result<Keeper, ConsumerError> {
-        if !options.keeping.needs_redis() {
-            return Ok(Keeper::Memory { presence: MemoryPresence::default(), applied: Tally::default() });
-        }
-        let address = options.redis.ok_or(ConsumerError::NoRedis)?;
-        let presence = RedisPresence::connect(address, options.keeping == Keeping::RedisPerVehicle)?;
-        Ok(Keeper::Redis(Box::new(presence)))
-    }
-
-    fn see(&mut self, seen: &Sighting) {
-        match self {
-            Keeper::Memory { presence, .. } => presence.see(seen),
-            Keeper::Redis(presence) => presence.see(seen),
-        }
-    }
-
-    fn close_message(&mut self, tally: Tally) {
-        match self {
-            Keeper::Memory { applied, .. } => *applied += tally,
-            Keeper::Redis(presence) => presence.close_message(tally),
-        }
-    }
-
-    /// The read is at its end; what was applied since the last one.
-    fn flush(&mut self) -> Result<Tally, ConsumerError> {
-        match self {
-            Keeper::Memory { presence, applied } => {
-                presence.expire(telemetry::now());
-                Ok(std::mem::take(applied))
-            }
-            Keeper::Redis(presence) => Ok(presence.flush()?),
-        }
-    }
-
-    fn settle(&mut self) -> Result<Tally, ConsumerError> {
-        match self {
-            Keeper::Memory { .. } => Ok(Tally::default()),
-            Keeper::Redis(presence) => Ok(presence.settle()?),
-        }
     }
 }
 
@@ -191,6 +159,10 @@ impl FromStr for Tally {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use forecourt::engine::{batch::Hearing, id::ReceiverId, time::UnixMs};
+    use futures_util::stream;
+
     use super::*;
 
     #[test]
@@ -200,13 +172,37 @@ mod tests {
         assert_eq!("4 100".parse::<Tally>(), Err(()));
     }
 
-    #[test]
-    fn a_code_resolves_to_the_dongle_in_its_place() {
+    fn book(codes: &[[u8; 16]]) -> Book {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("codes");
-        fs::write(&path, [[1; 16], [2; 16]].as_flattened()).unwrap();
-        let book = Book::read(&path).unwrap();
+        fs::write(&path, codes.as_flattened()).unwrap();
+        Book::read(&path).unwrap()
+    }
+
+    #[test]
+    fn a_code_resolves_to_the_dongle_in_its_place() {
+        let book = book(&[[1; 16], [2; 16]]);
         assert_eq!(book.0[&Code([2; 16])], Dongles::device(1));
         assert_eq!(book.0.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn every_frame_is_counted_and_those_of_unknown_codes_apart() {
+        let heard = |code| Hearing {
+            code: Code([code; 16]),
+            receiver: ReceiverId(1),
+            rssi: -60,
+            at: UnixMs(1_800_000_000_000),
+        };
+        let message = |codes: &[u8]| {
+            let payload = Bytes::from(record::write(&codes.iter().copied().map(heard).collect::<Vec<_>>()));
+            Ok(Message { station: 7, payload })
+        };
+        let keeper = Keeper::open(Keeping::Memory, None).await.unwrap();
+        let (applied, told) = watch::channel(Tally::default());
+        let consumer = Consumer { book: book(&[[1; 16], [2; 16]]), keeper, applied };
+        let inbox = stream::iter([message(&[1, 2, 9]), message(&[1])]).boxed();
+        assert!(matches!(consumer.attend(inbox).await, Err(ConsumerError::Gone)));
+        assert_eq!(*told.borrow(), Tally { messages: 2, frames: 4, unknown: 1 });
     }
 }

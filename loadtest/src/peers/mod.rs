@@ -3,11 +3,12 @@
 //!
 //! The same frames, 25 a message, go through each build and through a real engine, on the same cores, in one run. What
 //! counts is the CPU time of every process but the sender's, and a frame counts when it was applied. Each build gets
-//! what a good engineer would give it: plain records of 24 bytes, protocols spoken directly, large reads, pipelines, no
-//! logs, no persistence, and senders that do not drown it; and it has no encryption, no authentication and no
-//! acknowledgement to pay for, which the engine has.
+//! what a good engineer would give it: the usual clients for Rust, plain records of 24 bytes, a runtime on one thread,
+//! pipelines for what has arrived together, no logs, no persistence, and senders that do not drown it; and it has no
+//! encryption, no authentication and no acknowledgement to pay for, which the engine has.
 
 mod broker;
+mod client;
 mod consumer;
 mod ours;
 mod outcome;
@@ -20,7 +21,7 @@ mod trial;
 
 use std::{io, time::Duration};
 
-pub use broker::{Broker, LinkError, ProtocolError};
+pub use broker::{Broker, BrokerError};
 pub use consumer::{ConsumerError, ConsumerOptions, consume};
 pub use outcome::{Mode, Outcome, Peer, Presence};
 pub use presence::Keeping;
@@ -61,7 +62,7 @@ pub enum PeersError {
     #[error(transparent)]
     Server(#[from] ServerError),
     #[error("the sender: {0}")]
-    Link(#[from] LinkError),
+    Broker(#[from] BrokerError),
     #[error("the consumer of {broker} ended; what it said stands above")]
     ConsumerEnded { broker: &'static str },
     #[error(transparent)]
@@ -70,8 +71,7 @@ pub enum PeersError {
     Io(#[from] io::Error),
 }
 
-/// Measures every build in both modes, and the engine in the same. It blocks its thread while a build is measured:
-/// nothing else of ours is to run then.
+/// Measures every build in both modes, and the engine in the same.
 pub async fn run(options: &PeersOptions) -> Result<Outcome, PeersError> {
     for program in Program::ALL {
         program.find()?;
@@ -83,7 +83,7 @@ pub async fn run(options: &PeersOptions) -> Result<Outcome, PeersError> {
     let (mut peers, mut forecourt) = (Vec::new(), Vec::new());
     for mode in Mode::ALL {
         for (broker, keeping) in builds() {
-            peers.push(Trial { options, air: &air, codes: &codes, broker, keeping, mode }.run()?);
+            peers.push(Trial { options, air: &air, codes: &codes, broker, keeping, mode }.run().await?);
             progress(peers.last());
         }
         forecourt.push(Ours { options, mode }.run().await?);
@@ -92,9 +92,10 @@ pub async fn run(options: &PeersOptions) -> Result<Outcome, PeersError> {
     Ok(Outcome::new(peers, forecourt))
 }
 
-/// The peers' programs and what each says of its version.
+/// The peers' programs and what each says of its version; their clients, and how those are used.
 pub fn versions() -> Vec<(String, String)> {
-    Program::ALL.iter().map(|program| (program.name().into(), program.version())).collect()
+    let programs = Program::ALL.iter().map(|program| (program.name().into(), program.version()));
+    programs.chain(client::all()).collect()
 }
 
 fn progress(measured: Option<&Peer>) {

@@ -6,24 +6,28 @@
 //! their way that no consumer has applied. What is lost all the same is counted.
 
 use std::{
-    io::{self, Write as _},
-    net::TcpStream,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use bytes::Bytes;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::broker::{BrokerError, Outlet};
 
 /// 5 MB of messages: enough to keep broker and consumer busy for some milliseconds.
 const WINDOW: u64 = 8_192;
 
-/// What is written at once by a sender that goes as fast as it can.
-const WRITE_BYTES: usize = 64 * 1024;
+const MOMENT: Duration = Duration::from_millis(1);
 
-const PATIENCE: Duration = Duration::from_secs(10);
-const MOMENT: Duration = Duration::from_micros(200);
+/// Nothing was applied for so long: nothing more will be.
+const STILLNESS: Duration = Duration::from_secs(2);
 
 /// What all parts of a trial know of its messages.
 #[derive(Debug, Default)]
@@ -39,12 +43,12 @@ impl Progress {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn sent_more(&self, messages: u64) {
-        self.sent.fetch_add(messages, Ordering::Relaxed);
+    fn sent_one(&self) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
     }
 
     fn is_window_full(&self) -> bool {
-        self.on_their_way() > WINDOW
+        self.on_their_way() >= WINDOW
     }
 
     /// Messages that were sent and not applied.
@@ -53,117 +57,121 @@ impl Progress {
         let applied = self.applied.load(Ordering::Relaxed);
         self.sent.load(Ordering::Relaxed).saturating_sub(applied)
     }
-}
 
-#[derive(Debug)]
-pub(super) struct Sender {
-    progress: Arc<Progress>,
-    thread: JoinHandle<io::Result<Vec<TcpStream>>>,
-}
-
-impl Sender {
-    /// As fast as it goes, over one connection, the same messages over and over.
-    pub(super) fn fat(stream: TcpStream, messages: &[Vec<u8>], progress: Arc<Progress>) -> io::Result<Sender> {
-        let writes = writes(messages);
-        Sender::start(progress, move |progress| send_fast(stream, &writes, progress))
-    }
-
-    /// Each connection its own messages, so many a second, in turns that are spread evenly.
-    pub(super) fn many(stations: Vec<Station>, per_second: f64, progress: Arc<Progress>) -> io::Result<Sender> {
-        Sender::start(progress, move |progress| send_by_the_clock(stations, per_second, progress))
-    }
-
-    fn start(
-        progress: Arc<Progress>,
-        send: impl FnOnce(&Progress) -> io::Result<Vec<TcpStream>> + Send + 'static,
-    ) -> io::Result<Sender> {
-        let shared = progress.clone();
-        let thread = thread::Builder::new().name("sender".into()).spawn(move || send(&shared))?;
-        Ok(Sender { progress, thread })
-    }
-
-    /// Ends it. Its connections must outlive what is on its way: one that is closed before all was read that the broker
-    /// had to say is reset, and takes along what the broker has not read.
-    pub(super) fn stop(self) -> io::Result<Vec<TcpStream>> {
-        self.progress.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("a sender does not panic")
+    /// Waits until all that was sent is applied, or nothing moves any more.
+    async fn drained(&self) {
+        let (mut left, mut since) = (self.on_their_way(), Instant::now());
+        while left > 0 && since.elapsed() < STILLNESS {
+            sleep(MOMENT).await;
+            let now = self.on_their_way();
+            if now != left {
+                (left, since) = (now, Instant::now());
+            }
+        }
     }
 }
 
 /// A station's connection and what it says, over and over.
-#[derive(Debug)]
 pub(super) struct Station {
-    pub(super) stream: TcpStream,
-    pub(super) messages: Vec<Vec<u8>>,
+    pub(super) outlet: Outlet,
+    pub(super) messages: Vec<Bytes>,
 }
 
-/// Messages that go out in one write.
-struct Write {
-    bytes: Vec<u8>,
-    messages: u64,
-}
-
-fn writes(messages: &[Vec<u8>]) -> Vec<Write> {
-    let length = messages.first().map_or(1, Vec::len).max(1);
-    let together = messages.chunks((WRITE_BYTES / length).max(1));
-    together.map(|chunk| Write { bytes: chunk.concat(), messages: chunk.len() as u64 }).collect()
-}
-
-fn send_fast(mut stream: TcpStream, writes: &[Write], progress: &Progress) -> io::Result<Vec<TcpStream>> {
-    stream.set_write_timeout(Some(PATIENCE))?;
-    for write in writes.iter().cycle() {
-        while progress.is_window_full() && !progress.is_stopped() {
-            thread::sleep(MOMENT);
-        }
-        if progress.is_stopped() {
-            break;
-        }
-        stream.write_all(&write.bytes)?;
-        progress.sent_more(write.messages);
+impl Station {
+    async fn publish(&self, nth: usize, progress: &Progress) -> Result<(), BrokerError> {
+        self.outlet.publish(self.messages[nth % self.messages.len()].clone()).await?;
+        progress.sent_one();
+        Ok(())
     }
-    Ok(vec![stream])
 }
 
-fn send_by_the_clock(mut stations: Vec<Station>, per_second: f64, progress: &Progress) -> io::Result<Vec<TcpStream>> {
-    for station in &stations {
-        station.stream.set_write_timeout(Some(PATIENCE))?;
+/// A task that sends until it is told to stop.
+#[derive(Debug)]
+pub(super) struct Sender {
+    progress: Arc<Progress>,
+    task: JoinHandle<Result<(), BrokerError>>,
+}
+
+impl Sender {
+    /// So many messages a second of each station, in turns that are spread evenly; `None`: as fast as it goes.
+    pub(super) fn start(stations: Vec<Station>, per_second: Option<f64>, progress: Arc<Progress>) -> Sender {
+        let shared = progress.clone();
+        let task = tokio::spawn(async move {
+            match per_second {
+                Some(rate) => send_by_the_clock(&stations, rate, &shared).await?,
+                None => send_fast(&stations, &shared).await?,
+            }
+            // The connections outlive what is on its way.
+            shared.drained().await;
+            Ok(())
+        });
+        Sender { progress, task }
     }
-    let (start, count) = (Instant::now(), stations.len());
-    let period = 1.0 / (per_second * count as f64);
-    let mut written = 0;
+
+    /// Ends it once all that it sent is applied.
+    pub(super) async fn stop(self) -> Result<(), BrokerError> {
+        self.progress.stop.store(true, Ordering::Relaxed);
+        self.task.await.expect("a sender does not panic")
+    }
+}
+
+async fn send_fast(stations: &[Station], progress: &Progress) -> Result<(), BrokerError> {
+    let mut sent = 0;
     while !progress.is_stopped() {
-        let due = start + Duration::from_secs_f64(written as f64 * period);
-        if due > Instant::now() || progress.is_window_full() {
-            thread::sleep(MOMENT);
+        if progress.is_window_full() {
+            sleep(MOMENT).await;
             continue;
         }
-        let station = &mut stations[written % count];
-        station.stream.write_all(&station.messages[written / count % station.messages.len()])?;
-        progress.sent_more(1);
-        written += 1;
+        stations[sent % stations.len()].publish(sent / stations.len(), progress).await?;
+        sent += 1;
     }
-    Ok(stations.into_iter().map(|station| station.stream).collect())
+    Ok(())
+}
+
+async fn send_by_the_clock(stations: &[Station], per_second: f64, progress: &Progress) -> Result<(), BrokerError> {
+    let (start, count) = (Instant::now(), stations.len());
+    let period = 1.0 / (per_second * count as f64);
+    let mut sent = 0;
+    while !progress.is_stopped() {
+        let due = start + Duration::from_secs_f64(sent as f64 * period);
+        if due > Instant::now() {
+            sleep_until(due).await;
+            continue;
+        }
+        if progress.is_window_full() {
+            sleep(MOMENT).await;
+            continue;
+        }
+        stations[sent % count].publish(sent / count, progress).await?;
+        sent += 1;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::pin::pin;
 
-    #[test]
-    fn messages_go_out_together_and_none_is_left_behind() {
-        let messages: Vec<Vec<u8>> = (0..500).map(|n| vec![n as u8; 640]).collect();
-        let writes = writes(&messages);
-        assert_eq!(writes.iter().map(|write| write.messages).sum::<u64>(), 500);
-        assert_eq!(writes.iter().flat_map(|write| write.bytes.clone()).collect::<Vec<_>>(), messages.concat());
-        assert!(writes.iter().all(|write| write.bytes.len() <= WRITE_BYTES));
-    }
+    use tokio::time::timeout;
+
+    use super::*;
 
     #[test]
     fn the_window_closes_on_what_nobody_applied() {
         let progress = Progress::default();
-        progress.sent_more(WINDOW + 1);
+        (0..WINDOW).for_each(|_| progress.sent_one());
         assert!(progress.is_window_full());
         progress.applied.store(1, Ordering::Relaxed);
         assert!(!progress.is_window_full());
+    }
+
+    #[tokio::test]
+    async fn what_is_on_its_way_is_waited_for() {
+        let progress = Progress::default();
+        progress.sent_one();
+        let mut drained = pin!(progress.drained());
+        assert!(timeout(5 * MOMENT, &mut drained).await.is_err());
+        progress.applied.store(1, Ordering::Relaxed);
+        drained.await;
     }
 }

@@ -1,11 +1,12 @@
 //! The frames that the peers carry: those of the flood's forecourts, with the codes of one slot, as plain records.
 
+use bytes::Bytes;
 use forecourt::{
     engine::time::{Slot, UnixMs},
     telemetry,
 };
 
-use super::{PeersOptions, broker::Broker, record};
+use super::{PeersOptions, record};
 use crate::flood::{
     chain::SLOT,
     dongles::Dongles,
@@ -37,17 +38,13 @@ impl Air {
         (0..self.dongles.count).flat_map(|index| self.dongles.secret(index).code(self.slot).0).collect()
     }
 
-    /// What the `station`th of so many stations says, one message for each batch, as its broker takes them.
-    pub(super) fn messages(&self, broker: Broker, station: usize, stations: usize) -> Vec<Vec<u8>> {
+    /// What the `station`th of so many stations says, one message for each batch.
+    pub(super) fn messages(&self, station: usize, stations: usize) -> Vec<Bytes> {
         let mut traffic = Traffic::new(self.mix, self.dongles, station, stations);
         let mut messages = Vec::with_capacity(TURNOVERS * BATCHES_PER_TURNOVER);
         for _ in 0..TURNOVERS {
-            for number in 0..BATCHES_PER_TURNOVER {
-                let hearings = traffic.batch(number, self.slot, self.now);
-                let mut message = Vec::new();
-                broker.publish(station as u32 + 1, &record::write(&hearings), &mut message);
-                messages.push(message);
-            }
+            let batches = (0..BATCHES_PER_TURNOVER).map(|number| traffic.batch(number, self.slot, self.now));
+            messages.extend(batches.map(|hearings| Bytes::from(record::write(&hearings))));
             traffic.turn_over();
         }
         messages

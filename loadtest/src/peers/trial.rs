@@ -10,9 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::time::sleep;
+
 use super::{
     PeersError, PeersOptions,
-    broker::{Broker, Link},
+    broker::{Broker, Outlet},
     outcome::{Mode, Peer, Presence},
     presence::{Keeping, Tally},
     sender::{Progress, Sender, Station},
@@ -25,10 +27,6 @@ use crate::process::{placement, usage};
 pub(super) const CONSUMER_COMMAND: &str = "peers-consumer";
 
 pub(super) const WARM_UP: Duration = Duration::from_millis(1500);
-const POLL: Duration = Duration::from_millis(10);
-
-/// Nothing arrived for so long: nothing more will.
-const STILLNESS: Duration = Duration::from_secs(2);
 
 pub(super) struct Trial<'a> {
     pub(super) options: &'a PeersOptions,
@@ -40,21 +38,19 @@ pub(super) struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    pub(super) fn run(&self) -> Result<Peer, PeersError> {
+    pub(super) async fn run(&self) -> Result<Peer, PeersError> {
         let mut servers = vec![Server::start(Program::Broker(self.broker), self.cores())?];
         if self.keeping.needs_redis() {
             servers.push(Server::start(Program::Redis, self.cores())?);
         }
         let progress = Arc::new(Progress::default());
         let mut consumer = self.consumer(&servers, &progress)?;
-        let sender = self.sender(&servers[0], &progress)?;
-        thread::sleep(WARM_UP);
+        let sender = Sender::start(self.stations(&servers[0]).await?, self.rate(), progress.clone());
+        sleep(WARM_UP).await;
         let before = Moment::now(&servers, &consumer, &progress)?;
-        thread::sleep(self.options.lasts);
+        sleep(self.options.lasts).await;
         let after = Moment::now(&servers, &consumer, &progress)?;
-        let connections = sender.stop()?;
-        drain(&progress);
-        drop(connections);
+        sender.stop().await?;
         if consumer.has_ended() {
             return Err(PeersError::ConsumerEnded { broker: self.broker.name() });
         }
@@ -102,21 +98,22 @@ impl Trial<'_> {
         Ok(consumer)
     }
 
-    fn sender(&self, broker: &Server, progress: &Arc<Progress>) -> Result<Sender, PeersError> {
-        let open = |station: usize| Link::open(self.broker, broker.address(), &format!("station-{station}"));
-        let progress = progress.clone();
-        Ok(match self.mode {
-            Mode::Fat => Sender::fat(open(0)?.into_stream(), &self.air.messages(self.broker, 0, 1), progress)?,
-            Mode::Many => {
-                let count = self.options.senders;
-                let station = |station| {
-                    let messages = self.air.messages(self.broker, station, count);
-                    Ok(Station { stream: open(station)?.into_stream(), messages })
-                };
-                let stations = (0..count).map(station).collect::<Result<_, PeersError>>()?;
-                Sender::many(stations, self.options.batches_per_second, progress)?
-            }
-        })
+    async fn stations(&self, broker: &Server) -> Result<Vec<Station>, PeersError> {
+        let count = match self.mode {
+            Mode::Fat => 1,
+            Mode::Many => self.options.senders,
+        };
+        let mut stations = Vec::with_capacity(count);
+        for nth in 0..count {
+            let outlet = Outlet::open(self.broker, broker.address(), nth as u32 + 1).await?;
+            stations.push(Station { outlet, messages: self.air.messages(nth, count) });
+        }
+        Ok(stations)
+    }
+
+    /// Messages a second of each station.
+    fn rate(&self) -> Option<f64> {
+        (self.mode == Mode::Many).then_some(self.options.batches_per_second)
     }
 }
 
@@ -142,18 +139,6 @@ fn follow(said: BufReader<ChildStdout>, progress: &Progress) {
     for tally in said.lines().map_while(Result::ok).filter_map(|line| line.parse::<Tally>().ok()) {
         progress.frames.store(tally.frames, Ordering::Relaxed);
         progress.applied.store(tally.messages, Ordering::Relaxed);
-    }
-}
-
-/// Waits until all that was sent is applied, or nothing moves any more.
-fn drain(progress: &Progress) {
-    let (mut left, mut since) = (progress.on_their_way(), Instant::now());
-    while left > 0 && since.elapsed() < STILLNESS {
-        thread::sleep(POLL);
-        let now = progress.on_their_way();
-        if now != left {
-            (left, since) = (now, Instant::now());
-        }
     }
 }
 

@@ -1,14 +1,15 @@
-//! The brokers and what is said to them.
+//! The brokers, as the usual clients for Rust speak to them.
 //!
-//! The protocols are spoken directly over a blocking TCP stream: both need a handful of messages at QoS 0, and any
-//! client library would give each message a buffer, a channel and a wake-up of its own, for which the peer would pay.
+//! Messages go at QoS 0 in MQTT's terms, which is what NATS without JetStream has: the cheapest that there is. Both
+//! clients set TCP_NODELAY.
 
-mod link;
 mod mqtt;
 mod nats;
 
-pub(crate) use link::Link;
-pub use link::LinkError;
+use std::{error::Error, net::SocketAddr};
+
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -17,30 +18,23 @@ pub enum Broker {
     Mosquitto,
 }
 
-/// One thing that a broker said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Event<'a> {
-    Message {
-        station: u32,
-        payload: &'a [u8],
-    },
-    /// What was asked of it is done.
-    Ready,
-    /// It wants to know whether we are alive.
-    Ping,
-    Other,
+/// What a station has said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Message {
+    pub(super) station: u32,
+    pub(super) payload: Bytes,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ProtocolError {
-    #[error("the broker refused: {0}")]
-    Refused(String),
-    #[error("the broker said what its protocol does not have: {0}")]
-    Malformed(&'static str),
-}
+/// What all stations say, until the broker is gone.
+pub(super) type Inbox = BoxStream<'static, Result<Message, BrokerError>>;
 
-/// An event and the bytes that it took; `None` as long as it is not all there.
-type Parsed<'a> = Result<Option<(Event<'a>, usize)>, ProtocolError>;
+/// A broker's client has given up.
+#[derive(Debug, thiserror::Error)]
+#[error("the client of {}: {source}", broker.name())]
+pub struct BrokerError {
+    broker: Broker,
+    source: Box<dyn Error + Send + Sync>,
+}
 
 impl Broker {
     pub const ALL: [Broker; 2] = [Broker::NatsServer, Broker::Mosquitto];
@@ -53,107 +47,100 @@ impl Broker {
         }
     }
 
-    /// The first word of a client; it is answered by [`Event::Ready`].
-    fn hello(self, client: &str) -> Vec<u8> {
+    /// The crate of its client, and how that is used.
+    pub(super) fn client(self) -> (&'static str, &'static str) {
         match self {
-            Broker::NatsServer => nats::hello(),
-            Broker::Mosquitto => mqtt::hello(client),
+            Broker::NatsServer => ("async-nats", nats::USE),
+            Broker::Mosquitto => ("rumqttc", mqtt::USE),
         }
     }
 
-    /// Asks for what all stations send; it is answered by [`Event::Ready`].
-    fn subscription(self) -> Vec<u8> {
+    /// Asks for what all stations say; from now on it comes.
+    pub(super) async fn subscribe(self, address: SocketAddr) -> Result<Inbox, BrokerError> {
         match self {
-            Broker::NatsServer => nats::subscription(),
-            Broker::Mosquitto => mqtt::subscription(),
+            Broker::NatsServer => nats::subscribe(address).await,
+            Broker::Mosquitto => mqtt::subscribe(address).await,
         }
     }
 
-    fn pong(self) -> Vec<u8> {
-        match self {
-            Broker::NatsServer => nats::PONG.to_vec(),
-            // Its clients ask, and ours have no reason to.
-            Broker::Mosquitto => Vec::new(),
-        }
+    fn failed<E: Into<Box<dyn Error + Send + Sync>>>(self) -> impl Fn(E) -> BrokerError {
+        move |error| BrokerError { broker: self, source: error.into() }
     }
 
-    /// Appends a station's message to `out`.
-    pub fn publish(self, station: u32, payload: &[u8], out: &mut Vec<u8>) {
-        match self {
-            Broker::NatsServer => nats::publish(station, payload, out),
-            Broker::Mosquitto => mqtt::publish(station, payload, out),
-        }
-    }
-
-    fn parse(self, bytes: &[u8]) -> Parsed<'_> {
-        match self {
-            Broker::NatsServer => nats::parse(bytes),
-            Broker::Mosquitto => mqtt::parse(bytes),
-        }
+    /// A station's message by the name that it came under.
+    fn message(self, name: &str, prefix: &str, payload: Bytes) -> Result<Message, BrokerError> {
+        let station = name.strip_prefix(prefix).and_then(|number| number.parse().ok());
+        let station = station.ok_or_else(|| self.failed()(format!("{name:?} is no station's")))?;
+        Ok(Message { station, payload })
     }
 }
 
-/// A payload longer than this is none of ours.
-const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
+/// A station's connection.
+pub(super) enum Outlet {
+    Nats(nats::Outlet),
+    Mqtt(mqtt::Outlet),
+}
 
-/// The number of the station in `name`, behind `prefix`.
-fn station(name: &[u8], prefix: &str) -> Option<u32> {
-    std::str::from_utf8(name.strip_prefix(prefix.as_bytes())?).ok()?.parse().ok()
+impl Outlet {
+    pub(super) async fn open(broker: Broker, address: SocketAddr, station: u32) -> Result<Outlet, BrokerError> {
+        Ok(match broker {
+            Broker::NatsServer => Outlet::Nats(nats::Outlet::open(address, station).await?),
+            Broker::Mosquitto => Outlet::Mqtt(mqtt::Outlet::open(address, station).await?),
+        })
+    }
+
+    /// Waits as long as the client has its hands full.
+    pub(super) async fn publish(&self, payload: Bytes) -> Result<(), BrokerError> {
+        match self {
+            Outlet::Nats(outlet) => outlet.publish(payload).await,
+            Outlet::Mqtt(outlet) => outlet.publish(payload).await,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use futures_util::StreamExt as _;
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::peers::server::{self, Program};
 
-    /// What a broker hands out for what was published: NATS says it in other words.
-    fn delivered(broker: Broker, station: u32, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        match broker {
-            Broker::Mosquitto => broker.publish(station, payload, &mut bytes),
-            Broker::NatsServer => {
-                bytes.extend(format!("MSG station.{station} 1 {}\r\n", payload.len()).bytes());
-                bytes.extend_from_slice(payload);
-                bytes.extend_from_slice(b"\r\n");
-            }
-        }
-        bytes
-    }
+    const PATIENCE: Duration = Duration::from_secs(30);
 
     #[test]
-    fn a_message_is_read_whole_or_not_at_all() {
-        for broker in Broker::ALL {
-            let payload: Vec<u8> = (0..600).map(|n| (n % 251) as u8).collect();
-            let bytes = delivered(broker, 3500, &payload);
-            for cut in 0..bytes.len() {
-                assert_eq!(broker.parse(&bytes[..cut]), Ok(None), "{broker:?} cut at {cut}");
-            }
-            let message = Event::Message { station: 3500, payload: &payload };
-            assert_eq!(broker.parse(&bytes), Ok(Some((message, bytes.len()))), "{broker:?}");
+    fn a_message_is_of_the_station_that_its_name_ends_in() {
+        let message = |name| Broker::Mosquitto.message(name, "station/", Bytes::from_static(b"x"));
+        assert_eq!(message("station/3500").unwrap(), Message { station: 3500, payload: Bytes::from_static(b"x") });
+        for name in ["station/", "station/x", "station.1", "elsewhere/1", "station/4294967296"] {
+            assert!(message(name).is_err(), "{name}");
         }
     }
-
-    #[test]
-    fn what_follows_a_message_is_left_where_it_is() {
+    #[tokio::test]
+    async fn what_stations_publish_comes_in_whole_and_in_order() {
         for broker in Broker::ALL {
-            let [first, second] =
-                [(1, b"one".as_slice()), (2, b"second")].map(|(at, text)| delivered(broker, at, text));
-            let (_, taken) = broker.parse(&[&first[..], &second].concat()).unwrap().unwrap();
-            assert_eq!(taken, first.len(), "{broker:?}");
+            let Some(server) = server::for_test(Program::Broker(broker)) else { continue };
+            let inbox = broker.subscribe(server.address()).await.unwrap();
+            let said: Vec<_> = (0..200).map(|nth| Message { station: 3500, payload: vec![nth; 600].into() }).collect();
+            let outlet = Outlet::open(broker, server.address(), 3500).await.unwrap();
+            for message in &said {
+                outlet.publish(message.payload.clone()).await.unwrap();
+            }
+            let heard = inbox.take(said.len()).map(Result::unwrap).collect::<Vec<_>>();
+            assert_eq!(timeout(PATIENCE, heard).await.unwrap(), said, "{broker:?}");
         }
     }
 
-    #[test]
-    fn noise_is_refused_or_waited_for_and_never_panics() {
-        let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
+    #[tokio::test]
+    async fn a_broker_that_is_gone_ends_what_comes() {
         for broker in Broker::ALL {
-            for length in 0..2_000 {
-                let mut bytes = Vec::new();
-                for _ in 0..length % 40 {
-                    seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    bytes.push((seed >> 56) as u8);
-                }
-                let _ = broker.parse(&bytes);
-            }
+            let Some(server) = server::for_test(Program::Broker(broker)) else { continue };
+            let mut inbox = broker.subscribe(server.address()).await.unwrap();
+            drop(server);
+            let last = timeout(PATIENCE, inbox.next()).await.unwrap();
+            assert!(!matches!(last, Some(Ok(_))), "{broker:?}: {last:?}");
         }
     }
 }

@@ -1,100 +1,66 @@
 //! Presence in Redis: one key for each station and vehicle, which Redis itself forgets when nobody renews it.
 //!
-//! Everything that one read of the broker brought goes out as one pipeline, and several pipelines are on their way
-//! before the first answer is waited for: neither side is ever idle for the other. A frame counts when Redis has
-//! answered for it. A hash for each station would be cheaper to write and cannot forget single vehicles (fields do not
-//! expire before Redis 7.4): somebody would have to sweep it.
+//! Everything that has arrived together goes out as one pipeline over the crate's multiplexed connection; what arrives
+//! until Redis has answered makes the next one. A frame counts when Redis has answered for it. A hash for each station
+//! would be cheaper to write and cannot forget single vehicles (fields do not expire before Redis 7.4): somebody would
+//! have to sweep it.
 
-use std::{collections::VecDeque, net::SocketAddr};
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
+use foldhash::fast::RandomState;
 use forecourt::engine::id::DeviceId;
-use redis::{Client, Connection, Pipeline, RedisResult};
+use redis::{AsyncConnectionConfig, Client, Pipeline, RedisResult, aio::MultiplexedConnection};
 
-use super::{EXPIRY_S, Sighting, Tally};
+use super::{EXPIRY_S, Sighting};
 
-const PIPELINES_IN_FLIGHT: usize = 4;
+/// The default of half a second is short for a thousand commands on a busy core.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The key: a letter, the station, the device. Text would be longer to write and to hash.
 const KEY_BYTES: usize = 1 + size_of::<u32>() + size_of::<u64>();
-/// The last hearing's time and RSSI, and how many there were in the message.
-const VALUE_BYTES: usize = size_of::<u64>() + 1 + size_of::<u16>();
+/// The last hearing's time and RSSI, and how many there were since the key was last written.
+const VALUE_BYTES: usize = size_of::<u64>() + 1 + size_of::<u32>();
 
 pub(crate) struct RedisPresence {
-    connection: Connection,
+    connection: MultiplexedConnection,
     is_per_vehicle: bool,
-    /// The vehicles of the message at hand; a dozen, so that looking through them beats any map.
-    heard: Vec<(Sighting, u16)>,
+    /// The last hearing of each vehicle, and how many there were since the last pipeline.
+    heard: HashMap<(u32, DeviceId), (Sighting, u32), RandomState>,
     pipeline: Pipeline,
-    in_pipeline: Tally,
-    /// Commands and what they stand for, oldest first.
-    in_flight: VecDeque<(usize, Tally)>,
 }
 
 impl RedisPresence {
-    pub(crate) fn connect(address: SocketAddr, is_per_vehicle: bool) -> RedisResult<RedisPresence> {
-        let connection = Client::open(format!("redis://{address}"))?.get_connection()?;
-        Ok(RedisPresence {
-            connection,
-            is_per_vehicle,
-            heard: Vec::new(),
-            pipeline: Pipeline::new(),
-            in_pipeline: Tally::default(),
-            in_flight: VecDeque::new(),
-        })
+    pub(crate) async fn connect(address: SocketAddr, is_per_vehicle: bool) -> RedisResult<RedisPresence> {
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+        let client = Client::open(format!("redis://{address}"))?;
+        let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok(RedisPresence { connection, is_per_vehicle, heard: HashMap::default(), pipeline: Pipeline::new() })
     }
 
     pub(crate) fn see(&mut self, seen: &Sighting) {
-        if !self.is_per_vehicle {
-            return set(&mut self.pipeline, seen, 1);
-        }
-        match self.heard.iter_mut().find(|(last, _)| last.device == seen.device) {
-            Some((last, hearings)) => {
-                *last = *seen;
-                *hearings += 1;
-            }
-            None => self.heard.push((*seen, 1)),
+        if self.is_per_vehicle {
+            let (last, hearings) = self.heard.entry((seen.station, seen.device)).or_insert((*seen, 0));
+            *last = *seen;
+            *hearings += 1;
+        } else {
+            set(&mut self.pipeline, seen, 1);
         }
     }
 
-    /// The message is at its end.
-    pub(crate) fn close_message(&mut self, tally: Tally) {
-        for (seen, hearings) in self.heard.drain(..) {
+    /// Sends what has gathered and waits for the answers.
+    pub(crate) async fn flush(&mut self) -> RedisResult<()> {
+        for (_, (seen, hearings)) in self.heard.drain() {
             set(&mut self.pipeline, &seen, hearings);
         }
-        self.in_pipeline += tally;
-    }
-
-    /// Sends what has gathered, and says what Redis has answered for meanwhile.
-    pub(crate) fn flush(&mut self) -> RedisResult<Tally> {
-        if self.pipeline.is_empty() {
-            return Ok(std::mem::take(&mut self.in_pipeline));
+        if !self.pipeline.is_empty() {
+            self.pipeline.exec_async(&mut self.connection).await?;
+            self.pipeline.clear();
         }
-        self.connection.send_packed_command(&self.pipeline.get_packed_pipeline())?;
-        self.in_flight.push_back((self.pipeline.len(), std::mem::take(&mut self.in_pipeline)));
-        self.pipeline.clear();
-        self.answers(PIPELINES_IN_FLIGHT)
-    }
-
-    /// Waits for all answers.
-    pub(crate) fn settle(&mut self) -> RedisResult<Tally> {
-        self.answers(0)
-    }
-
-    fn answers(&mut self, left: usize) -> RedisResult<Tally> {
-        let mut answered = Tally::default();
-        while self.in_flight.len() > left
-            && let Some((commands, tally)) = self.in_flight.pop_front()
-        {
-            for _ in 0..commands {
-                self.connection.recv_response()?.extract_error()?;
-            }
-            answered += tally;
-        }
-        Ok(answered)
+        Ok(())
     }
 }
 
-fn set(pipeline: &mut Pipeline, seen: &Sighting, hearings: u16) {
+fn set(pipeline: &mut Pipeline, seen: &Sighting, hearings: u32) {
     pipeline.set_ex(&key(seen.station, seen.device)[..], &value(seen, hearings)[..], EXPIRY_S);
 }
 
@@ -105,7 +71,7 @@ fn key(station: u32, device: DeviceId) -> [u8; KEY_BYTES] {
     key
 }
 
-fn value(seen: &Sighting, hearings: u16) -> [u8; VALUE_BYTES] {
+fn value(seen: &Sighting, hearings: u32) -> [u8; VALUE_BYTES] {
     let mut value = [0; VALUE_BYTES];
     value[..8].copy_from_slice(&seen.at.0.to_le_bytes());
     value[8] = seen.rssi.cast_unsigned();
@@ -116,8 +82,12 @@ fn value(seen: &Sighting, hearings: u16) -> [u8; VALUE_BYTES] {
 #[cfg(test)]
 mod tests {
     use forecourt::engine::time::UnixMs;
+    use redis::AsyncCommands as _;
 
     use super::*;
+    use crate::peers::server::{self, Program};
+
+    const SEEN: Sighting = Sighting { station: 1, device: DeviceId(2), rssi: -61, at: UnixMs(1_800_000_000_123) };
 
     #[test]
     fn keys_tell_stations_and_vehicles_apart() {
@@ -127,9 +97,29 @@ mod tests {
 
     #[test]
     fn a_value_holds_time_signal_and_count() {
-        let seen = Sighting { station: 1, device: DeviceId(2), rssi: -61, at: UnixMs(1_800_000_000_123) };
-        let value = value(&seen, 3);
+        let value = value(&SEEN, 3);
         assert_eq!(u64::from_le_bytes(value[..8].try_into().unwrap()), 1_800_000_000_123);
         assert_eq!((value[8].cast_signed(), value[9]), (-61, 3));
+    }
+
+    #[tokio::test]
+    async fn a_vehicle_is_one_key_with_its_last_hearing_and_redis_forgets_it() {
+        for is_per_vehicle in [false, true] {
+            let Some(server) = server::for_test(Program::Redis) else { return };
+            let mut presence = RedisPresence::connect(server.address(), is_per_vehicle).await.unwrap();
+            presence.see(&Sighting { rssi: -80, ..SEEN });
+            presence.see(&SEEN);
+            presence.see(&Sighting { device: DeviceId(3), ..SEEN });
+            presence.flush().await.unwrap();
+            let redis = &mut presence.connection;
+            let keys: usize = redis::cmd("DBSIZE").query_async(redis).await.unwrap();
+            assert_eq!(keys, 2);
+            let key = &key(SEEN.station, SEEN.device)[..];
+            let hearings = if is_per_vehicle { 2 } else { 1 };
+            let kept: Vec<u8> = redis.get(key).await.unwrap();
+            assert_eq!(kept, value(&SEEN, hearings));
+            let left: i64 = redis.ttl(key).await.unwrap();
+            assert!((1..=EXPIRY_S as i64).contains(&left), "{left}");
+        }
     }
 }
