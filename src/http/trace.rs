@@ -50,10 +50,7 @@ pub(super) async fn concerning(
     );
     trace::link(&span, headers);
     let mut response = call.instrument(span.clone()).await;
-    span.record("http.response.status_code", response.status().as_u16());
-    if response.status().is_server_error() {
-        span.record("otel.status_code", "ERROR");
-    }
+    trace::answered(&span, response.status());
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         response = problem.with("trace", session).into_response();
     }
