@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+pub const DAY_MS: u64 = 24 * 3600 * 1000;
+
 /// Milliseconds since the Unix epoch, on the server's clock.
 #[derive(
     Debug,

@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, HeaderName, Method, StatusCode, header},
+    http::{HeaderName, Method, StatusCode, header},
     response::{IntoResponse as _, Response, sse::Event},
 };
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ use crate::{
     },
     session::{By, Command, Completion, Prices, Quote, Request, SessionView, Sessions},
     station::{Candidate, Select, Selection, StationEvent, Stations, VehicleView},
-    telemetry,
+    telemetry::{self, trace::Origin},
 };
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
@@ -166,14 +166,14 @@ async fn select(
     State(shared): State<Shared>,
     terminal: Terminal,
     Named(station): Named<StationId>,
-    headers: HeaderMap,
+    origin: Origin,
     write: Write<Selecting>,
 ) -> Result<Response, Problem> {
     let by = By::Station(terminal.at(station)?);
     let running = shared.in_flight.begin(by, &write)?;
     let session = session_of(station, &running.request);
     let opened = async move { open(&shared, station, session, write.body, running.request).await.into_response() };
-    Ok(concerning(session, &Method::POST, SELECT, &headers, opened).await)
+    Ok(concerning(session, &Method::POST, SELECT, origin, opened).await)
 }
 
 async fn open(

@@ -1,8 +1,10 @@
 //! Calls that concern a session, within its trace: what is done for them, and what they are told of it.
 
+use std::convert::Infallible;
+
 use axum::{
-    extract::{MatchedPath, Request},
-    http::{HeaderMap, HeaderName, HeaderValue, Method},
+    extract::{FromRequestParts, MatchedPath, Request},
+    http::{HeaderName, HeaderValue, Method, request::Parts},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -11,7 +13,7 @@ use tracing::{Instrument as _, field::Empty};
 use super::problem::Problem;
 use crate::{
     engine::id::SessionId,
-    telemetry::trace::{self, session_span},
+    telemetry::trace::{self, Origin, session_span},
 };
 
 /// Where the trace of an answer is, as W3C Trace Context drafts it for answers.
@@ -23,9 +25,9 @@ const SESSIONS: &str = "/v1/sessions/";
 /// Of each call whose path names a session, whatever becomes of it.
 pub(super) async fn of_session(request: Request, next: Next) -> Response {
     let Some(session) = named(request.uri().path()) else { return next.run(request).await };
-    let (method, headers) = (request.method().clone(), request.headers().clone());
+    let (method, origin) = (request.method().clone(), Origin::of(request.headers()));
     let route = request.extensions().get::<MatchedPath>().map_or_else(String::new, |path| path.as_str().to_owned());
-    concerning(session, &method, &route, &headers, next.run(request)).await
+    concerning(session, &method, &route, origin, next.run(request)).await
 }
 
 fn named(path: &str) -> Option<SessionId> {
@@ -37,7 +39,7 @@ pub(super) async fn concerning(
     session: SessionId,
     method: &Method,
     route: &str,
-    headers: &HeaderMap,
+    origin: Origin,
     call: impl Future<Output = Response>,
 ) -> Response {
     let span = session_span!(
@@ -48,7 +50,7 @@ pub(super) async fn concerning(
         otel.status_code = Empty,
         http.response.status_code = Empty
     );
-    trace::link(&span, headers);
+    origin.link(&span);
     let mut response = call.instrument(span.clone()).await;
     trace::answered(&span, response.status());
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
@@ -57,6 +59,14 @@ pub(super) async fn concerning(
     let place = HeaderValue::from_str(&trace::response(session)).expect("hexadecimal digits and dashes");
     response.headers_mut().insert(TRACERESPONSE, place);
     response
+}
+
+impl<S: Sync> FromRequestParts<S> for Origin {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Origin, Infallible> {
+        Ok(Origin::of(&parts.headers))
+    }
 }
 
 #[cfg(test)]

@@ -21,14 +21,15 @@ use super::{
     purge,
     store::{self, Append},
 };
-use crate::{engine::time::UnixMs, telemetry::queue::Queue};
+use crate::{
+    engine::time::{DAY_MS, UnixMs},
+    telemetry::queue::Queue,
+};
 
 /// Pauses between two probes of a disk that fails: twice as long each time, so that readiness comes back within seconds
 /// and a log is not flooded.
 const PROBE_MIN: Duration = Duration::from_millis(250);
 const PROBE_MAX: Duration = Duration::from_secs(5);
-
-const DAY_MS: u64 = 24 * 3600 * 1000;
 
 type Answer<T> = oneshot::Sender<Result<T, LedgerError>>;
 

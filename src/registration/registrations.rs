@@ -32,13 +32,11 @@ use crate::engine::codebook::{Codebook, Hit};
 use crate::engine::id::{BindingId, DeviceId, StationId};
 use crate::engine::plate::Plate;
 use crate::engine::proof::ProofKey;
-use crate::engine::time::{SlotLength, UnixMs};
+use crate::engine::time::{DAY_MS, SlotLength, UnixMs};
 use crate::telemetry;
 
 /// An expired token holds a stream no longer than this.
 const EXPIRED_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
-
-const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// Registrations of one engine; clones share them.
 #[derive(Clone)]

@@ -22,7 +22,11 @@ use super::{
     record::rebuild,
 };
 use crate::{
-    engine::{id::SessionId, session::Session, time::UnixMs},
+    engine::{
+        id::SessionId,
+        session::Session,
+        time::{DAY_MS, UnixMs},
+    },
     ledger::{self, Entry, Journal, Kind, Ledger, LedgerError, OpenError, PurgeOrder, Removal, Rule, Seq},
     telemetry::now,
 };
@@ -38,8 +42,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 const FIRST: Duration = Duration::from_secs(600);
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-
-const DAY_MS: u64 = 24 * 3600 * 1000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum PurgeError {

@@ -50,7 +50,7 @@ use crate::{config::Trace, outgoing};
 pub(super) const SCOPE: &str = "forecourt";
 
 /// The attribute of a call's span that says how it was answered.
-const STATUS: &str = "http.response.status_code";
+pub(super) const STATUS: &str = "http.response.status_code";
 
 /// As the threads of uplinks have it: nobody waits for a trace.
 const NICENESS: i32 = 5;

@@ -90,12 +90,19 @@ pub(crate) fn join(span: &Span, session: SessionId) {
     let _ = span.set_parent(Context::new().with_remote_span_context(parent));
 }
 
-/// Links the span of a caller who traces himself.
-pub(crate) fn link(span: &Span, headers: &HeaderMap) {
-    if export::is_on()
-        && let Some(caller) = caller(headers)
-    {
-        span.add_link(caller);
+/// Where a caller who traces himself is in his own trace. Nobody is asked while nothing is exported.
+pub(crate) struct Origin(Option<SpanContext>);
+
+impl Origin {
+    pub(crate) fn of(headers: &HeaderMap) -> Origin {
+        Origin(if export::is_on() { caller(headers) } else { None })
+    }
+
+    /// Links a span of ours with the caller's.
+    pub(crate) fn link(self, span: &Span) {
+        if let Some(caller) = self.0 {
+            span.add_link(caller);
+        }
     }
 }
 
@@ -104,7 +111,7 @@ pub(crate) fn answered(span: &Span, status: StatusCode) {
     if !export::is_on() {
         return;
     }
-    span.record("http.response.status_code", status.as_u16());
+    span.record(export::STATUS, status.as_u16());
     if status.is_server_error() {
         span.record("otel.status_code", "ERROR");
     }

@@ -7,14 +7,13 @@ use std::{
 };
 
 use forecourt::{
+    engine::time::DAY_MS,
     ledger::{Journal, Ledger},
     telemetry,
 };
 use rustix::fs::{Access, access, statfs, statvfs};
 
 use super::{super::running::Running, Finding};
-
-const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// What a day is taken to grow by at least: a journal that has just begun says nothing of the days to come. 30,000 sales
 /// of eight entries, some 500 bytes each.

@@ -3,11 +3,11 @@ use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 use super::*;
 use crate::engine::clock::ClockOffset;
 use crate::engine::codebook::{Codebook, Keeper, RosterBuilder};
+use crate::engine::time::DAY_MS;
 
 const CHAIN: SlotLength = SlotLength::DEFAULT;
 const NOW: UnixMs = UnixMs(1_800_000_123_456);
 const STATION: StationId = StationId(1);
-const DAY_MS: u64 = 24 * 3600 * 1000;
 
 fn secret(device: u64) -> Secret {
     Secret::from_root(&[device as u8 + 1; 32])

@@ -8,8 +8,8 @@ use std::{
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::certificate::X509Certificate;
 
-use super::{DAY, PkiError};
-use crate::engine::time::UnixMs;
+use super::PkiError;
+use crate::engine::time::{DAY_MS, UnixMs};
 
 const SECOND_MS: i64 = 1_000;
 
@@ -40,7 +40,7 @@ impl Validity {
 
     /// Whole days that are left; 0 on the last one and afterwards.
     pub fn days_left(&self, now: UnixMs) -> u64 {
-        self.until.since(now) / DAY.as_millis() as u64
+        self.until.since(now) / DAY_MS
     }
 }
 

@@ -4,11 +4,9 @@ use std::{fmt, str::FromStr};
 
 use time::{Date, OffsetDateTime, format_description::StaticFormatDescription, macros::format_description};
 
-use crate::engine::time::UnixMs;
+use crate::engine::time::{DAY_MS, UnixMs};
 
 const FORMAT: StaticFormatDescription = format_description!("[year]-[month]-[day]");
-
-const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// Counted from 1970-01-01.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,12 +2,11 @@
 
 use super::*;
 use crate::{
+    engine::time::DAY_MS,
     ledger::{Journal, Kind, Rule, Seq},
     session::audit::Audit,
     telemetry::now,
 };
-
-const DAY_MS: u64 = 24 * 3600 * 1000;
 
 const SECOND: SessionId = SessionId([3; 16]);
 

@@ -11,6 +11,8 @@ use loadtest::{
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::{Held, Ran};
+
 #[derive(Debug, Args)]
 pub(crate) struct BenchArguments {
     /// The same seed makes the same chain and the same traffic.
@@ -135,6 +137,20 @@ pub(crate) fn run_of(
     run.summary = keys(outcome)?;
     run.tables = vec![figures(&run.summary)];
     Ok(run)
+}
+
+/// Tells what a run came to, and whether that is within its bounds.
+pub(crate) fn judge(
+    title: &str,
+    conditions: Vec<(String, String)>,
+    outcome: &impl Serialize,
+    thresholds: Vec<Verdict>,
+    tell: &TellArguments,
+) -> Ran {
+    let report = Run { thresholds, ..run_of(title, conditions, outcome)? };
+    let held = Held(report.passed());
+    tell.tell(report)?;
+    Ok(held)
 }
 
 /// What must not happen.

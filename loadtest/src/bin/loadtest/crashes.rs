@@ -9,8 +9,8 @@ use loadtest::{
 };
 
 use crate::{
-    Held, Ran,
-    bench::{EngineArguments, TellArguments, none, run_of},
+    Ran,
+    bench::{EngineArguments, TellArguments, judge, none},
 };
 
 /// Kills the engine (SIGKILL) again and again in the middle of sales: none that was acknowledged may be lost or charged
@@ -53,11 +53,13 @@ pub(crate) fn run(arguments: &Arguments) -> Ran {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(crashes::run(&config, |line| eprintln!("{line}")))?;
-    let mut report = run_of("Sales while the engine is killed again and again", arguments.conditions(), &outcome)?;
-    report.thresholds = thresholds(&outcome);
-    let held = Held(report.passed());
-    arguments.tell.tell(report)?;
-    Ok(held)
+    judge(
+        "Sales while the engine is killed again and again",
+        arguments.conditions(),
+        &outcome,
+        thresholds(&outcome),
+        &arguments.tell,
+    )
 }
 
 fn thresholds(outcome: &Outcome) -> Vec<Verdict> {

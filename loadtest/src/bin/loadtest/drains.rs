@@ -9,8 +9,8 @@ use loadtest::{
 };
 
 use crate::{
-    Held, Ran,
-    bench::{EngineArguments, TellArguments, none, run_of},
+    Ran,
+    bench::{EngineArguments, TellArguments, judge, none},
 };
 
 /// Stops the engine (SIGTERM) under the load of uplinks and sales and starts it again, several times: no frame, session or
@@ -48,11 +48,13 @@ pub(crate) fn run(arguments: &Arguments) -> Ran {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(drains::run(&config, |line| eprintln!("{line}")))?;
-    let mut report = run_of("The engine stopped under load, again and again", arguments.conditions(), &outcome)?;
-    report.thresholds = thresholds(&outcome);
-    let held = Held(report.passed());
-    arguments.tell.tell(report)?;
-    Ok(held)
+    judge(
+        "The engine stopped under load, again and again",
+        arguments.conditions(),
+        &outcome,
+        thresholds(&outcome),
+        &arguments.tell,
+    )
 }
 
 fn thresholds(outcome: &Outcome) -> Vec<Verdict> {

@@ -9,8 +9,8 @@ use loadtest::{
 };
 
 use crate::{
-    Held, Ran,
-    bench::{EngineArguments, TellArguments, none, run_of},
+    Ran,
+    bench::{EngineArguments, TellArguments, judge, none},
 };
 
 /// Fuellings a second, from the selection to the payment, through HTTP and with every step durable.
@@ -58,11 +58,13 @@ pub(crate) fn run(arguments: &Arguments) -> Ran {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(sessions::run(&config, |line| eprintln!("{line}")))?;
-    let mut report = run_of("Fuellings, from the selection to the payment", arguments.conditions(), &outcome)?;
-    report.thresholds = thresholds(&outcome);
-    let held = Held(report.passed());
-    arguments.tell.tell(report)?;
-    Ok(held)
+    judge(
+        "Fuellings, from the selection to the payment",
+        arguments.conditions(),
+        &outcome,
+        thresholds(&outcome),
+        &arguments.tell,
+    )
 }
 
 fn thresholds(outcome: &Outcome) -> Vec<Verdict> {
