@@ -161,15 +161,21 @@ async fn a_torn_write_costs_what_comes_after_it_and_nothing_else() {
     }
 }
 
+/// Bytes of a page of SQLite's.
+const PAGE: usize = 4096;
+
 #[tokio::test]
 async fn a_file_of_which_a_byte_changed_is_found_out_or_reads_as_before() {
     let folder = journal_of(40).await;
     let file = fs::read(Ledger::file(folder.path())).unwrap();
+    // Most of a young file is the room that a probe of the disk took: nothing lies there that could be found out.
+    let holds_something = |at: &usize| file[at - at % PAGE..].iter().take(PAGE).any(|byte| *byte != 0);
+    let held = (0..file.len()).filter(holds_something).collect::<Vec<_>>();
     let seed = rand::random();
     let mut random = StdRng::seed_from_u64(seed);
     let mut found = 0;
     for trial in 0..300 {
-        let at = random.random_range(0..file.len());
+        let at = held[random.random_range(0..held.len())];
         let mut changed = file.clone();
         changed[at] ^= 1 << random.random_range(0..8);
         fs::write(Ledger::file(folder.path()), changed).unwrap();
