@@ -49,10 +49,12 @@ impl World {
         self.oracle().disappeared(site, plate);
     }
 
-    /// The car could not be seen or selected where it stands.
-    pub fn missed(&self, car: CarId, reason: String) {
+    /// The car could not be seen or selected at the site where it stands.
+    pub fn missed(&self, site: SiteId, car: CarId, reason: &str) {
         let fleet = self.fleet();
-        self.oracle().missed(&fleet, car, reason);
+        let mut oracle = self.oracle();
+        let by_rule = oracle.by_rule(site, car);
+        oracle.missed(&fleet, car, format!("{reason}; by what its receivers heard, it is {by_rule:?}"));
     }
 
     pub fn device(&self, car: CarId) -> DeviceId {

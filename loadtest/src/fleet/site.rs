@@ -39,9 +39,10 @@ const ROAD_Y_M: f64 = -60.0;
 const POST_M: f64 = 1.5;
 const CANOPY_M: f64 = 5.0;
 
-/// From this level on a car is on the forecourt: a survey of such a site would set it between the -62 dBm of a car at
-/// its pump and the -99 dBm of one on the road.
-pub const ENTER_DBM: i8 = -76;
+/// From this level on a car is on the forecourt, as a survey of such a site would set it: half way between the -70 dBm of
+/// a car at the pump that is worst heard and the -89 dBm of one at a neighbour 50 m away. Six dB below the worst pump are
+/// too few: of the cars whose engine goes off one to three seconds after the stop, one in 1,400 never enters then.
+pub const ENTER_DBM: i8 = -79;
 
 /// Places that a moving car takes one after the other: at 8 m/s one of them is half a metre.
 const PLACES_OF_A_DRIVE: u16 = 40;
@@ -297,9 +298,9 @@ mod tests {
             let loudest = |path: Path| layout.levels(path.first + path.rows / 2).iter().max().unwrap().dbm();
             let spots = (1..=shape.pumps).map(|pump| Spot::Pump(PumpNumber(pump)));
             for spot in spots.chain((0..shape.waiting).map(Spot::Waiting)) {
-                assert!(loudest(layout.at(spot)) > f64::from(ENTER_DBM) + 2.0, "{spot:?}");
+                assert!(loudest(layout.at(spot)) > f64::from(ENTER_DBM) + 5.0, "{spot:?}");
             }
-            assert!(loudest(layout.passing()) < f64::from(ENTER_DBM) - 20.0);
+            assert!(loudest(layout.passing()) < f64::from(ENTER_DBM) - 18.0);
         }
     }
 

@@ -159,7 +159,8 @@ impl Query {
 
     fn refused(&self, error: &CallError) {
         if matches!(error.code(), "PLATE_NO_MATCH" | "VEHICLE_NOT_PRESENT") && self.is_here() {
-            self.world.missed(self.car, format!("{} at {} was typed: {error}", self.plate, self.terminal.station));
+            let reason = format!("{} at {} was typed: {error}", self.plate, self.terminal.station);
+            self.world.missed(self.terminal.site, self.car, &reason);
         }
     }
 

@@ -30,7 +30,7 @@ impl Rules {
         let (rule, mut changes) = (&mut self.sites[site.index()], Vec::new());
         rule.expire(at, &mut changes);
         changes.clear();
-        let device = DeviceId(u64::from(car.0));
+        let device = device(car);
         self.wire.clear();
         self.wire.extend(hearings.iter().map(|hearing| WireHearing::at_base(hearing.receiver, hearing.rssi)));
         let frame = Hearings::new(at, &self.wire);
@@ -39,6 +39,15 @@ impl Rules {
         *window = rule.observe_all(device, hint, frame, at, &mut changes).window.map(|handle| (site, handle));
         changes.iter().find(|change| change.state == State::Entered).map(|change| change.at)
     }
+
+    /// How far the car's visit has come; `None` when it was not heard there lately.
+    pub(super) fn state(&self, site: SiteId, car: CarId) -> Option<State> {
+        self.sites[site.index()].seen(device(car)).map(|seen| seen.state)
+    }
+}
+
+fn device(car: CarId) -> DeviceId {
+    DeviceId(u64::from(car.0))
 }
 
 fn policy(site: &Site) -> Policy {

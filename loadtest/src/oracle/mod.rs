@@ -25,7 +25,7 @@ use crate::{
 };
 use books::Sales;
 use entry::Rules;
-use forecourt::engine::{batch::Hearing, id::SessionId, plate::Plate, time::UnixMs};
+use forecourt::engine::{batch::Hearing, id::SessionId, plate::Plate, presence::State, time::UnixMs};
 
 /// A car that has entered and is not shown for so long is missed.
 pub const MISSED_AFTER_MS: u64 = 8_000;
@@ -194,6 +194,11 @@ impl Oracle {
                 self.missed(fleet, car, format!("{plate} entered {station} at {due} and was not shown"));
             }
         }
+    }
+
+    /// What the engine's own rule makes of a car.
+    pub fn by_rule(&self, site: SiteId, car: CarId) -> Option<State> {
+        self.rules.state(site, car)
     }
 
     /// A car on a forecourt could not be seen or selected.

@@ -1,9 +1,11 @@
 //! The oracle against what it should say.
 
+use std::path::Path;
+
 use forecourt::{engine::id::DeviceId, payment::SessionCharges};
 
 use super::*;
-use crate::{demo, fleet::Tick};
+use crate::{demo, fleet::Tick, scenario::Scenario};
 
 const NOW: UnixMs = UnixMs(1_800_000_000_000);
 const SESSION: SessionId = SessionId([1; 16]);
@@ -113,4 +115,38 @@ fn a_driver_is_asked_for_what_the_pump_shows() {
     assert!(!oracle.is_asked_rightly(SESSION, CAR, 5_001));
     assert!(!oracle.is_asked_rightly(SessionId([2; 16]), CAR, 5_000));
     assert_eq!(oracle.counts().wrong, 2);
+}
+
+/// Stations, each with its share of the cars that stop in a quarter of an hour and whose engines go off at once.
+fn hasty(stations: usize, paired_share: f64) -> Fleet {
+    let mut scenario = Scenario { seconds: 600, warm_up_seconds: 0, slot_seconds: 900, ..Scenario::default() };
+    (scenario.stations.count, scenario.stations.paired_share) = (stations, paired_share);
+    (scenario.traffic.cars, scenario.traffic.sales_per_day) = (0.0, 12_000.0);
+    scenario.dongles.power_cut_share = 1.0;
+    Fleet::new(scenario.plan(1.0, Path::new(".")).unwrap().fleet, NOW)
+}
+
+#[test]
+fn a_car_has_entered_its_forecourt_before_its_engine_is_off_and_no_other() {
+    let mut fleet = hasty(100, 0.1);
+    let (mut rules, mut tick) = (Rules::new(&fleet), Tick::default());
+    let (mut entered, mut stopped, mut is_ghost) = (HashSet::new(), VecDeque::new(), false);
+    fleet.open(NOW);
+    for now in (1..6_000).map(|step| NOW.plus(step * 100)) {
+        fleet.advance(now, &mut tick);
+        for (frame, hearings) in tick.frames() {
+            let Sender::Car(car, _) = frame.sender else { continue };
+            if rules.entered(frame.site, car, hearings).is_some() {
+                is_ghost |= frame.is_next_door;
+                entered.insert((car, fleet.car(car).visit));
+            }
+        }
+        stopped.extend(tick.arrived.iter().map(|arrival| (now, arrival.car)));
+        while let Some((_, car)) = stopped.pop_front_if(|(at, _)| now.since(*at) > MISSED_AFTER_MS) {
+            let car_visit = (car, fleet.car(car).visit);
+            assert!(entered.contains(&car_visit), "{car_visit:?}, of {}", entered.len());
+            fleet.depart(car, now);
+        }
+    }
+    assert!(entered.len() > 15_000 && !is_ghost, "{}", entered.len());
 }

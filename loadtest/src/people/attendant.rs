@@ -130,7 +130,7 @@ impl Visit {
         match &served {
             Ok(()) => {}
             Err(error @ (VisitError::NotVisible | VisitError::NotSelectable(_))) => {
-                self.world.missed(self.arrival.car, reason(error));
+                self.world.missed(self.arrival.site, self.arrival.car, &reason(error));
             }
             Err(error) => self.world.oracle().visit_failed(reason(error)),
         }
