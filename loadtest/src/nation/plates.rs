@@ -88,15 +88,18 @@ impl Asker {
         let open = Arc::new(Semaphore::new(OPEN_MAX));
         for number in 0_u32.. {
             let due = self.began + every * number;
+            // Whom to ask for is looked up before it is time: the radio may hold the fleet just then.
+            sleep_until(due - every / 2).await;
+            let Some((terminal, car, plate)) = self.somebody() else { continue };
             sleep_until(due).await;
             let permit = open.clone().acquire_owned().await.expect("nobody closes it");
-            let Some((terminal, car, plate)) = self.somebody() else { continue };
             let (world, latencies, began) = (self.world.clone(), self.latencies.clone(), self.began);
             tokio::spawn(async move {
                 let _permit = permit;
                 let query = Query { world, terminal, car, plate, name: format!("query-{number}") };
-                let Some(opened) = query.ask().await else { return };
+                let answer = query.ask().await;
                 let took = due.elapsed();
+                let Some(opened) = query.judge(answer) else { return };
                 latencies.lock().unwrap_or_else(PoisonError::into_inner).record(due - began, took);
                 query.release(opened).await;
             });
@@ -130,11 +133,15 @@ struct Query {
 type Opened = Option<SessionView>;
 
 impl Query {
-    /// `None` when there was no answer to the question: the car left in the meantime.
-    async fn ask(&self) -> Option<Opened> {
+    async fn ask(&self) -> Result<SessionView, CallError> {
         let path = format!("/v1/stations/{}/sessions", self.terminal.station);
         let body = json!({ "plate": last_four(&self.plate) });
-        match self.terminal.caller.post_once::<SessionView>(&path, &self.name, &body).await {
+        self.terminal.caller.post_once(&path, &self.name, &body).await
+    }
+
+    /// `None` when there was no answer to the question: the car left in the meantime.
+    fn judge(&self, answer: Result<SessionView, CallError>) -> Option<Opened> {
+        match answer {
             Ok(opened) => {
                 self.check(&opened);
                 Some(Some(opened))
