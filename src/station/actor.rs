@@ -19,7 +19,7 @@ use super::{
     forecourt::{Forecourt, LookedUp},
     health::StationHealth,
     intake::{Applied, BatchStream, Intake, IntakeEnd, Progress},
-    selection::{self, Choice, Known, Select, Selection, choose, vehicle},
+    selection::{self, Choice, Chosen, Known, Select, choose, vehicle},
     view::{StationEvent, VehicleView},
     whereabouts::{Place, REFRESH_MS},
 };
@@ -67,9 +67,10 @@ pub(super) struct Vehicles;
 #[rtype(result = "broadcast::Receiver<StationEvent>")]
 pub(super) struct Watch;
 
+/// Answered with the session that is to be opened for the vehicle.
 #[derive(Message)]
-#[rtype(result = "Result<Selection, SelectError>")]
-pub(super) struct SelectVehicle(pub(super) Select, pub(super) Span);
+#[rtype(result = "Result<Chosen, SelectError>")]
+pub(super) struct ChooseVehicle(pub(super) Select, pub(super) Span);
 
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -259,8 +260,8 @@ impl StationActor {
         }
     }
 
-    /// Picks among `present`, which was looked up a moment ago, and takes the vehicle for the session.
-    fn take(&mut self, select: &Select, present: Vec<(Seen, Arc<Registration>)>) -> Result<Step, SelectError> {
+    /// Picks among `present`, which was looked up a moment ago.
+    fn choose(&self, select: &Select, present: Vec<(Seen, Arc<Registration>)>) -> Result<Chosen, SelectError> {
         let known = present.into_iter().map(|(seen, registration)| Known {
             contested: self.stations.whereabouts().is_contested(seen.device, self.station),
             seen,
@@ -269,25 +270,24 @@ impl StationActor {
         let (taken, free): (Vec<Known>, Vec<Known>) =
             known.partition(|known| self.taken.contains_key(&known.seen.device));
         match choose(select, &free) {
-            Ok(Choice::Several(candidates)) => Ok(Step::Done(Selection::Ambiguous(candidates))),
-            Ok(Choice::One(picked)) => self.take_one(select, picked),
+            Ok(Choice::Several(candidates)) => Ok(Chosen::Several(candidates)),
+            Ok(Choice::One(picked)) => self.one(select, picked),
             Err(refusal @ (SelectError::NoMatch | SelectError::NotPresent)) => match choose(select, &taken) {
                 Ok(Choice::One(picked)) => Err(session::Error::VehicleTaken(self.taken[&picked.seen.device]).into()),
-                Ok(Choice::Several(candidates)) => Ok(Step::Done(Selection::Ambiguous(candidates))),
+                Ok(Choice::Several(candidates)) => Ok(Chosen::Several(candidates)),
                 Err(_) => Err(refusal),
             },
             Err(refusal) => Err(refusal),
         }
     }
 
-    fn take_one(&mut self, select: &Select, picked: &Known) -> Result<Step, SelectError> {
+    fn one(&self, select: &Select, picked: &Known) -> Result<Chosen, SelectError> {
         // The look-up took a moment, and the vehicle may have left in it.
         if self.forecourt.presence().seen(picked.seen.device).is_none_or(|seen| !seen.state.is_selectable()) {
             return Err(SelectError::NotPresent);
         }
         let heard = self.forecourt.presence().heard(picked.seen.device);
-        self.pin(picked.seen.device, select.session);
-        Ok(Step::Open(Box::new(Open {
+        Ok(Chosen::One(Box::new(Open {
             request: select.request,
             session: select.session,
             station: self.station,
@@ -296,25 +296,6 @@ impl StationActor {
             by: session::By::Station(self.station),
             heard: heard.map(|(first, levels)| selection::heard(select, picked, first, &levels)),
         })))
-    }
-
-    fn open(&self, open: Open) -> ResponseActFuture<Self, Result<Selection, SelectError>> {
-        let (device, session) = (open.vehicle.device, open.session);
-        let sessions = self.stations.sessions().clone();
-        let opened = async move { sessions.open(open).await };
-        Box::pin(opened.into_actor(self).map(move |opened, actor, _| match opened {
-            Ok(view) => {
-                // A repetition: its session is at an end, or was for another vehicle than fits the plate now.
-                if !view.pins_vehicle || view.device != device {
-                    actor.unpin(device, session);
-                }
-                Ok(Selection::Opened(Box::new(view)))
-            }
-            Err(error) => {
-                actor.unpin(device, session);
-                Err(error.into())
-            }
-        }))
     }
 
     /// Before the first message: which of the station's vehicles are in a session.
@@ -343,12 +324,6 @@ fn departed(device: DeviceId, at: UnixMs) -> Seen {
 /// The smoothed RSSI of the best receiver.
 fn level(seen: Seen) -> i8 {
     seen.strongest.map_or(i8::MIN, |(_, dbm)| dbm)
-}
-
-/// How a selection goes on.
-enum Step {
-    Done(Selection),
-    Open(Box<Open>),
 }
 
 /// The registrations of those seen, from the near cache or the truth. Dongles that have none are left out.
@@ -445,21 +420,17 @@ impl Handler<Watch> for StationActor {
     }
 }
 
-impl Handler<SelectVehicle> for StationActor {
-    type Result = ResponseActFuture<Self, Result<Selection, SelectError>>;
+impl Handler<ChooseVehicle> for StationActor {
+    type Result = ResponseActFuture<Self, Result<Chosen, SelectError>>;
 
-    fn handle(&mut self, SelectVehicle(select, span): SelectVehicle, ctx: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, ChooseVehicle(select, span): ChooseVehicle, ctx: &mut Context<Self>) -> Self::Result {
         self.settle(now(), ctx);
         let resolved = resolve(self.stations.registrations().clone(), self.selectable());
-        let selected = resolved.into_actor(self).then(move |known, actor: &mut Self, _| {
+        let chosen = resolved.into_actor(self).map(move |known, actor, _| {
             let known = known.map_err(|Unavailable| SelectError::Unavailable);
-            match known.and_then(|known| actor.take(&select, known)) {
-                Ok(Step::Open(open)) => actor.open(*open),
-                Ok(Step::Done(selection)) => Box::pin(fut::ready(Ok(selection))),
-                Err(error) => Box::pin(fut::ready(Err(error))),
-            }
+            known.and_then(|known| actor.choose(&select, known))
         });
-        Box::pin(selected.within(span))
+        Box::pin(chosen.within(span))
     }
 }
 

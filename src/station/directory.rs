@@ -7,18 +7,19 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
 use super::{
     Config,
     actor::{
-        AttachUplink, BindingChanged, EnteredElsewhere, Feed, Health, SelectVehicle, Snapshot, StationActor, Vehicles,
+        AttachUplink, BindingChanged, ChooseVehicle, EnteredElsewhere, Feed, Health, Snapshot, StationActor, Vehicles,
         Watch,
     },
     error::{AttachError, SelectError, StationError},
     health::StationHealth,
     intake::{Applied, BatchStream, IntakeEnd},
     metrics::Metrics,
-    selection::{Select, Selection},
+    selection::{Chosen, Select, Selection},
     snapshot,
     survey::{Ailment, Survey},
     view::{StationEvent, VehicleView},
@@ -155,10 +156,9 @@ impl Stations {
 
     /// Finds the vehicle that the attendant means and opens its session.
     pub async fn select(&self, station: StationId, select: Select) -> Result<Selection, SelectError> {
-        let actor = self.actor(station).ok_or(SelectError::UnknownStation)?;
         let (session, request) = (select.session, select.request);
         let span = session_span!("select", session);
-        let selected = actor.send(SelectVehicle(select, span)).await.unwrap_or(Err(SelectError::Unavailable));
+        let selected = self.choose_and_open(station, select).instrument(span).await;
         // A repetition is answered as the first was, though its vehicle be gone, or taken, by that very session too.
         if !matches!(selected, Ok(Selection::Opened(_)))
             && let Some(view) = self.0.sessions.repeated(session, request).await?
@@ -166,6 +166,17 @@ impl Stations {
             return Ok(Selection::Opened(Box::new(view)));
         }
         selected
+    }
+
+    /// The station only looks who is there: it is the desk that gives a vehicle to one session and no other, and that tells
+    /// the station so before this answers. So a question goes to the station's thread once, which is the busy one.
+    async fn choose_and_open(&self, station: StationId, select: Select) -> Result<Selection, SelectError> {
+        let actor = self.actor(station).ok_or(SelectError::UnknownStation)?;
+        let choose = ChooseVehicle(select, Span::current());
+        match actor.send(choose).await.unwrap_or(Err(SelectError::Unavailable))? {
+            Chosen::One(open) => Ok(Selection::Opened(Box::new(self.0.sessions.open(*open).await?))),
+            Chosen::Several(candidates) => Ok(Selection::Ambiguous(candidates)),
+        }
     }
 
     /// The driver has proven, with dongle and phone, to be at `station`.

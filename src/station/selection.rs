@@ -12,7 +12,7 @@ use crate::{
         time::UnixMs,
     },
     registration::{BindingStatus, Registration},
-    session::{Heard, Level, Matched, RECEIVERS_KEPT_MAX, Request, SessionView, Vehicle},
+    session::{Heard, Level, Matched, Open, RECEIVERS_KEPT_MAX, Request, SessionView, Vehicle},
 };
 
 /// A terminal asks for the vehicle with this part of a plate.
@@ -32,6 +32,14 @@ pub enum Selection {
     Opened(Box<SessionView>),
     /// Nothing was created; the likeliest first.
     Ambiguous(Vec<CandidateView>),
+}
+
+/// What a station says to a [`Select`].
+#[derive(Debug)]
+pub(super) enum Chosen {
+    /// What is to be opened.
+    One(Box<Open>),
+    Several(Vec<CandidateView>),
 }
 
 /// A vehicle on the forecourt whose registration is known.
