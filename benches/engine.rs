@@ -199,8 +199,7 @@ fn frame_path(c: &mut Criterion) {
         let mut encoder = Encoder::new();
         let introducing = batch_of(frames, codes, 0, &mut encoder);
         let following: Vec<Vec<u8>> = (0..BATCHES).map(|_| batch_of(frames, codes, 0, &mut encoder)).collect();
-        let mut stream = Stream { forecourt: Forecourt::new(Policy::DESIGN, u32::MAX), sequence: 0, now: NOW };
-        stream.forecourt.attach(SpoolId(1), [None; RECEIVERS_MAX]);
+        let mut stream = Stream::new();
         stream.observe(vec![introducing], &book);
         // After eleven seconds of it all are present.
         (0..2).for_each(|_| stream.observe(following.clone(), &book));
@@ -215,6 +214,39 @@ fn frame_path(c: &mut Criterion) {
     }
 }
 
+/// The same for one small batch of each of thousands of stations in turn: what no cache holds any more is most of its cost.
+fn frame_path_of_many(c: &mut Criterion) {
+    const STATIONS: u64 = 3_500;
+    let (frames, codes) = (25, 12);
+    let book = book_of(1_000);
+    let mut encoder = Encoder::new();
+    let [introducing, following] = [0, 1].map(|_| batch_of(frames, codes, 0, &mut encoder));
+    let mut streams: Vec<Stream> = (0..STATIONS).map(|_| Stream::new()).collect();
+    for stream in &mut streams {
+        stream.observe(vec![introducing.clone()], &book);
+        stream.observe(vec![following.clone()], &book);
+        stream.now = stream.now.plus(11_000);
+        stream.observe(vec![following.clone()], &book);
+    }
+    let mut group = c.benchmark_group("frame_path_of_3500_stations");
+    group.throughput(Throughput::Elements(STATIONS));
+    group.bench_function("floor/the_same_station", |b| {
+        b.iter_batched(
+            || vec![following.clone(); STATIONS as usize],
+            |batches| streams[0].observe(batches, &book),
+            BatchSize::LargeInput,
+        );
+    });
+    group.bench_function(format!("batches_of_{frames}_frames_{codes}_codes"), |b| {
+        b.iter_batched(
+            || vec![following.clone(); STATIONS as usize],
+            |batches| streams.iter_mut().zip(batches).for_each(|(stream, batch)| stream.observe(vec![batch], &book)),
+            BatchSize::LargeInput,
+        );
+    });
+    group.finish();
+}
+
 /// One uplink's, in which batches that are sent again pass for new ones, 100 ms apart.
 struct Stream {
     forecourt: Forecourt,
@@ -223,6 +255,12 @@ struct Stream {
 }
 
 impl Stream {
+    fn new() -> Stream {
+        let mut forecourt = Forecourt::new(Policy::DESIGN, u32::MAX);
+        forecourt.attach(SpoolId(1), [None; RECEIVERS_MAX]);
+        Stream { forecourt, sequence: 0, now: NOW }
+    }
+
     fn observe(&mut self, mut batches: Vec<Vec<u8>>, book: &Codebook) {
         for batch in &mut batches {
             self.sequence += 1;
@@ -259,5 +297,5 @@ fn plates(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode, code, codebook, presence, frame_path, plates);
+criterion_group!(benches, decode, code, codebook, presence, frame_path, frame_path_of_many, plates);
 criterion_main!(benches);
