@@ -103,7 +103,7 @@ pub(super) struct StationActor {
     uplink: Option<Uplink>,
     /// The open session of each vehicle that is in one.
     taken: HashMap<DeviceId, SessionId>,
-    /// Those of the windows whose car a neighbouring station hears better: nobody is shown them here.
+    /// Those of the windows whose car stands at a neighbouring station: nobody is shown them here.
     next_door: HashSet<DeviceId>,
     events: broadcast::Sender<StationEvent>,
     /// Filled and emptied within one message; kept for its memory.
@@ -190,17 +190,21 @@ impl StationActor {
     fn see_neighbours(&mut self, at: UnixMs, ctx: &mut Context<Self>) {
         let selectable: Vec<Seen> = self.forecourt.presence().selectable().collect();
         for seen in selectable {
-            let is_next_door = self.is_next_door(&seen);
-            if is_next_door && self.next_door.insert(seen.device) {
+            let is_hidden = self.is_hidden(&seen);
+            if is_hidden && self.next_door.insert(seen.device) {
                 self.tell(at, departed(seen.device, at), ctx);
-            } else if !is_next_door && self.next_door.remove(&seen.device) {
+            } else if !is_hidden && self.next_door.remove(&seen.device) {
                 self.tell(at, seen, ctx);
             }
         }
     }
 
-    fn is_next_door(&self, seen: &Seen) -> bool {
-        self.stations.whereabouts().is_heard_better_elsewhere(seen.device, self.station, level(*seen))
+    /// Whether the car stands next door: a neighbour hears it better, or did, and it is not heard as one that is here. Or a car
+    /// that enters here by a reflection while it stands there would be shown here when it drives off.
+    fn is_hidden(&self, seen: &Seen) -> bool {
+        let whereabouts = self.stations.whereabouts();
+        whereabouts.is_heard_better_elsewhere(seen.device, self.station, level(*seen))
+            || (self.next_door.contains(&seen.device) && !self.forecourt.presence().is_heard_as_here(seen.device))
     }
 
     /// Tells the watchers, unless the car stands next door.
@@ -210,7 +214,7 @@ impl StationActor {
             return self.tell(change.at, departed(change.device, change.at), ctx);
         }
         let Some(seen) = self.forecourt.presence().seen(change.device) else { return };
-        if self.is_next_door(&seen) {
+        if self.is_hidden(&seen) {
             self.next_door.insert(seen.device);
         } else {
             self.next_door.remove(&seen.device);
@@ -243,9 +247,9 @@ impl StationActor {
         }
     }
 
-    /// Those who may be selected here: present, and not better heard next door.
+    /// Those who may be selected here: present, and not next door.
     fn selectable(&self) -> Vec<Seen> {
-        self.forecourt.presence().selectable().filter(|seen| !self.is_next_door(seen)).collect()
+        self.forecourt.presence().selectable().filter(|seen| !self.is_hidden(seen)).collect()
     }
 
     fn pin(&mut self, device: DeviceId, session: SessionId) {
@@ -469,7 +473,7 @@ impl StationActor {
         let at = now();
         if !registration.is_active() {
             self.send(at, &departed(device, at), registration);
-        } else if !self.is_next_door(&seen) {
+        } else if !self.is_hidden(&seen) {
             self.send(at, &seen, registration);
         }
     }

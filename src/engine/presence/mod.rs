@@ -302,6 +302,13 @@ impl Presence {
         self.window(*handle).map(|window| self.describe(window))
     }
 
+    /// Whether the dongle is heard as well as one that enters. What was heard too well by chance, once, is not.
+    pub fn is_heard_as_here(&self, device: DeviceId) -> bool {
+        let window = self.by_device.get(&device).and_then(|handle| self.window(*handle));
+        let strongest = window.and_then(|window| window.strongest(|_| true));
+        strongest.is_some_and(|(receiver, dbm)| i16::from(dbm) << 8 >= self.policy.enter_level(receiver))
+    }
+
     /// The first hearing of the dongle's visit, to the second, and the receivers that heard it lately with their smoothed
     /// RSSI in dBm, the best first.
     pub fn heard(&self, device: DeviceId) -> Option<(UnixMs, Vec<(ReceiverId, i8)>)> {

@@ -281,3 +281,18 @@ proptest! {
         prop_assert_eq!(together.changes, apart.changes);
     }
 }
+
+#[test]
+fn a_car_that_entered_by_a_reflection_is_not_heard_as_one_that_is_here() {
+    let mut forecourt = Forecourt::new();
+    assert!(!forecourt.presence.is_heard_as_here(CAR), "nor one that was never heard");
+    forecourt.stand(CANOPY, 0..=1);
+    assert_eq!(forecourt.told(), [(State::Entered, 1)]);
+    assert!(forecourt.presence.is_heard_as_here(CAR));
+    (2..=6).for_each(|second| {
+        forecourt.hear(CANOPY, WEAK, f64::from(second));
+    });
+    assert!(!forecourt.presence.is_heard_as_here(CAR), "it is still on the list by itself, and next door by this");
+    forecourt.stand(PUMP_3, 7..=8);
+    assert!(forecourt.presence.is_heard_as_here(CAR), "by any receiver");
+}
