@@ -1,9 +1,10 @@
 //! The stations' gateways: one of the product's own uplinks each, over a few shared sockets.
 
-use std::{io, path::Path, thread, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 use forecourt::{
     ingest::pki::{self, Authority, PkiError},
+    telemetry::CoreOffers,
     uplink::{Identity, IdentityError, Stats, Uplink, UplinkConfig, UplinkHandle, client_endpoint},
 };
 use tokio::{
@@ -83,6 +84,7 @@ impl Totals {
 
 pub struct Uplinks {
     handles: Vec<UplinkHandle>,
+    offers: CoreOffers,
 }
 
 impl Uplinks {
@@ -93,7 +95,7 @@ impl Uplinks {
         let endpoints: Vec<_> = endpoints.collect::<io::Result<_>>()?;
         let authority = Authority::open(data)?;
         let ca = pki::folder(data).join("ca.pem");
-        let mut uplinks = Uplinks { handles: Vec::with_capacity(sites.len()) };
+        let mut uplinks = Uplinks { handles: Vec::with_capacity(sites.len()), offers: CoreOffers::NONE };
         for (number, site) in sites.iter().enumerate() {
             let issued = authority.issue_station(site.station)?;
             let identity = Identity::read(&ca, &issued.certificate, &issued.key)?;
@@ -120,10 +122,10 @@ impl Uplinks {
         })
     }
 
-    pub fn hear(&self, tick: &Tick) {
+    pub fn hear(&mut self, tick: &Tick) {
         for (number, (frame, hearings)) in tick.frames().enumerate() {
             if number % FRAMES_IN_A_ROW == 0 {
-                thread::yield_now();
+                self.offers = self.offers.offer();
             }
             self.handles[frame.site.index()].hear_all(hearings);
         }
