@@ -152,7 +152,7 @@ fn import(program: &Path, data: &Path, file: &Path) -> Result<Duration, ImportsE
     if status.success() { Ok(begun.elapsed()) } else { Err(ImportsError::Import(status)) }
 }
 
-fn per_minute(lines: u64, took: Duration) -> f64 {
+pub(crate) fn per_minute(lines: u64, took: Duration) -> f64 {
     lines as f64 * 60.0 / took.as_secs_f64()
 }
 

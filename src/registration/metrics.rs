@@ -1,5 +1,7 @@
 //! What an operator sees of registrations.
 
+use std::time::Duration;
+
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
@@ -7,6 +9,7 @@ use metrics::{
 use super::error::Error;
 use crate::engine::codebook::Codebook;
 use crate::engine::sweep::{Offer, Swept};
+use crate::engine::time::UnixMs;
 use crate::telemetry::queue::Queue;
 
 /// Of the writes and of the look-ups that wait for the store.
@@ -41,6 +44,9 @@ pub(super) struct Metrics {
     codebook_bytes: Gauge,
     codebook_kept_bytes: Gauge,
     codebook_roll: Histogram,
+    codebook_roll_cpu: Histogram,
+    codebook_roll_began: Gauge,
+    codebook_roll_ended: Gauge,
     snapshots_written: Counter,
     snapshot_bytes: Gauge,
     snapshot_write: Histogram,
@@ -81,6 +87,9 @@ impl Metrics {
             codebook_bytes: gauge!("forecourt_registration_codebook_bytes"),
             codebook_kept_bytes: gauge!("forecourt_registration_codebook_kept_bytes"),
             codebook_roll: histogram!("forecourt_registration_codebook_roll_seconds"),
+            codebook_roll_cpu: histogram!("forecourt_registration_codebook_roll_cpu_seconds"),
+            codebook_roll_began: gauge!("forecourt_registration_codebook_roll_began_timestamp_seconds"),
+            codebook_roll_ended: gauge!("forecourt_registration_codebook_roll_ended_timestamp_seconds"),
             snapshots_written: counter!("forecourt_registration_snapshots_total", "outcome" => "written"),
             snapshot_bytes: gauge!("forecourt_registration_snapshot_bytes"),
             snapshot_write: histogram!("forecourt_registration_snapshot_write_seconds"),
@@ -96,15 +105,28 @@ impl Metrics {
         self.codebook_kept_bytes.set(kept as f64);
     }
 
-    pub(super) fn rolled(&self, took_ms: u64) {
-        self.codebook_roll.record(took_ms as f64 / 1000.0);
+    pub(super) fn roll_began(&self, at: UnixMs) {
+        self.codebook_roll_began.set(seconds(at.0));
+    }
+
+    pub(super) fn roll_ended(&self, began: UnixMs, at: UnixMs) {
+        self.codebook_roll_ended.set(seconds(at.0));
+        self.codebook_roll.record(seconds(at.since(began)));
+    }
+
+    pub(super) fn roll_took(&self, cpu: Duration) {
+        self.codebook_roll_cpu.record(cpu);
     }
 
     pub(super) fn snapshot_written(&self, bytes: u64, took_ms: u64) {
         self.snapshots_written.increment(1);
         self.snapshot_bytes.set(bytes as f64);
-        self.snapshot_write.record(took_ms as f64 / 1000.0);
+        self.snapshot_write.record(seconds(took_ms));
     }
+}
+
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1000.0
 }
 
 /// What an operator sees of the cache in Redis.
@@ -314,6 +336,16 @@ fn describe_codebook() {
         Unit::Seconds,
         "Time from the start of a roll to its end"
     );
+    describe_histogram!(
+        "forecourt_registration_codebook_roll_cpu_seconds",
+        Unit::Seconds,
+        "CPU that the thread of the rolls used in that time: the rest of it went to the stations"
+    );
+    describe_gauge!(
+        "forecourt_registration_codebook_roll_began_timestamp_seconds",
+        "When the last roll of the codebook began; a roll is under way while the last end is before it"
+    );
+    describe_gauge!("forecourt_registration_codebook_roll_ended_timestamp_seconds", "When the last roll ended");
     describe_counter!(
         "forecourt_registration_codebook_starts_total",
         "Starts with a store in use, by where the dongles came from"

@@ -128,9 +128,7 @@ impl Registrations {
     /// be asked.
     pub fn cached(&self, device: DeviceId) -> Option<Arc<Registration>> {
         let cached = self.inner.effects.near.cached(device);
-        let metrics = &self.inner.effects.metrics;
-        let counter = if cached.is_some() { &metrics.near_hits } else { &metrics.near_misses };
-        counter.increment(1);
+        self.inner.effects.metrics.near_hits.increment(u64::from(cached.is_some()));
         cached
     }
 
@@ -140,6 +138,8 @@ impl Registrations {
             return Ok(Some(registration));
         }
         let effects = &self.inner.effects;
+        // Here and nowhere else, or one that asks the near cache first would be counted twice.
+        effects.metrics.near_misses.increment(1);
         let since = effects.near.version();
         let found = self.find_beyond(device).await?;
         if let Some(registration) = &found {

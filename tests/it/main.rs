@@ -28,6 +28,7 @@ mod packaging;
 mod push;
 mod reconciliation;
 mod reload;
+mod rolls;
 mod secrets;
 mod sessions;
 mod silence;

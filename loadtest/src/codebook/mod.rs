@@ -25,6 +25,7 @@ use forecourt::{
         time::{SlotLength, UnixMs},
     },
     registration::{RedisUrl, roll_at_once},
+    telemetry::thread_cpu,
 };
 use serde::Serialize;
 
@@ -121,10 +122,10 @@ fn measure(config: &Config, tell: &mut impl FnMut(&str)) -> io::Result<(Figures,
     let resident = Resident::now()?;
     tell(&format!("{} dongles: making them", config.devices));
     let mut keeper = Keeper::new(SLOT, synthetic.roster());
-    let (began, cpu) = (Instant::now(), usage::of_thread());
+    let (began, cpu) = (Instant::now(), thread_cpu());
     roll_at_once(&mut keeper, NOW, config.threads.get());
     let first_build_wall_ns = began.elapsed().as_nanos() as f64;
-    let first_build_ns = usage::of_thread().saturating_sub(cpu).as_nanos() as f64;
+    let first_build_ns = thread_cpu().saturating_sub(cpu).as_nanos() as f64;
     let book = keeper.book();
     let bytes_per_device = resident.more()? / devices;
     let bytes_per_device_counted = keeper.bytes() as f64 / devices;
@@ -216,10 +217,10 @@ struct Rolled {
 
 impl Rolled {
     fn step<T>(&mut self, step: impl FnOnce() -> T) -> T {
-        let (began, cpu) = (Instant::now(), usage::of_thread());
+        let (began, cpu) = (Instant::now(), thread_cpu());
         let stepped = step();
         let took = began.elapsed();
-        self.ns += usage::of_thread().saturating_sub(cpu).as_nanos() as f64;
+        self.ns += thread_cpu().saturating_sub(cpu).as_nanos() as f64;
         self.wall_ns += took.as_nanos() as f64;
         self.longest_ms = self.longest_ms.max(took.as_secs_f64() * 1e3);
         stepped

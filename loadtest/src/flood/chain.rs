@@ -11,7 +11,7 @@ use std::{
     ops::Deref,
     path::{Path, PathBuf},
     process::ExitStatus,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use forecourt::{
@@ -82,9 +82,10 @@ impl Chain {
         let lock = lock(&folder)?;
         let mut note = self.note(&folder)?;
         let import = Import { folder: &folder, binary: &binary };
+        let mut imported = None;
         if !note.dongles_are_in {
             write_note(&folder, &note)?;
-            import.dongles(self.dongles)?;
+            imported = Some(import.dongles(self.dongles)?);
             note.dongles_are_in = true;
             write_note(&folder, &note)?;
         }
@@ -96,7 +97,7 @@ impl Chain {
         issue_certificates(&folder, self.stations)?;
         // There is none before the first run.
         let _ = fs::remove_file(folder.join(SNAPSHOT_FILE));
-        Ok(Prepared { folder, _lock: lock })
+        Ok(Prepared { folder, imported, _lock: lock })
     }
 
     fn kept_folder(&self) -> PathBuf {
@@ -124,7 +125,15 @@ impl Chain {
 #[derive(Debug)]
 pub struct Prepared {
     folder: PathBuf,
+    imported: Option<Duration>,
     _lock: File,
+}
+
+impl Prepared {
+    /// How long the import of the dongles took; `None` of a folder that had them already.
+    pub fn imported(&self) -> Option<Duration> {
+        self.imported
+    }
 }
 
 impl Deref for Prepared {
@@ -153,12 +162,13 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
-    fn dongles(&self, dongles: Dongles) -> Result<(), ChainError> {
+    /// How long the import itself took.
+    fn dongles(&self, dongles: Dongles) -> Result<Duration, ChainError> {
         let bar = progress(dongles.count, "dongles are given their keys");
         self.run("devices", |out| dongles.write_csv(out, |written| bar.set_position(written)))
     }
 
-    fn stations(&self, count: usize) -> Result<(), ChainError> {
+    fn stations(&self, count: usize) -> Result<Duration, ChainError> {
         self.run("stations", |out| {
             writeln!(out, "station_id,name")?;
             (0..count).map(Chain::station).try_for_each(|station| writeln!(out, "{station},Station {station}"))?;
@@ -170,15 +180,17 @@ impl Import<'_> {
         &self,
         what: &'static str,
         write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
-    ) -> Result<(), ChainError> {
+    ) -> Result<Duration, ChainError> {
         let csv = self.folder.join(format!("{what}.csv"));
         let written = File::create(&csv).map(BufWriter::new).and_then(|mut out| write(&mut out));
         written.map_err(file_error(&csv))?;
         eprintln!("importing {what}");
         let mut command = process::command(self.binary, self.folder, &Chain::settings());
+        let begun = Instant::now();
         let status = command.arg("import").arg(what).arg(&csv).status().map_err(file_error(self.binary))?;
+        let took = begun.elapsed();
         fs::remove_file(&csv).map_err(file_error(&csv))?;
-        if status.success() { Ok(()) } else { Err(ChainError::Import { what, status }) }
+        if status.success() { Ok(took) } else { Err(ChainError::Import { what, status }) }
     }
 }
 

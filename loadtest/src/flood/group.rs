@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
+    answers::Answers,
     cargo::{Payload, Sent},
     link::{Caller, LinkError},
     load::{Load, RECEIVERS},
@@ -86,9 +87,26 @@ impl Group {
         threads: &Threads,
         with_records: bool,
     ) -> Result<Group, GroupError> {
+        let (load, data, server) = (*load, data.into(), receiver.address());
+        Group::bring_up(receiver, Plan { load, data, server, with_records, answers: None }, threads).await
+    }
+
+    /// The same, and tells how long each batch takes. The load has a rate, so that it is known when one is due.
+    pub async fn connect_timed(
+        receiver: Receiver,
+        load: &Load,
+        data: &Path,
+        threads: &Threads,
+        answers: &Answers,
+    ) -> Result<Group, GroupError> {
+        let (load, data, server, answers) = (*load, data.into(), receiver.address(), Some(answers.clone()));
+        Group::bring_up(receiver, Plan { load, data, server, with_records: false, answers }, threads).await
+    }
+
+    async fn bring_up(receiver: Receiver, plan: Plan, threads: &Threads) -> Result<Group, GroupError> {
         let before = receiver.usage()?;
         let begun = Instant::now();
-        let plan = Arc::new(Plan { load: *load, data: data.into(), server: receiver.address(), with_records });
+        let (load, plan) = (plan.load, Arc::new(plan));
         let shares = threads.handles().len();
         let tasks: Vec<_> = threads
             .handles()
@@ -208,6 +226,8 @@ struct Plan {
     data: std::path::PathBuf,
     server: SocketAddr,
     with_records: bool,
+    /// Who is told how long batches took.
+    answers: Option<Answers>,
 }
 
 impl Plan {
@@ -221,7 +241,7 @@ impl Plan {
     }
 
     async fn lane(self: Arc<Plan>, index: usize, endpoint: Endpoint) -> Result<Lane, GroupError> {
-        let caller = Caller::new(&self.data, index, RECEIVERS)?;
+        let caller = Caller::new(&self.data, index, RECEIVERS)?.telling(self.answers.clone());
         let link = caller.call(&endpoint, self.server).await?;
         Ok(Lane { link, cargo: self.load.cargo(index, self.with_records, telemetry::now()) })
     }

@@ -8,6 +8,7 @@ use tokio::time::sleep;
 use super::{
     Bench, FloodError, Load, Percentiles,
     cargo::Payload,
+    chain::SLOT,
     dongles::Dongles,
     group::Group,
     probe::Probe,
@@ -134,8 +135,10 @@ impl Config {
             vehicles: VEHICLES,
             turnover_s: None,
             codes_s: None,
+            clocks_s: 0.0,
             unknown_share: 0.0,
             dongles: Dongles { count, ..self.dongles },
+            slot: SLOT,
         }
     }
 

@@ -16,9 +16,12 @@ use forecourt::{
     uplink::{Identity, IdentityError},
 };
 use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::chain::Chain;
+use super::{
+    answers::{Answers, Awaited},
+    chain::Chain,
+};
 
 /// A name that the server's certificate always carries.
 const SERVER_NAME: &str = "localhost";
@@ -45,6 +48,7 @@ pub struct Caller {
     pub spool: SpoolId,
     pub receivers: u8,
     identity: Identity,
+    answers: Option<Answers>,
 }
 
 impl Caller {
@@ -53,7 +57,12 @@ impl Caller {
         let (pki, station) = (pki::folder(data), Chain::station(index));
         let file = |extension: &str| pki.join(format!("station-{station}.{extension}"));
         let identity = Identity::read(&pki.join("ca.pem"), &file("pem"), &file("key"))?;
-        Ok(Caller { station, spool: SpoolId(rand::random()), receivers, identity })
+        Ok(Caller { station, spool: SpoolId(rand::random()), receivers, identity, answers: None })
+    }
+
+    /// Tells these how long its batches took.
+    pub fn telling(self, answers: Option<Answers>) -> Caller {
+        Caller { answers, ..self }
     }
 
     /// Connects and waits for the welcome.
@@ -67,7 +76,8 @@ impl Caller {
         let connection = connecting.await.map_err(|error| self.lost(&error))?;
         let (mut send, receive) = connection.open_bi().await.map_err(|error| self.lost(&error))?;
         send.write_all(&Message::Hello(self.hello()).encode()).await.map_err(|error| self.lost(&error))?;
-        let mut control = Control { _send: send, receive, inbox: Inbox::default() };
+        let awaited = self.answers.as_ref().map(Answers::awaited);
+        let mut control = Control { _send: send, receive, inbox: Inbox::default(), awaited: awaited.clone() };
         match control.next().await {
             Some(Message::Welcome(_)) => {}
             Some(other) => return Err(self.lost(&format!("no welcome but {other:?}"))),
@@ -75,7 +85,7 @@ impl Caller {
         }
         let batches = connection.open_uni().await.map_err(|error| self.lost(&error))?;
         tokio::spawn(control.attend());
-        Ok(Link { connection, batches, cipher: self.identity.cipher() })
+        Ok(Link { connection, batches, cipher: self.identity.cipher(), awaited })
     }
 
     fn hello(&self) -> Hello {
@@ -109,9 +119,17 @@ pub struct Link {
     pub connection: Connection,
     pub batches: SendStream,
     pub cipher: &'static str,
+    awaited: Option<Awaited>,
 }
 
 impl Link {
+    /// A batch was written that was due then.
+    pub(super) fn wrote(&self, sequence: u64, due: Instant) {
+        if let Some(awaited) = &self.awaited {
+            awaited.wrote(sequence, due, Instant::now());
+        }
+    }
+
     /// Gone without a word, as when the line is cut.
     pub fn cut(self) {
         self.connection.close(VarInt::from_u32(0), b"");
@@ -123,12 +141,17 @@ struct Control {
     _send: SendStream,
     receive: RecvStream,
     inbox: Inbox,
+    awaited: Option<Awaited>,
 }
 
 impl Control {
-    /// Reads what the server says for as long as the connection lasts: what was applied, the engine is asked itself.
+    /// Reads what the server says for as long as the connection lasts. How much was applied, the engine is asked itself.
     async fn attend(mut self) {
-        while self.next().await.is_some() {}
+        while let Some(message) = self.next().await {
+            if let (Message::Ack { highest }, Some(awaited)) = (message, &self.awaited) {
+                awaited.acknowledged(highest, Instant::now());
+            }
+        }
     }
 
     async fn next(&mut self) -> Option<Message> {

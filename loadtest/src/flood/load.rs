@@ -2,12 +2,12 @@
 
 use forecourt::engine::{
     limits::{HEARINGS_MAX, RECEIVERS_MAX, WINDOWS_MAX},
-    time::UnixMs,
+    time::{SlotLength, UnixMs},
 };
 
 use super::{
     cargo::Cargo,
-    chain::{Chain, SLOT},
+    chain::Chain,
     dongles::Dongles,
     source::{Batches, Pace, Records},
     traffic::{Mix, Traffic},
@@ -39,8 +39,13 @@ pub struct Load {
     pub turnover_s: Option<f64>,
     /// Seconds after which all codes change at once; `None`: only with the slot.
     pub codes_s: Option<f64>,
+    /// Seconds by which the clocks of cars are ahead of the server's, from none at the first station to all of them at the
+    /// last: so they change their codes one station after the other, as drift has it. Less than the slot.
+    pub clocks_s: f64,
     pub unknown_share: f64,
     pub dongles: Dongles,
+    /// Whoever gives another than the chain's has the engine told of it.
+    pub slot: SlotLength,
 }
 
 /// A load that no uplink could send.
@@ -97,7 +102,9 @@ impl Load {
             ("vehicles_per_station", self.vehicles.to_string()),
             ("turnover_every_s", or(self.turnover_s, "never")),
             ("codes_change_every_s", or(self.codes_s, "with the slot")),
+            ("clocks_ahead_s", self.clocks_s.to_string()),
             ("unknown_share", self.unknown_share.to_string()),
+            ("slot_seconds", self.slot.seconds().to_string()),
             ("devices", self.dongles.count.to_string()),
             ("seed", self.dongles.seed.to_string()),
         ]
@@ -112,9 +119,9 @@ impl Load {
     /// What the `index`th connection sends.
     pub fn cargo(&self, index: usize, with_records: bool, now: UnixMs) -> Cargo {
         let mut traffic = Traffic::new(self.mix(), self.dongles, index, self.stations);
-        let pace = self.pace();
-        let records = with_records.then(|| Records::new(&mut traffic, pace, now));
         let phase = index as f64 / self.connections as f64;
+        let pace = Pace { ahead_ms: (self.clocks_s * phase * 1e3) as u64, ..self.pace() };
+        let records = with_records.then(|| Records::new(&mut traffic, pace, now));
         Cargo { records, batches: Batches::new(traffic, pace, now, phase) }
     }
 
@@ -135,7 +142,8 @@ impl Load {
             // Two periods, or what no stream that goes as fast as it can is ever still for.
             held_ms: self.batches_per_second.map_or(0, |rate| (2_000.0 / rate) as u64).max(HELD_MS_MIN),
             batches_min: if self.batches_per_second.is_some() { CLOCKED_BATCHES } else { FAST_BATCHES },
-            slot: SLOT,
+            ahead_ms: 0,
+            slot: self.slot,
         }
     }
 }
@@ -143,6 +151,7 @@ impl Load {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flood::chain::SLOT;
 
     const LOAD: Load = Load {
         connections: 2,
@@ -152,8 +161,10 @@ mod tests {
         vehicles: 40,
         turnover_s: Some(1.0),
         codes_s: None,
+        clocks_s: 0.0,
         unknown_share: 0.0,
         dongles: Dongles { seed: 1, count: 1_000 },
+        slot: SLOT,
     };
 
     #[test]

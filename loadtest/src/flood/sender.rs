@@ -207,7 +207,12 @@ struct Schedule {
 impl Schedule {
     /// When the next batch is due.
     fn next(&self) -> Instant {
-        self.start + Duration::from_secs_f64(self.written as f64 / self.per_second)
+        self.after(0)
+    }
+
+    /// When the one is that comes so many after the next.
+    fn after(&self, more: u64) -> Instant {
+        self.start + Duration::from_secs_f64((self.written + more) as f64 / self.per_second)
     }
 
     /// Batches that are due and not written.
@@ -259,7 +264,7 @@ async fn keep(mut schedule: Schedule, lanes: &mut [Clocked], turn: &mut usize, p
         post.sent.late_by((now - schedule.next()).as_micros() as u64);
         let each = (due / lanes.len() as u64).max(1);
         for _ in 0..due.min(lanes.len() as u64).min(PORTION) {
-            lanes[*turn].write(payload, wall, each, &post.sent);
+            lanes[*turn].write(payload, wall, each, &schedule, &post.sent);
             *turn = (*turn + 1) % lanes.len();
             schedule.written += each;
         }
@@ -278,7 +283,8 @@ struct Clocked {
 }
 
 impl Clocked {
-    fn write(&mut self, payload: Payload, now: UnixMs, batches: u64, sent: &Sent) {
+    /// The schedule's next batches.
+    fn write(&mut self, payload: Payload, now: UnixMs, batches: u64, schedule: &Schedule, sent: &Sent) {
         let frames = self.lane.cargo.frames_per_batch() as u64;
         let mut taken = Amount::default();
         for nth in 0..batches {
@@ -288,6 +294,7 @@ impl Clocked {
             }
             let before = self.backlog.len();
             self.lane.cargo.write(payload, now, &mut self.backlog);
+            self.lane.link.wrote(self.lane.cargo.batches.sequence(), schedule.after(nth));
             taken.batches += 1;
             taken.frames += frames;
             taken.bytes += (self.backlog.len() - before) as u64;

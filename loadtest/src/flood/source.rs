@@ -30,7 +30,16 @@ pub struct Pace {
     pub batches_min: usize,
     /// Milliseconds without a batch after which the connection was held back, and nothing has changed meanwhile.
     pub held_ms: u64,
+    /// The vehicles' clocks are ahead by so much.
+    pub ahead_ms: u64,
     pub slot: SlotLength,
+}
+
+impl Pace {
+    /// Whose codes are on the air.
+    fn slot_at(&self, now: UnixMs) -> Slot {
+        self.slot.slot_at(now.plus(self.ahead_ms))
+    }
 }
 
 /// Encoded batches, one behind the other with their length prefixes.
@@ -89,7 +98,7 @@ impl Batches {
             fresh: Vec::new(),
             steady: Round::default(),
             sequence: 0,
-            slot: pace.slot.slot_at(now),
+            slot: pace.slot_at(now),
             is_late: false,
             turnover_at: first(pace.turnover_ms),
             // All forecourts change their codes at once.
@@ -118,7 +127,7 @@ impl Batches {
     /// Appends the next batch to `out`.
     pub fn write(&mut self, now: UnixMs, out: &mut Vec<u8>) {
         self.pass_over_hold(now);
-        if now >= self.turnover_at.min(self.codes_at) || self.pace.slot.slot_at(now) != self.slot {
+        if now >= self.turnover_at.min(self.codes_at) || self.pace.slot_at(now) != self.slot {
             self.change(now);
         }
         let at = out.len();
@@ -160,7 +169,7 @@ impl Batches {
             self.encoder = Encoder::new();
             self.codes_at = now.plus(self.pace.codes_ms.unwrap_or(u64::MAX));
         }
-        self.slot = self.pace.slot.slot_at(now);
+        self.slot = self.pace.slot_at(now);
         self.encode(now);
     }
 
@@ -198,7 +207,7 @@ pub struct Records {
 
 impl Records {
     pub fn new(traffic: &mut Traffic, pace: Pace, now: UnixMs) -> Records {
-        let hearings = traffic.batch(0, pace.slot.slot_at(now), now);
+        let hearings = traffic.batch(0, pace.slot_at(now), now);
         let mut batch = Vec::with_capacity(hearings.len() * RECORD_BYTES);
         for hearing in &hearings {
             batch.extend_from_slice(&hearing.code.0);
@@ -230,6 +239,7 @@ mod tests {
         codes_ms: Some(60_000),
         batches_min: 4,
         held_ms: 1_500,
+        ahead_ms: 0,
         slot: SlotLength::from_seconds(900).unwrap(),
     };
 
@@ -277,6 +287,19 @@ mod tests {
         let (mut batches, mut table) = (self::batches(pace), 0);
         read(&mut batches, &mut table, NOW, 50);
         assert_eq!(read(&mut batches, &mut table, NOW.plus(60_000), 50).iter().sum::<usize>(), 40);
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_changes_its_codes_earlier() {
+        let end = NOW.plus(PACE.slot.ms() - NOW.0 % PACE.slot.ms());
+        let introduced_before_end = |ahead_ms| {
+            let pace = Pace { turnover_ms: None, codes_ms: None, held_ms: u64::MAX, ahead_ms, ..PACE };
+            let (mut batches, mut table) = (batches(pace), 0);
+            read(&mut batches, &mut table, end.minus(5_000), 50);
+            read(&mut batches, &mut table, end.minus(2_000), 50).iter().sum::<usize>()
+        };
+        // All but the strangers.
+        assert_eq!([0, 3_000].map(introduced_before_end), [0, 36]);
     }
 
     #[test]

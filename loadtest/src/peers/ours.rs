@@ -8,6 +8,7 @@ use super::{
 };
 use crate::flood::{
     FloodError, Load,
+    chain::SLOT,
     race::{self, Config, Slice, Target},
     sink::SinkRuntime,
 };
@@ -67,8 +68,10 @@ impl Ours<'_> {
             vehicles,
             turnover_s: Some(TURNOVER_S),
             codes_s: None,
+            clocks_s: 0.0,
             unknown_share: 0.0,
             dongles: self.options.dongles(),
+            slot: SLOT,
         }
     }
 }

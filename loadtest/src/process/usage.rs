@@ -47,12 +47,6 @@ pub fn of_self() -> io::Result<Usage> {
     of_folder(Path::new("/proc/self"))
 }
 
-/// The CPU time of the calling thread: what a figure of one core is of, whoever else runs.
-pub fn of_thread() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
-}
-
 fn of_folder(folder: &Path) -> io::Result<Usage> {
     let status = fs::read_to_string(folder.join("status"))?;
     let kib = |key| status_kib(&status, key).unwrap_or_default() * KIB;

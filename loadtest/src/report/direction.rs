@@ -35,12 +35,12 @@ const FAULTS: [&str; 20] = [
     "unsent",
 ];
 /// Words of a key that are costs wherever they stand.
-const COSTS: [&str; 2] = ["cpu", "memory"];
+const COSTS: [&str; 3] = ["cpu", "memory", "p99"];
 /// Ends of keys that are costs: time, memory, and bytes on the wire.
 const COST_ENDS: [&str; 8] =
     ["_ns", "_us", "_ms", "_s", "_per_device", "_per_device_in_roll", "bytes_per_frame", "resident_bytes"];
 /// Ends of keys that are rates.
-const GAINS: [&str; 2] = ["_per_second", "_per_cpu_second"];
+const GAINS: [&str; 4] = ["_per_second", "_per_cpu_second", "_per_minute", "_hit_rate"];
 /// What a bare sink does is the yardstick, and what the generator does is the load.
 const YARDSTICKS: [&str; 4] = ["floor_", "same_bytes_", "generator_", "sender_"];
 
@@ -54,7 +54,7 @@ impl Direction {
             Direction::Unknown
         } else if has(&FAULTS) || ends(&COST_ENDS) {
             Direction::LowerIsBetter
-        } else if ends(&GAINS) || (has(&["ratio"]) && !has(&["cpu"])) {
+        } else if ends(&GAINS) || (has(&["ratio"]) && !has(&["cpu", "p99"])) {
             // What a ratio is of may be told behind it: `fat_ratio_memory`.
             Direction::HigherIsBetter
         } else if has(&COSTS) {
@@ -84,6 +84,7 @@ mod tests {
             "visible_p99_ms",
             "engine_cpu_ns_per_frame",
             "cpu_ratio_per_batch",
+            "ingest_p99_in_roll_ratio",
             "lost",
             "frames_lost_per_second",
         ] {

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use loadtest::{
     flood::{
         Load,
+        chain::SLOT,
         dongles::Dongles,
         race::{self, Config, Target},
         sink,
@@ -83,8 +84,10 @@ impl LoadArguments {
             vehicles: self.vehicles,
             turnover_s: given(self.turnover_every),
             codes_s: given(self.codes_change_every),
+            clocks_s: 0.0,
             unknown_share: self.unknown_share,
             dongles: Dongles { seed: self.bench.seed, count: self.devices },
+            slot: SLOT,
         }
     }
 

@@ -15,6 +15,7 @@ mod overload;
 mod panels;
 mod peers;
 mod race;
+mod rolls;
 mod sessions;
 mod sink;
 mod uplinks;
@@ -54,6 +55,7 @@ enum Command {
     /// Offer twice what the engine takes, and see memory, loss and the way back to normal.
     Overload(overload::OverloadArguments),
     Codebook(codebook::Arguments),
+    Rolls(rolls::RollsArguments),
     /// Import a file of dongles, the same again, and once more through a running engine.
     Import(import::ImportArguments),
     Fleet(fleet::Arguments),
@@ -102,6 +104,7 @@ fn run(command: &Command) -> Ran {
         Command::Uplinks(arguments) => uplinks::run(arguments),
         Command::Overload(arguments) => overload::run(arguments),
         Command::Codebook(arguments) => codebook::run(arguments),
+        Command::Rolls(arguments) => rolls::run(arguments),
         Command::Import(arguments) => import::run(arguments),
         Command::Fleet(arguments) => fleet::run(arguments),
         Command::Sessions(arguments) => sessions::run(arguments),

@@ -1,7 +1,7 @@
 //! `loadtest overload`: more than the engine takes, and the way back to normal.
 
 use clap::Args;
-use loadtest::flood::{Load, dongles::Dongles, overload};
+use loadtest::flood::{Load, chain::SLOT, dongles::Dongles, overload};
 
 use crate::{
     Held, Ran,
@@ -42,8 +42,10 @@ pub(crate) fn run(arguments: &OverloadArguments) -> Ran {
         vehicles: arguments.vehicles,
         turnover_s: None,
         codes_s: None,
+        clocks_s: 0.0,
         unknown_share: 0.0,
         dongles: Dongles { seed: arguments.bench.seed, count: arguments.devices },
+        slot: SLOT,
     };
     let config = overload::Config {
         load,

@@ -1,7 +1,7 @@
 //! `loadtest uplinks`: many uplinks held, and all of them back after they broke at once.
 
 use clap::Args;
-use loadtest::flood::{Load, dongles::Dongles, uplinks};
+use loadtest::flood::{Load, chain::SLOT, dongles::Dongles, uplinks};
 
 use crate::{
     Held, Ran,
@@ -32,8 +32,10 @@ pub(crate) fn run(arguments: &UplinksArguments) -> Ran {
         vehicles: arguments.vehicles,
         turnover_s: None,
         codes_s: None,
+        clocks_s: 0.0,
         unknown_share: 0.0,
         dongles: Dongles { seed: arguments.bench.seed, count: arguments.devices },
+        slot: SLOT,
     };
     let config = uplinks::Config { load, bench: arguments.bench.bench() };
     let outcome = arguments.bench.block_on(uplinks::run(&config, |line| eprintln!("{line}")))??;
