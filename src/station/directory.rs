@@ -130,7 +130,7 @@ impl Stations {
     pub async fn attach(&self, attach: Attach) -> Result<Attached, AttachError> {
         let here = Arbiter::try_current().unwrap_or_else(|| self.arbiter_of(attach.station));
         let actor = self.actor_at(attach.station, &here).ok_or(AttachError::Unknown)?;
-        let applied = Arc::new(Applied::new(attach.acknowledge_each));
+        let applied = Arc::new(Applied::new(attach.acknowledge_each, attach.station));
         let Attach { spool, receivers, .. } = attach;
         let attach = AttachUplink { spool, receivers, applied: applied.clone() };
         let before = actor.send(attach).await.map_err(|_| AttachError::Gone)?;

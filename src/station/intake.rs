@@ -23,7 +23,7 @@ use tokio::{
 
 use super::actor::StationActor;
 use crate::{
-    engine::{batch::BatchError, limits::BATCH_BYTES_MAX},
+    engine::{batch::BatchError, id::StationId, limits::BATCH_BYTES_MAX},
     telemetry::CoreOffers,
 };
 
@@ -68,6 +68,8 @@ pub struct Applied {
     bytes: AtomicU64,
     acknowledged: AtomicU64,
     acknowledge_each: u64,
+    /// Of the first acknowledgement: so many batches come before it.
+    acknowledge_first: u64,
     end: OnceLock<IntakeEnd>,
     news: Notify,
 }
@@ -96,9 +98,12 @@ pub struct Progress {
 }
 
 impl Applied {
-    /// Has the connection told of every so many batches.
-    pub(super) fn new(acknowledge_each: u32) -> Applied {
-        Applied { acknowledge_each: acknowledge_each.into(), ..Applied::default() }
+    /// Has the connection told of every so many batches. The first time comes sooner, at another one for each station: after
+    /// an outage all uplinks begin at once, and would else be acknowledged at once for ever, which holds up everybody else.
+    pub(super) fn new(acknowledge_each: u32, station: StationId) -> Applied {
+        let acknowledge_each = u64::from(acknowledge_each.max(1));
+        let acknowledge_first = 1 + u64::from(station.0) % acknowledge_each;
+        Applied { acknowledge_each, acknowledge_first, ..Applied::default() }
     }
 
     /// Comes back when it is time to acknowledge, or when the station has stopped reading.
@@ -123,7 +128,9 @@ impl Applied {
         self.bytes.fetch_add(progress.bytes, Relaxed);
         let batches = self.batches.load(Relaxed) + progress.batches;
         self.batches.store(batches, Relaxed);
-        if batches - self.acknowledged.load(Relaxed) >= self.acknowledge_each {
+        let acknowledged = self.acknowledged.load(Relaxed);
+        let due = if acknowledged == 0 { self.acknowledge_first } else { acknowledged + self.acknowledge_each };
+        if batches >= due {
             self.news.notify_one();
         }
     }
@@ -203,5 +210,29 @@ impl ActorFuture<StationActor> for Intake {
 impl Drop for Intake {
     fn drop(&mut self) {
         self.applied.finish(IntakeEnd::Gone);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After which batches it is time to acknowledge, of stations in a row.
+    #[tokio::test]
+    async fn stations_that_begin_at_once_are_acknowledged_by_turns() {
+        for station in 0..8 {
+            let applied = Applied::new(4, StationId(station));
+            let mut told = Vec::new();
+            for batch in 1..=12 {
+                applied.add(Progress { highest: batch, batches: 1, bytes: 10 });
+                let news = std::pin::pin!(applied.news());
+                if futures_util::poll!(news).is_ready() {
+                    assert_eq!(applied.take().highest, batch);
+                    told.push(batch);
+                }
+            }
+            let first = 1 + u64::from(station) % 4;
+            assert_eq!(told, (first..=12).step_by(4).collect::<Vec<_>>(), "station {station}");
+        }
     }
 }
