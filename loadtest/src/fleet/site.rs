@@ -39,11 +39,17 @@ const ROAD_Y_M: f64 = -60.0;
 const POST_M: f64 = 1.5;
 const CANOPY_M: f64 = 5.0;
 
-/// From this level on a car is on the forecourt, as a survey of such a site would set it: between the -70 dBm of a car at the
-/// pump that is worst heard and the -89 dBm of one at a neighbour 50 m away. Of a hundred thousand cars whose engine goes off
-/// one to three seconds after the stop, one at most has not entered by then (at -76 it is 77), and of thirty thousand that
-/// stand for minutes at the neighbour's, three enter here (at -80 it is 40).
-pub const ENTER_DBM: i8 = -78;
+/// From this level on a car is on the forecourt, as a survey of the site would set it: ten dB below a car at the pump that is
+/// worst heard (-70 dBm). Of a hundred thousand cars whose engine goes off one to three seconds after the stop, all have
+/// entered by then.
+const ENTER_DBM: i8 = -80;
+
+/// Where a neighbour is so near that its cars would enter by a reflection now and then, as much higher as the survey dares:
+/// from six dB below the worst pump on, one in 1,400 of those cars has not entered.
+const ENTER_DBM_MAX: i8 = -76;
+
+/// The loudest car that is elsewhere stays so far below, which is a little more than the largest outlier.
+const BELOW_ENTER_DB: f64 = 13.0;
 
 /// Places that a moving car takes one after the other: at 8 m/s one of them is half a metre.
 const PLACES_OF_A_DRIVE: u16 = 40;
@@ -130,10 +136,6 @@ impl Layout {
         let (from, to) = (Point { x: -80.0, y: ROAD_Y_M }, Point { x: width_m(shape) + 80.0, y: ROAD_Y_M });
         layout.passing = layout.drive(from, to, PLACES_OF_A_DRIVE);
         layout
-    }
-
-    pub fn receivers(&self) -> Vec<Receiver> {
-        self.radios.iter().map(|radio| radio.receiver).collect()
     }
 
     /// The levels at all radios from this row's place.
@@ -228,7 +230,7 @@ fn side(pump: u16) -> f64 {
 }
 
 fn radio(id: u8, role: Role, place: Point, height: f64) -> Radio {
-    Radio { receiver: Receiver { id: ReceiverId(id), role, enter_dbm: Some(ENTER_DBM) }, place, height }
+    Radio { receiver: Receiver { id: ReceiverId(id), role, enter_dbm: None }, place, height }
 }
 
 /// Degrees of latitude and longitude (WGS 84).
@@ -272,13 +274,22 @@ impl Site {
     }
 
     pub fn receivers(&self) -> Vec<Receiver> {
-        self.layout.receivers()
+        let enter_dbm = Some(self.enter_dbm());
+        self.layout.radios.iter().map(|radio| Receiver { enter_dbm, ..radio.receiver }).collect()
+    }
+
+    /// What the site's survey found.
+    pub fn enter_dbm(&self) -> i8 {
+        let loudest = self.neighbours.iter().map(|neighbour| neighbour.level).max();
+        let needed = loudest.map_or(ENTER_DBM, |level| (level.dbm() + BELOW_ENTER_DB).round() as i8);
+        needed.clamp(ENTER_DBM, ENTER_DBM_MAX)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::SiteId;
 
     const SHAPE: Shape = Shape { pumps: 4, canopies: 1, pump_receivers: 4, waiting: 4 };
 
@@ -303,6 +314,18 @@ mod tests {
             }
             assert!(loudest(layout.passing()) < f64::from(ENTER_DBM) - 18.0);
         }
+    }
+
+    #[test]
+    fn a_survey_keeps_the_neighbours_cars_out_as_far_as_it_loses_none_of_its_own() {
+        let enter_dbm = |neighbour_m: Option<f64>| {
+            let neighbour = |metres| Neighbour { site: SiteId(1), level: Level::in_the_open(metres) };
+            let neighbours = neighbour_m.map(neighbour).into_iter().collect();
+            let (layout, coordinates) = (Arc::new(Layout::new(SHAPE)), Coordinates { lat: 45.0, lon: 9.0 });
+            let (name, brand, station) = (String::new(), String::new(), StationId(1));
+            Site { station, name, brand, coordinates, layout, neighbours }.enter_dbm()
+        };
+        assert_eq!([None, Some(900.0), Some(67.0), Some(50.0), Some(10.0)].map(enter_dbm), [-80, -80, -79, -76, -76]);
     }
 
     #[test]
