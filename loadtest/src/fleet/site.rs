@@ -48,8 +48,9 @@ const ENTER_DBM: i8 = -80;
 /// from six dB below the worst pump on, one in 1,400 of those cars has not entered.
 const ENTER_DBM_MAX: i8 = -76;
 
-/// The loudest car that is elsewhere stays so far below, which is a little more than the largest outlier.
-const BELOW_ENTER_DB: f64 = 13.0;
+/// The loudest car that is elsewhere stays so far below: more than the largest outlier, and one in fourteen thousand of those
+/// that drive past a neighbour 67 m away still entered at 12.5 dB.
+const BELOW_ENTER_DB: f64 = 15.0;
 
 /// Places that a moving car takes one after the other: at 8 m/s one of them is half a metre.
 const PLACES_OF_A_DRIVE: u16 = 40;
@@ -325,7 +326,7 @@ mod tests {
             let (name, brand, station) = (String::new(), String::new(), StationId(1));
             Site { station, name, brand, coordinates, layout, neighbours }.enter_dbm()
         };
-        assert_eq!([None, Some(900.0), Some(67.0), Some(50.0), Some(10.0)].map(enter_dbm), [-80, -80, -79, -76, -76]);
+        assert_eq!([None, Some(900.0), Some(67.0), Some(50.0), Some(10.0)].map(enter_dbm), [-80, -80, -76, -76, -76]);
     }
 
     #[test]
