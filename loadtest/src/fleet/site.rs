@@ -326,7 +326,7 @@ mod tests {
             let (name, brand, station) = (String::new(), String::new(), StationId(1));
             Site { station, name, brand, coordinates, layout, neighbours }.enter_dbm()
         };
-        assert_eq!([None, Some(900.0), Some(67.0), Some(50.0), Some(10.0)].map(enter_dbm), [-80, -80, -76, -76, -76]);
+        assert_eq!([None, Some(900.0), Some(67.0), Some(50.0), Some(10.0)].map(enter_dbm), [-80, -80, -77, -76, -76]);
     }
 
     #[test]
