@@ -45,9 +45,9 @@ const HEARD_EACH: Duration = Duration::from_millis(200);
 /// A turn of a roll or of a snapshot, after which orders are looked at: a revocation waits for no longer.
 const TURN_MS: u64 = 10;
 
-/// As far below the stations as can be, which run at 5 and yield often: at 10 a roll had half of their core, and frames
-/// waited for 100 ms. At 19 it gets a 23rd beside a station's thread that never rests, so that 30 million dongles, of 240 ns each,
-/// are rolled in 170 s of a slot's 300.
+/// As far below the stations as can be, which run at 5 and offer their core often: at 10 a roll had half of it, and frames
+/// waited for 100 ms. At 19 it gets a 23rd beside a station's thread that never rests, so that 30 million dongles, of 240 ns
+/// each, are rolled in 170 s of a slot's 300.
 const NICENESS: i32 = 19;
 
 /// What wakes the thread.

@@ -117,7 +117,7 @@ fn a_driver_is_asked_for_what_the_pump_shows() {
     assert_eq!(oracle.counts().wrong, 2);
 }
 
-/// Stations, each with its share of the cars that stop in a quarter of an hour and whose engines go off at once.
+/// Stations, each with its share of the cars that stop in ten minutes and whose engines go off at once.
 fn hasty(stations: usize, paired_share: f64) -> Fleet {
     let mut scenario = Scenario { seconds: 600, warm_up_seconds: 0, slot_seconds: 900, ..Scenario::default() };
     (scenario.stations.count, scenario.stations.paired_share) = (stations, paired_share);

@@ -35,6 +35,11 @@ pub(crate) struct BenchArguments {
     tell: TellArguments,
 }
 
+/// Runs it on this thread.
+pub(crate) fn block_on<T>(run: impl Future<Output = T>) -> std::io::Result<T> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run))
+}
+
 /// Which engine is started, and how it is set.
 #[derive(Debug, Args)]
 pub(crate) struct EngineArguments {
@@ -90,7 +95,7 @@ impl BenchArguments {
         if let Some(cores) = &self.sender_cores.0 {
             placement::pin(cores)?;
         }
-        Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run))
+        block_on(run)
     }
 
     /// How many cores the generator can keep busy.

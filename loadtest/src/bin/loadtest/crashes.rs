@@ -10,7 +10,7 @@ use loadtest::{
 
 use crate::{
     Ran,
-    bench::{EngineArguments, TellArguments, judge, none},
+    bench::{EngineArguments, TellArguments, block_on, judge, none},
 };
 
 /// Kills the engine (SIGKILL) again and again in the middle of sales: none that was acknowledged may be lost or charged
@@ -51,8 +51,7 @@ pub(crate) fn run(arguments: &Arguments) -> Ran {
         settings: arguments.serve.settings.clone(),
         stripe: arguments.stripe.clone(),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(crashes::run(&config, |line| eprintln!("{line}")))?;
+    let outcome = block_on(crashes::run(&config, |line| eprintln!("{line}")))??;
     judge(
         "Sales while the engine is killed again and again",
         arguments.conditions(),

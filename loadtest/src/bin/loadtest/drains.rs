@@ -10,7 +10,7 @@ use loadtest::{
 
 use crate::{
     Ran,
-    bench::{EngineArguments, TellArguments, judge, none},
+    bench::{EngineArguments, TellArguments, block_on, judge, none},
 };
 
 /// Stops the engine (SIGTERM) under the load of uplinks and sales and starts it again, several times: no frame, session or
@@ -46,8 +46,7 @@ pub(crate) fn run(arguments: &Arguments) -> Ran {
         engine: arguments.serve.engine.clone(),
         settings: arguments.serve.settings.clone(),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(drains::run(&config, |line| eprintln!("{line}")))?;
+    let outcome = block_on(drains::run(&config, |line| eprintln!("{line}")))??;
     judge(
         "The engine stopped under load, again and again",
         arguments.conditions(),

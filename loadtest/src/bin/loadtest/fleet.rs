@@ -9,7 +9,11 @@ use loadtest::{
     report::Run,
 };
 
-use crate::{Held, Ran, bench::EngineArguments, command_line};
+use crate::{
+    Held, Ran,
+    bench::{EngineArguments, block_on},
+    command_line,
+};
 
 /// A national fleet against the real engine: cars, receivers, attendants and phones, and an oracle that knows the truth.
 ///
@@ -55,8 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> Ran {
         engine: arguments.serve.engine.clone(),
         settings: arguments.serve.settings.clone(),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let run = runtime.block_on(nation::run(&options))?;
+    let run = block_on(nation::run(&options))??;
     if let Some(folder) = &arguments.report {
         run.write(folder)?;
     }

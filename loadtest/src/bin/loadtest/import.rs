@@ -8,7 +8,7 @@ use loadtest::{
     imports::{self, Config},
 };
 
-use crate::{Held, Ran};
+use crate::{Held, Ran, bench::block_on};
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArguments {
@@ -39,8 +39,7 @@ pub(crate) fn run(arguments: &ImportArguments) -> Ran {
         through_engine: arguments.through_engine,
         engine: arguments.engine.clone(),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let imported = runtime.block_on(imports::run(&config))?;
+    let imported = block_on(imports::run(&config))??;
     if arguments.json {
         println!("{}", serde_json::to_string(&imported)?);
     } else {

@@ -8,7 +8,7 @@ use loadtest::grafana::{
     trial::{self, Answer, Config},
 };
 
-use crate::{Held, Ran};
+use crate::{Held, Ran, bench::block_on};
 
 /// Asks every query of the dashboards and rules of a real Prometheus that scrapes a real engine under a small town's
 /// traffic, and prints the answers.
@@ -38,8 +38,7 @@ pub(crate) fn run(arguments: &Arguments) -> Ran {
         data: temporary.path().join("engine"),
         engine: arguments.engine.clone(),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answers = runtime.block_on(trial::run(&config))?;
+    let answers = block_on(trial::run(&config))??;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&answers)?);
     } else {

@@ -10,7 +10,7 @@ use loadtest::{
 
 use crate::{
     Ran,
-    bench::{EngineArguments, TellArguments, judge, none},
+    bench::{EngineArguments, TellArguments, block_on, judge, none},
 };
 
 /// Fuellings a second, from the selection to the payment, through HTTP and with every step durable.
@@ -56,8 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> Ran {
         engine: arguments.serve.engine.clone(),
         settings: arguments.serve.settings.clone(),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(sessions::run(&config, |line| eprintln!("{line}")))?;
+    let outcome = block_on(sessions::run(&config, |line| eprintln!("{line}")))??;
     judge(
         "Fuellings, from the selection to the payment",
         arguments.conditions(),
