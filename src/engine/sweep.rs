@@ -3,7 +3,7 @@
 //! A dongle that was silent for months, or whose clock began at zero when it was plugged in again, broadcasts codes
 //! that no book has. Those that are heard strong at a pump are kept for a while ([`Sweep::add`]), and the sweep computes
 //! what every dongle would broadcast if its clock were off by so much: the likely errors first ([`GUESSES`]), sixteen
-//! slots of a dongle at a time. What it finds is verified as any hearing is, by all 16 bytes.
+//! slots of a dongle at a time. What it finds is verified by all 16 bytes.
 //!
 //! Rules:
 //! - This is the only place where an unknown code is kept, and its bounds are hard: [`MISSED_MAX`] codes, of one station
@@ -19,7 +19,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use zeroize::Zeroizing;
 
 use super::code::{Code, Secret, hmac_codes};
-use super::codebook::{Dongle, Hit};
+use super::codebook::{Dongle, Reading};
 use super::id::{DeviceId, StationId};
 use super::time::{Slot, SlotLength, UnixMs};
 
@@ -94,7 +94,7 @@ struct Missed {
 /// A dongle that the sweep found, and when it was heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
-    pub hit: Hit,
+    pub reading: Reading,
     pub at: UnixMs,
 }
 
@@ -170,8 +170,8 @@ impl Sweep {
             self.next_round = now.plus(ROUND_EACH_MS);
         }
         let some = dongles(self.after, STEP);
-        for hit in self.matches(chain, now, &some) {
-            self.take(hit, now, &mut swept);
+        for reading in self.matches(chain, now, &some) {
+            self.take(reading, now, &mut swept);
         }
         self.after = some.last().map(|dongle| dongle.device);
         if some.len() < STEP {
@@ -184,7 +184,7 @@ impl Sweep {
         swept
     }
 
-    fn matches(&self, chain: SlotLength, now: UnixMs, dongles: &[Dongle]) -> Vec<(Code, Hit)> {
+    fn matches(&self, chain: SlotLength, now: UnixMs, dongles: &[Dongle]) -> Vec<(Code, Reading)> {
         // With room for all from the start: what a list leaves behind when it grows is not wiped.
         let mut keys = Zeroizing::new(Vec::with_capacity(dongles.len()));
         let (mut devices, mut first) = (Vec::new(), Vec::new());
@@ -211,10 +211,10 @@ impl Sweep {
         matches
     }
 
-    fn look(&self, device: DeviceId, first: Slot, codes: &[Code; SLOTS], matches: &mut Vec<(Code, Hit)>) {
+    fn look(&self, device: DeviceId, first: Slot, codes: &[Code; SLOTS], matches: &mut Vec<(Code, Reading)>) {
         for (nth, code) in codes.iter().enumerate() {
             if self.missed.contains_key(code) {
-                matches.push((*code, Hit { device, slot: Slot(first.0 + nth as u64) }));
+                matches.push((*code, Reading { device, slot: Slot(first.0 + nth as u64) }));
             }
         }
     }
@@ -227,12 +227,12 @@ impl Sweep {
         }
     }
 
-    fn take(&mut self, (code, hit): (Code, Hit), now: UnixMs, swept: &mut Swept) {
+    fn take(&mut self, (code, reading): (Code, Reading), now: UnixMs, swept: &mut Swept) {
         let Some(missed) = self.forget(&code) else { return };
-        if self.lately.has(hit.device, now) {
+        if self.lately.has(reading.device, now) {
             swept.recorded += 1;
         } else {
-            swept.found.push(Found { hit, at: missed.at });
+            swept.found.push(Found { reading, at: missed.at });
         }
     }
 

@@ -3,11 +3,13 @@
 //! Whoever fills it from anything but the truth (a snapshot, a cache) says which revision that is of, and the fleet
 //! asks the truth for all that changed since: so nothing that was revoked comes back, however old the copy is.
 
+use std::sync::mpsc::sync_channel;
+
 use rusqlite::Connection;
 
 use super::envelope::Envelope;
 use super::truth::{Revision, changed_count, changed_since, count_live, each_live, live_dongle, revision};
-use crate::engine::codebook::{Keeper, Roster, RosterBuilder};
+use crate::engine::codebook::{Fresh, Keeper, Roster, RosterBuilder};
 use crate::engine::time::{SlotLength, UnixMs};
 
 /// Changed dongles that are asked for at a time.
@@ -70,10 +72,21 @@ impl Fleet {
 /// Rolls at once, the codes on that many threads: a start, when nobody waits for anything else.
 pub fn roll_at_once(keeper: &mut Keeper, now: UnixMs, threads: usize) {
     keeper.begin_roll(now);
-    if threads > 1 {
+    while keeper.is_preparing() {
+        keeper.step();
+    }
+    if threads > 1
+        && let Some((shares, mut sink)) = keeper.shares(threads)
+    {
         std::thread::scope(|scope| {
-            for share in keeper.shares(threads) {
-                scope.spawn(|| share.compute());
+            let (tell, told) = sync_channel::<Vec<Fresh>>(2 * threads);
+            for share in shares {
+                let tell = tell.clone();
+                scope.spawn(move || share.compute(|codes| tell.send(codes).expect("the sink takes all")));
+            }
+            drop(tell);
+            for codes in told {
+                sink.take(&codes);
             }
         });
     }

@@ -11,7 +11,7 @@ use super::signed::phone_token_message;
 use super::tokens::{self, Grant, Role, Token};
 use super::truth::{audit, binding_by_id, binding_of, device, proof_key};
 use crate::engine::clock::ClockOffset;
-use crate::engine::codebook::Hit;
+use crate::engine::codebook::Reading;
 use crate::engine::id::{BindingId, DeviceId, StationId};
 use crate::engine::proof::{ClockTerms, Nonce, PresenceTerms, ProofKey, Terms, verify_signature};
 use crate::engine::time::{Slot, SlotLength, UnixMs};
@@ -119,13 +119,13 @@ impl Prover {
     }
 
     /// What the proof teaches of the clock, as a hearing does. `None` of a dongle whose code has no slot.
-    pub(super) fn check_clock(&self, proof: &ClockProof, now: UnixMs) -> Result<Option<Hit>, Error> {
+    pub(super) fn check_clock(&self, proof: &ClockProof, now: UnixMs) -> Result<Option<Reading>, Error> {
         let device = self.registration.device;
         self.check(&ClockTerms { nonce: proof.nonce, device, slot: proof.slot }, &proof.mac, &proof.signature)?;
         let Some(slot_ms) = self.slot_ms else { return Ok(None) };
         let slot = Slot(proof.slot);
         ClockOffset::default().learned(slot_ms, slot, now).ok_or(Error::ClockTooFar)?;
-        Ok(Some(Hit { device, slot }))
+        Ok(Some(Reading { device, slot }))
     }
 
     fn check(&self, terms: &impl Terms, mac: &[u8; 32], signature: &[u8; 64]) -> Result<(), Error> {

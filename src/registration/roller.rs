@@ -25,7 +25,7 @@ use super::metrics::Metrics;
 use super::truth::{Truth, save_offsets, spawn};
 use crate::engine::clock::ClockOffset;
 use crate::engine::code::Code;
-use crate::engine::codebook::{Codebook, Hit};
+use crate::engine::codebook::{Codebook, Hit, Reading};
 use crate::engine::id::{DeviceId, StationId};
 use crate::engine::sweep::Sweep;
 use crate::engine::time::{Slot, SlotLength, UnixMs};
@@ -53,7 +53,7 @@ const NICENESS: i32 = 19;
 /// What wakes the thread.
 #[derive(Clone, Copy)]
 enum Order {
-    Proven(Hit, UnixMs),
+    Proven(Reading, UnixMs),
     Wake,
     Stop,
 }
@@ -149,8 +149,8 @@ impl Roller {
     }
 
     /// Takes over a clock that the phone proved.
-    pub(super) fn proven(&self, hit: Hit, at: UnixMs) -> Result<(), Unavailable> {
-        self.orders.try_send(Order::Proven(hit, at)).map_err(|_| Unavailable)
+    pub(super) fn proven(&self, reading: Reading, at: UnixMs) -> Result<(), Unavailable> {
+        self.orders.try_send(Order::Proven(reading, at)).map_err(|_| Unavailable)
     }
 
     /// Bindings came or went: the truth is asked which, and the next book comes soon.
@@ -239,7 +239,9 @@ impl Worker {
         let heard = std::mem::take(&mut *self.shared.heard.lock().expect("no holder panics"));
         for (hit, at) in heard {
             self.sweep.heard(hit.device, at);
-            self.learn(hit, at);
+            if let Some(reading) = self.fleet.keeper.reading(hit) {
+                self.learn(reading, at);
+            }
         }
         let missed = std::mem::take(&mut *self.shared.missed.lock().expect("no holder panics"));
         for (code, station, at) in missed {
@@ -249,15 +251,15 @@ impl Worker {
 
     fn take(&mut self, order: Order) {
         match order {
-            Order::Proven(hit, at) => self.learn(hit, at),
+            Order::Proven(reading, at) => self.learn(reading, at),
             Order::Wake => self.publish_soon(telemetry::now()),
             Order::Stop => unreachable!("the loop takes it"),
         }
     }
 
-    fn learn(&mut self, hit: Hit, at: UnixMs) {
-        let Some(learned) = self.fleet.keeper.learn(hit, at) else { return };
-        self.learned.insert(hit.device, learned.offset);
+    fn learn(&mut self, reading: Reading, at: UnixMs) {
+        let Some(learned) = self.fleet.keeper.learn(reading, at) else { return };
+        self.learned.insert(reading.device, learned.offset);
         self.metrics.clocks_learned.increment(1);
         if learned.is_moved {
             self.publish_soon(telemetry::now());
@@ -335,8 +337,8 @@ impl Worker {
             let swept = self.sweep.step(self.pace.slot, now, |after, count| keeper.dongles_after(after, count));
             self.metrics.swept(&swept);
             for found in swept.found {
-                tracing::info!(device = %found.hit.device, "a dongle was found again by a code of another time");
-                self.learn(found.hit, found.at);
+                tracing::info!(device = %found.reading.device, "a dongle was found again by a code of another time");
+                self.learn(found.reading, found.at);
             }
         }
         self.metrics.sweep_waiting.set(self.sweep.waiting() as f64);

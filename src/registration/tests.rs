@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::engine::code::Secret;
-use crate::engine::codebook::{Codebook, Hit};
+use crate::engine::codebook::Codebook;
 use crate::engine::id::{BindingId, CouplingId, DeviceId, StationId};
 use crate::engine::proof::{ClockTerms, CoupleTerms, PresenceTerms, ProofKey, Terms};
 use crate::engine::time::{Slot, SlotLength};
@@ -340,7 +340,8 @@ async fn a_hearing_that_is_late_by_a_slot_is_learned_and_kept() {
     // Learned is the nearest offset, which puts the dongle at the end of its slot late in ours: it is 250 s behind, and
     // in the slot before ours when ours is half over.
     let late = SLOT.start_of(SLOT.slot_at(now)).plus(250_000);
-    registrations.heard(Hit { device: DEVICE, slot: behind }, late);
+    let hit = registrations.codebook().find(&Secret::from_root(&ROOT).code(behind)).unwrap();
+    registrations.heard(hit, late);
     registrations.stop();
     drop(registrations);
     let two_behind = Secret::from_root(&ROOT).code(Slot(behind.0 - 1));

@@ -8,14 +8,14 @@ use std::{
 
 use forecourt::engine::{
     code::Code,
-    codebook::{Codebook, Hit},
+    codebook::{Codebook, Phase},
     time::Slot,
 };
 use serde::Serialize;
 
 use super::dongles::{Synthetic, mixed};
 
-/// Codes that a measurement goes through: what they touch (two lines of memory each) is more than a cache keeps.
+/// Codes that a measurement goes through: what they touch (a line of memory each, 64 MB) is more than a cache keeps.
 const SAMPLES: usize = 1 << 20;
 
 /// Codes that are looked up between two looks at the clock: a millisecond.
@@ -38,7 +38,7 @@ pub struct Lookups {
     pub lookup_miss_ns: f64,
     pub single_lookup_hit_ns: f64,
     pub single_lookup_miss_ns: f64,
-    /// One line of memory, at places that no cache foresees, of a table as large as the book's index: what a look-up
+    /// One line of memory, at places that no cache foresees, of a table as large as the book's: what a look-up
     /// that takes place alone would cost if it did nothing.
     pub floor_one_line_ns: f64,
 }
@@ -58,15 +58,12 @@ pub(super) fn measure(book: &Codebook, synthetic: &Synthetic, slot: Slot) -> Loo
         lookup_miss_ns: slices(&misses, |slice| batches(book, slice)),
         single_lookup_hit_ns: slices(&hits, |slice| singles(book, slice)),
         single_lookup_miss_ns: slices(&misses, |slice| singles(book, slice)),
-        floor_one_line_ns: one_line(synthetic.count, &misses),
+        floor_one_line_ns: one_line(book.bytes(), &misses),
     }
 }
 
-/// 18.8 bytes of index a dongle.
-const INDEX_BYTES_EACH: usize = 19;
-
-fn one_line(dongles: usize, places: &[Code]) -> f64 {
-    let lines = (dongles * INDEX_BYTES_EACH / 64) as u64;
+fn one_line(bytes: usize, places: &[Code]) -> f64 {
+    let lines = (bytes / 64) as u64;
     let mut table = memmap2::MmapMut::map_anon(lines as usize * 64).expect("as much memory as an index takes");
     let _ = table.advise(memmap2::Advice::HugePage);
     table.fill(1);
@@ -82,8 +79,8 @@ pub(super) fn wrong(book: &Codebook, synthetic: &Synthetic, slot: Slot, is_in: i
     let mut state = synthetic.seed ^ 1;
     let sample = (0..SAMPLES).map(|_| mixed(&mut state) as usize % synthetic.count);
     let fits = |index: &usize| {
-        let expected = is_in(*index).then(|| Hit { device: Synthetic::device(*index), slot });
-        book.find(&synthetic.code(*index, slot)) == expected
+        let expected = is_in(*index).then(|| (Synthetic::device(*index), Phase::of(slot)));
+        book.find(&synthetic.code(*index, slot)).map(|hit| (hit.device, hit.phase)) == expected
     };
     sample.filter(|index| !fits(index)).count() as u64
 }

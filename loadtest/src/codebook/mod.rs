@@ -21,7 +21,7 @@ use std::{
 
 use forecourt::{
     engine::{
-        codebook::{Hit, Keeper},
+        codebook::{Keeper, Reading},
         time::{SlotLength, UnixMs},
     },
     registration::{RedisUrl, roll_at_once},
@@ -202,7 +202,7 @@ fn change(keeper: &mut Keeper, synthetic: &Synthetic) -> f64 {
         let newcomer = synthetic.dongle(synthetic.count + nth);
         keeper.change(newcomer.device, Some(newcomer));
         let slot = forecourt::engine::time::Slot(SLOT.slot_at(NOW).0 + 1);
-        keeper.learn(Hit { device: Synthetic::device(known + 1), slot }, NOW);
+        keeper.learn(Reading { device: Synthetic::device(known + 1), slot }, NOW);
     }
     began.elapsed().as_secs_f64() * 1e6 / (3 * CHANGES) as f64
 }

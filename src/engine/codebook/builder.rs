@@ -25,7 +25,7 @@ pub struct Builder {
 impl Builder {
     pub fn new(slot_length: SlotLength, now: UnixMs, dongles: usize) -> Builder {
         let mut keeper = Keeper::new(slot_length, RosterBuilder::new(dongles).finish());
-        keeper.begin_roll(now);
+        keeper.begin_roll_with_room(now, dongles);
         while keeper.step() {}
         Builder { keeper, room: dongles }
     }

@@ -1,25 +1,27 @@
 //! Keeps the dongles and writes their codes: what changes is in the table at once.
 //!
-//! A roll is done in steps, and whoever drives it deals with what comes in between them. It writes the new codes into the
-//! rows, where they take the place of those that grew old, and makes a new index over all, which readers get when it is
-//! whole: the old one leads them to the codes that stay. A dongle that is changed meanwhile has the codes of the new slot
-//! before the roll gets to it. Only dongles that take the place of all others get rows of their own as well.
+//! A roll is done in steps, and whoever drives it deals with what comes in between them. It makes the next table: the codes
+//! that stay are copied line by line, the new ones are computed and put in. Readers have the old table until the next is
+//! whole, and find in it what is on the air: the slot that began is the one after the middle there. A dongle that is
+//! changed meanwhile is changed in both.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::dongle::Dongle;
-use super::members::Members;
 use super::moment::Moment;
-use super::renewal::{Renewal, Share, chunks};
+use super::renewal::{CHUNK, Fresh, Renewal, Schemes, Share, Wanted, chunks, codes_of};
 use super::roster::Roster;
-use super::row::Facts;
+use super::table::Table;
 use super::writer::Writer;
-use super::{Codebook, DeviceId, Hit, SlotLength, UnixMs};
+use super::{CODES_EACH, Codebook, DeviceId, Hit, Reading, SlotLength, UnixMs};
 use crate::engine::clock::ClockOffset;
 
-/// Dongles of one step: some 0.6 ms.
+/// Dongles of one step: some 0.5 ms.
 const STEP: usize = 4096;
+
+/// Lines of the table that one step copies, or gets from the system: 1 MB, in half a millisecond.
+const LINES_PER_STEP: usize = 1 << 14;
 
 /// What a hearing taught of a clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,24 +31,28 @@ pub struct Learned {
     pub is_moved: bool,
 }
 
-/// Lines of the next index that one step gets from the system: 4 MB, cleared in one to fifteen milliseconds.
-const LINES_PER_STEP: usize = 1 << 16;
-
-/// A roll that is under way.
+/// A roll that is under way, and what it has not come to: one after the other.
 struct Rolling {
-    /// Of the next index.
+    /// Of the next table.
     writer: Writer,
-    /// Lines that are still to be had from the system. Left to the first rows, whose codes fall on all of them, that
-    /// would take a second at 30 million dongles.
+    /// That of the last table.
+    last: Moment,
+    /// Whether codes of the last table stay.
+    copies: bool,
+    /// Lines of the next table that are not had from the system yet. The first codes fall on all of it.
     fresh: Range<usize>,
-    /// Rows that it has not come to.
+    /// Lines of the last table to be copied.
+    lines: Range<usize>,
+    /// Rows whose codes are to be computed, and the schemes that are left of them.
     rows: Range<usize>,
+    schemes: Schemes,
 }
 
-/// What readers have while the table of the present dongles is not whole.
+/// What readers have while there is no table of the present dongles.
 struct Before {
     book: Codebook,
-    members: Members,
+    /// Those that the book knows, and the moments that it was made for.
+    known: Option<(Roster, Vec<Moment>)>,
 }
 
 pub struct Keeper {
@@ -55,33 +61,42 @@ pub struct Keeper {
     roster: Roster,
     writer: Writer,
     renewal: Renewal,
+    /// Kept for its memory.
+    fresh: Vec<Fresh>,
     rolling: Option<Rolling>,
     before: Option<Before>,
+    /// The edition and the moment of the table before: who found something in it may tell it late.
+    former: (u8, Moment),
     generation: u64,
 }
 
 impl Keeper {
     /// Knows these dongles, and has no codes of them before the first roll.
     pub fn new(chain: SlotLength, roster: Roster) -> Keeper {
+        let moment = Moment::of(chain, UnixMs(0));
         Keeper {
             chain,
-            moment: Moment::of(chain, UnixMs(0)),
-            writer: Writer::new(&roster),
+            moment,
+            writer: Writer::of(Table::empty(1)),
             roster,
             renewal: Renewal::default(),
+            fresh: Vec::new(),
             rolling: None,
-            before: Some(Before { book: Codebook::empty(), members: Members::none() }),
+            before: Some(Before { book: Codebook::empty(), known: None }),
+            former: (0, moment),
             generation: 0,
         }
     }
 
     /// Takes these dongles for all that there are. The books are of the dongles before until the next roll, which is due.
     pub fn replace(&mut self, roster: Roster) {
-        let book = self.book();
-        let generation = self.generation;
+        let (book, moments) = (self.book(), self.moments());
         let last = std::mem::replace(self, Keeper::new(self.chain, roster));
-        let before = last.before.unwrap_or_else(|| Before { book, members: last.roster.into_members() });
-        (self.before, self.generation) = (Some(before), generation);
+        // Readers go on with the book of before: what is found there is of its moment.
+        self.moment = *moments.last().expect("there is one at least");
+        self.writer = Writer::of(Table::empty(last.writer.table.edition()));
+        (self.former, self.generation) = (last.former, last.generation);
+        self.before = last.before.or(Some(Before { book, known: Some((last.roster, moments)) }));
     }
 
     /// How many dongles there are.
@@ -95,20 +110,32 @@ impl Keeper {
 
     /// Dongles that have the code of another one, and are not in the table.
     pub fn left_out(&self) -> usize {
-        self.writer.left_out()
+        self.writer.left_out.len()
     }
 
     /// Newcomers that there is room for. Whoever has more [`replace`]s them all.
     ///
     /// [`replace`]: Keeper::replace
     pub fn room(&self) -> usize {
-        self.roster.room()
+        let most = self.writers().map(Writer::dongles_max).min();
+        most.map_or(usize::MAX, |most| most.saturating_sub(self.len())).min(self.roster.room())
     }
 
     /// Keys, clocks and table, and what a roll has made of the next one.
     pub fn bytes(&self) -> usize {
-        let rolling = self.rolling.as_ref().map_or(0, |rolling| rolling.writer.table.index.bytes());
-        self.roster.bytes() + self.writer.table.index.bytes() + rolling
+        let tables: usize = self.writers().map(|writer| writer.table.bytes()).sum();
+        self.roster.bytes() + tables
+    }
+
+    /// Of the tables that the present dongles are in, or will be.
+    fn writers(&self) -> impl Iterator<Item = &Writer> {
+        let present = self.before.is_none().then_some(&self.writer);
+        present.into_iter().chain(self.rolling.as_ref().map(|rolling| &rolling.writer))
+    }
+
+    /// The moments that those are made for.
+    fn moments(&self) -> Vec<Moment> {
+        std::iter::once(self.moment).chain(self.rolling.as_ref().map(|rolling| rolling.last)).collect()
     }
 
     /// Up to `count` dongles with ids after `after`, in the order of the store.
@@ -124,49 +151,85 @@ impl Keeper {
         if known == now {
             return false;
         }
+        let outdated = row.map_or_else(Vec::new, |row| codes_at(&self.roster, row, &self.moments()));
+        let is_same = known.zip(now.as_ref()).is_some_and(|(known, now)| known.secret == now.secret);
+        if !is_same {
+            self.writers().for_each(|writer| writer.remove(device, &outdated));
+            self.before.iter().for_each(|before| before.forget(device));
+        }
         match (now, row) {
             (Some(dongle), _) => {
-                let is_other = known.is_some_and(|known| known.secret != dongle.secret);
-                row.filter(|_| is_other).into_iter().for_each(|row| self.roster.bare(row));
                 let row = self.roster.put(&dongle);
-                self.renew(row);
+                self.renew(row, &outdated);
             }
             (None, Some(row)) => {
                 self.roster.forget(row);
-                self.writer.forget(row);
-                self.rolling.iter_mut().for_each(|rolling| rolling.writer.forget(row));
-                self.before.iter().for_each(|before| before.forget(device));
+                self.writer.left_out.remove(&row);
+                if let Some(rolling) = &mut self.rolling {
+                    rolling.writer.left_out.remove(&row);
+                }
             }
             (None, None) => unreachable!("nobody is what is known of nobody"),
         }
         true
     }
 
-    /// Learns from a verified hearing, when there is something to learn. A fixed code says nothing of a clock.
-    pub fn learn(&mut self, hit: Hit, at: UnixMs) -> Option<Learned> {
+    /// What a hit says of the dongle's clock; `None` when there is no such dongle, or its code says nothing of a clock.
+    pub fn reading(&self, hit: Hit) -> Option<Reading> {
         let row = self.roster.members.find(hit.device)?;
-        let facts = self.roster.row(row).facts();
-        if !facts.lives() || facts.kind().is_single() {
-            return None;
+        let kind = self.roster.kind(row).filter(|kind| !kind.is_single())?;
+        let middle = self.moment_of(hit.edition)?.middle_slot(kind, self.roster.offset(row));
+        Some(Reading { device: hit.device, slot: hit.phase.near(middle) })
+    }
+
+    /// The moment that a table was made for; `None` of one that is long gone.
+    fn moment_of(&self, edition: u8) -> Option<Moment> {
+        let (former, moment) = self.former;
+        match &self.rolling {
+            _ if edition == former => Some(moment),
+            _ if edition != self.writer.table.edition() => None,
+            Some(rolling) => Some(rolling.last),
+            None => Some(self.moment),
         }
-        let (kind, known) = (facts.kind(), self.roster.offset(row));
-        let offset = known.learned(kind.slot_ms(self.chain), hit.slot, at).filter(|offset| *offset != known)?;
+    }
+
+    /// Learns from a verified reading, when there is something to learn.
+    pub fn learn(&mut self, reading: Reading, at: UnixMs) -> Option<Learned> {
+        let row = self.roster.members.find(reading.device)?;
+        let kind = self.roster.kind(row).filter(|kind| !kind.is_single())?;
+        let known = self.roster.offset(row);
+        let offset = known.learned(kind.slot_ms(self.chain), reading.slot, at).filter(|offset| *offset != known)?;
+        let moments = self.moments();
+        let is_moved = moments.iter().any(|moment| moment.middle_slot(kind, known) != moment.middle_slot(kind, offset));
+        let outdated = if is_moved { codes_at(&self.roster, row, &moments) } else { Vec::new() };
         self.roster.set_offset(row, offset);
-        let is_moved = self.moment.middle_slot(kind, known) != self.moment.middle_slot(kind, offset);
         if is_moved {
-            self.renew(row);
+            self.renew(row, &outdated);
         }
         Some(Learned { offset, is_moved })
     }
 
-    /// Gives a dongle the codes that it should have now, in each index where the roll is not going to.
-    fn renew(&mut self, row: usize) {
-        self.renewal.renew(&self.roster, &self.moment, row..row + 1);
+    /// Gives a dongle the codes that it should have now, and takes those of `outdated` away that it should not: in this
+    /// order, so that what stays is found at any moment.
+    fn renew(&mut self, row: usize, outdated: &[Fresh]) {
+        let moment = self.moment;
+        let codes = codes_of(&self.roster, row, &moment);
+        let is_over = |fresh: &&Fresh| codes.iter().all(|kept| kept.code != fresh.code);
+        let outdated: Vec<Fresh> = outdated.iter().filter(is_over).copied().collect();
+        let device = self.roster.device(row);
+        let mut has_them = true;
         if self.before.is_none() {
-            self.writer.add(&self.roster, row..row + 1);
+            has_them = self.writer.add(&self.roster, &moment, &codes);
+            self.writer.remove(device, &outdated);
         }
-        if let Some(rolling) = self.rolling.as_mut().filter(|rolling| !rolling.rows.contains(&row)) {
-            rolling.writer.add(&self.roster, row..row + 1);
+        if let Some(rolling) = &mut self.rolling {
+            // Whoever has its code is perhaps not in the next table yet.
+            if has_them {
+                rolling.writer.add(&self.roster, &moment, &codes);
+            } else {
+                rolling.writer.left_out.insert(row);
+            }
+            rolling.writer.remove(device, &outdated);
         }
     }
 
@@ -181,47 +244,77 @@ impl Keeper {
 
     /// Begins to write the codes for the slot of `now`. A roll that was under way is ended before.
     pub fn begin_roll(&mut self, now: UnixMs) {
+        self.begin_roll_with_room(now, self.roster.len());
+    }
+
+    /// The same with a table for so many dongles.
+    pub(super) fn begin_roll_with_room(&mut self, now: UnixMs, dongles: usize) {
         while self.step() {}
-        self.moment = Moment::of(self.chain, now);
-        let writer = Writer::new(&self.roster);
-        let fresh = 0..writer.table.index.lines();
-        self.rolling = Some(Rolling { writer, fresh, rows: self.roster.all() });
+        let last = std::mem::replace(&mut self.moment, Moment::of(self.chain, now));
+        let codes = dongles * CODES_EACH;
+        let copies = self.before.is_none() && self.moment.follows(&last) && self.writer.table.fits(codes);
+        let edition = self.writer.table.edition().wrapping_add(1);
+        let table = if copies { self.writer.table.like(edition) } else { Table::of(codes, edition) };
+        let (fresh, lines) = (0..table.lines(), 0..if copies { table.lines() } else { 0 });
+        let (writer, rows) = (Writer::of(table), self.roster.all());
+        self.rolling = Some(Rolling { writer, last, copies, fresh, lines, rows, schemes: Schemes::All });
     }
 
-    /// Splits the dear part of a roll for that many threads. Without it the steps do it all.
-    pub fn shares(&self, count: usize) -> Vec<Share<'_>> {
-        let all = self.rolling.as_ref().map_or(0..0, |rolling| rolling.rows.clone());
-        let each = all.len().div_ceil(count.max(1)).max(1);
+    /// The roll has not come to computing codes yet.
+    pub fn is_preparing(&self) -> bool {
+        self.rolling.as_ref().is_some_and(|rolling| !rolling.fresh.is_empty() || !rolling.lines.is_empty())
+    }
+
+    /// Splits the dear part of a roll for that many threads, and gives what takes their codes. Without it the steps do it
+    /// all.
+    pub fn shares(&mut self, count: usize) -> Option<(Vec<Share<'_>>, Sink<'_>)> {
+        let rolling = self.rolling.as_mut()?;
+        let rows = rolling.rows.clone();
+        let each = rows.len().div_ceil(count.max(1)).max(1);
+        rolling.schemes = Schemes::Others;
         let (roster, moment) = (&self.roster, self.moment);
-        all.clone()
-            .step_by(each)
-            .map(|start| Share { roster, moment, rows: start..all.end.min(start + each) })
-            .collect()
+        let copied = rolling.copies.then_some(rolling.last);
+        let wanted = Wanted { schemes: Schemes::Hmac, moment, copied, left_out: &self.writer.left_out };
+        let share = |start: usize| Share { roster, wanted, rows: start..rows.end.min(start + each) };
+        Some((rows.clone().step_by(each).map(share).collect(), Sink { roster, moment, writer: &mut rolling.writer }))
     }
 
-    /// Goes on with the roll for some milliseconds at most. `false` when none is under way any more: the next book has it.
+    /// Goes on with the roll for about a millisecond. `false` when none is under way any more: the next book has it.
     pub fn step(&mut self) -> bool {
-        let Some(Rolling { mut writer, fresh, rows }) = self.rolling.take() else { return false };
-        if !fresh.is_empty() {
-            let next = fresh.end.min(fresh.start + LINES_PER_STEP);
-            writer.table.index.touch(fresh.start..next);
-            self.rolling = Some(Rolling { writer, fresh: next..fresh.end, rows });
-            return true;
+        let Some(rolling) = &mut self.rolling else { return false };
+        if !rolling.fresh.is_empty() {
+            rolling.writer.table.touch(take_first(&mut rolling.fresh, LINES_PER_STEP));
+        } else if !rolling.lines.is_empty() {
+            let lines = take_first(&mut rolling.lines, LINES_PER_STEP);
+            rolling.writer.copy(&self.roster, &self.moment, &self.writer.table, lines);
+        } else if !rolling.rows.is_empty() {
+            self.compute();
+        } else {
+            self.end_roll();
         }
-        let next = rows.end.min(rows.start + STEP);
-        // While the codes of a chunk are computed, the memory brings the lines for those of the one before.
-        for chunk in chunks(rows.start..next) {
-            self.renewal.renew(&self.roster, &self.moment, chunk.clone());
-            writer.settle();
-            writer.note(&self.roster, chunk);
+        self.rolling.is_some()
+    }
+
+    /// While the codes of a chunk are computed, the memory brings the lines for those of the one before.
+    fn compute(&mut self) {
+        let Some(rolling) = &mut self.rolling else { return };
+        let copied = rolling.copies.then_some(rolling.last);
+        let left_out = &self.writer.left_out;
+        let wanted = Wanted { schemes: rolling.schemes, moment: self.moment, copied, left_out };
+        for rows in chunks(take_first(&mut rolling.rows, STEP), CHUNK) {
+            self.renewal.compute(&self.roster, &wanted, rows, &mut self.fresh);
+            rolling.writer.settle(&self.roster, &self.moment);
+            rolling.writer.note(&self.roster, &self.fresh);
+            self.fresh.clear();
         }
-        writer.settle();
-        if next < rows.end {
-            self.rolling = Some(Rolling { writer, fresh, rows: next..rows.end });
-            return true;
+        rolling.writer.settle(&self.roster, &self.moment);
+    }
+
+    fn end_roll(&mut self) {
+        if let Some(rolling) = self.rolling.take() {
+            self.former = (self.writer.table.edition(), rolling.last);
+            (self.writer, self.before) = (rolling.writer, None);
         }
-        (self.writer, self.before) = (writer, None);
-        false
     }
 
     /// The book as of now, with the next generation.
@@ -231,17 +324,54 @@ impl Keeper {
         if let Some(before) = &self.before {
             return Codebook { generation, ..before.book.clone() };
         }
-        let (table, left_out) = (Arc::clone(&self.writer.table), self.left_out());
-        let bytes = self.roster.members.bytes() + table.index.bytes();
-        Codebook { table, generation, len: self.roster.len() - left_out, left_out, bytes }
+        let left_out = self.left_out();
+        Codebook { table: Arc::clone(&self.writer.table), generation, len: self.roster.len() - left_out, left_out }
     }
 }
 
+fn take_first(range: &mut Range<usize>, count: usize) -> Range<usize> {
+    let first = range.start..range.end.min(range.start + count);
+    range.start = first.end;
+    first
+}
+
+/// The codes of a row at any of these moments.
+fn codes_at(roster: &Roster, row: usize, moments: &[Moment]) -> Vec<Fresh> {
+    moments.iter().flat_map(|moment| codes_of(roster, row, moment)).collect()
+}
+
 impl Before {
-    /// The old table's index goes on to lead to the row, where there is nothing.
+    /// The old table stays as it is but for this one.
     fn forget(&self, device: DeviceId) {
-        if let Some(row) = self.members.find(device) {
-            self.members.rows.all()[row].narrow(Facts::NONE);
+        let Some((roster, moments)) = &self.known else { return };
+        if let Some(row) = roster.members.find(device) {
+            for fresh in codes_at(roster, row, moments) {
+                self.book.table.remove(&fresh.code, device);
+            }
         }
     }
 }
+
+/// Takes what the shares of a roll come to.
+pub struct Sink<'a> {
+    roster: &'a Roster,
+    moment: Moment,
+    writer: &'a mut Writer,
+}
+
+impl Sink<'_> {
+    pub fn take(&mut self, mut codes: &[Fresh]) {
+        while !codes.is_empty() {
+            let mut count = NOTED.min(codes.len());
+            while count < codes.len() && codes[count].row == codes[count - 1].row {
+                count += 1;
+            }
+            self.writer.note(self.roster, &codes[..count]);
+            self.writer.settle(self.roster, &self.moment);
+            codes = &codes[count..];
+        }
+    }
+}
+
+/// Codes whose lines are asked for together, or as many more as their row has.
+const NOTED: usize = 16;

@@ -1,24 +1,28 @@
-//! A line of the index: twelve places, their tags, and a filter of what went on to the next line.
+//! A line of the table: four places, of a word and a dongle's id each.
+//!
+//! One thread writes, any number read, and nobody waits: the writer empties a place before it writes another dongle's id
+//! into it, and writes the word last. A reader looks at the word before and after it reads the id, and believes the id when
+//! both have its fingerprint. So it never takes one dongle for another.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU64, fence};
 
 use memmap2::MmapMut;
 use self_cell::{MutBorrow, self_cell};
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
-use super::column;
+use super::entry::{Fingerprint, Word};
+use super::{Phase, column};
+use crate::engine::id::DeviceId;
 
-pub(super) const PLACES: usize = 12;
+pub(super) const PLACES: usize = 4;
 
 /// `repr(C)` in this order fills the 64 bytes of a cache line exactly.
-///
-/// A place counts when it has a tag: its entry is written before, and stays.
 #[derive(FromBytes, IntoBytes, KnownLayout)]
 #[repr(C, align(64))]
 pub(super) struct Line {
-    entries: [AtomicU32; PLACES],
-    tags: [AtomicU64; 2],
+    words: [AtomicU64; PLACES],
+    devices: [AtomicU64; PLACES],
 }
 
 const _: () = assert!(size_of::<Line>() == 64, "a line is one cache line");
@@ -26,7 +30,7 @@ const _: () = assert!(size_of::<Line>() == 64, "a line is one cache line");
 type SharedLines<'a> = &'a [Line];
 
 self_cell!(
-    /// The lines of an index.
+    /// The lines of a table.
     pub(super) struct Lines {
         owner: MutBorrow<MmapMut>,
 
@@ -48,131 +52,99 @@ impl Lines {
 
 impl Line {
     #[inline]
-    pub(super) fn tags(&self) -> Tags {
-        Tags([self.tags[0].load(Acquire), self.tags[1].load(Acquire)])
+    pub(super) fn words(&self) -> [Word; PLACES] {
+        std::array::from_fn(|place| Word(self.words[place].load(Acquire)))
     }
 
     #[inline]
-    pub(super) fn entry(&self, place: usize) -> u32 {
-        self.entries[place].load(Relaxed)
+    pub(super) fn device(&self, place: usize) -> DeviceId {
+        DeviceId(self.devices[place].load(Relaxed))
     }
 
-    /// Puts an entry into the first empty place, if there is one.
-    pub(super) fn put(&self, tag: u8, entry: u32) -> bool {
-        self.put_beside(self.tags(), tag, entry)
-    }
-
-    /// The same, where nobody has this tag: what has it may be the same code, and an entry of it is not put.
+    /// Whose code it is, and of which slot, if this line has it.
     #[inline]
-    pub(super) fn put_unlike(&self, tag: u8, entry: u32) -> bool {
-        let tags = self.tags();
-        tags.matches(tag).are_none() && self.put_beside(tags, tag, entry)
+    pub(super) fn read(&self, fingerprint: Fingerprint) -> Option<(DeviceId, Phase)> {
+        let place = place_of(&self.words(), fingerprint)?;
+        let word = Word(self.words[place].load(Acquire));
+        let device = self.device(place);
+        fence(Acquire);
+        let after = Word(self.words[place].load(Relaxed));
+        let is_same = word.fingerprint() == fingerprint && after.fingerprint() == fingerprint;
+        is_same.then_some((device, word.phase()))
     }
 
+    /// Whether one with such a fingerprint went on to another line.
     #[inline]
-    fn put_beside(&self, tags: Tags, tag: u8, entry: u32) -> bool {
-        let place = tags.matches(0).first();
-        if place >= PLACES {
-            return false;
-        }
-        self.entries[place].store(entry, Relaxed);
-        let word = place / 8;
-        self.tags[word].store(tags.0[word] | u64::from(tag) << (place % 8 * 8), Release);
-        true
+    pub(super) fn has_passed(&self, fingerprint: Fingerprint) -> bool {
+        Word(self.words[fingerprint.quarter()].load(Acquire)).has_passed()
     }
 
-    /// Writes what is there: who came meanwhile may be.
+    /// For the one who writes: an entry into an empty place, or other bits of the same entry.
+    #[inline]
+    pub(super) fn put(&self, place: usize, word: Word, device: DeviceId) {
+        let before = Word(self.words[place].load(Relaxed));
+        fence(Release);
+        self.devices[place].store(device.0, Relaxed);
+        self.words[place].store(before.replaced(word).0, Release);
+    }
+
+    /// Takes an entry out.
+    pub(super) fn clear(&self, place: usize) {
+        let before = Word(self.words[place].load(Relaxed));
+        self.words[place].store(before.replaced(Word(0)).0, Release);
+    }
+
+    /// Nothing was ever put here or sent on.
+    #[inline]
+    pub(super) fn is_untouched(&self) -> bool {
+        self.words.iter().all(|word| word.load(Relaxed) == 0)
+    }
+
+    /// Writes what is there.
     pub(super) fn touch(&self) {
-        self.tags[0].store(self.tags[0].load(Relaxed), Relaxed);
+        self.words[0].store(self.words[0].load(Relaxed), Relaxed);
     }
 
-    /// Marks that an entry went on to the next line.
-    pub(super) fn pass(&self, tag: u8) {
-        self.tags[1].store(self.tags[1].load(Relaxed) | filter_bit(tag), Release);
+    /// Marks that one with such a fingerprint went on to another line.
+    pub(super) fn pass(&self, fingerprint: Fingerprint) {
+        let word = &self.words[fingerprint.quarter()];
+        word.store(Word(word.load(Relaxed)).passed().0, Release);
     }
 }
 
-/// The tags of a line, a byte each from the lowest on, and behind them its filter: a bit for each eighth of the tags that
-/// went on to the next line. No tag is 0, which is that of an empty place.
-#[derive(Clone, Copy)]
-pub(super) struct Tags([u64; 2]);
-
+/// The place with this fingerprint. Without a branch for each: which place it is, nobody can foresee.
 #[inline]
-fn filter_bit(tag: u8) -> u64 {
-    1 << (32 + u32::from(tag & 31))
+pub(super) fn place_of(words: &[Word; PLACES], fingerprint: Fingerprint) -> Option<usize> {
+    let same = (0..PLACES).fold(0_u32, |all, nth| all | u32::from(words[nth].fingerprint() == fingerprint) << nth);
+    (same != 0).then(|| same.trailing_zeros() as usize % PLACES)
 }
 
-impl Tags {
-    /// The places with this tag. Without a branch: which place it is, nobody can foresee, and a wrong guess would wait
-    /// for the memory.
-    #[inline]
-    pub(super) fn matches(self, tag: u8) -> Places {
-        Places(same_bytes(self.0, tag) & ((1 << PLACES) - 1))
-    }
-
-    #[inline]
-    pub(super) fn is_full(self) -> bool {
-        self.matches(0).are_none()
-    }
-
-    #[inline]
-    pub(super) fn has_passed(self, tag: u8) -> bool {
-        self.0[1] & filter_bit(tag) != 0
-    }
-}
-
-/// A bit for each of the 16 bytes that is `wanted`, the lowest first. Every x86-64 has SSE2, so the token costs nothing.
-#[cfg(target_arch = "x86_64")]
+/// The first place that nobody has, in the same way.
 #[inline]
-fn same_bytes(words: [u64; 2], wanted: u8) -> u32 {
-    let simd = pulp::core_arch::x86::Sse2::try_new().expect("it is part of x86-64");
-    let same = simd._mm_cmpeq_epi8(pulp::cast(words), simd._mm_set1_epi8(wanted.cast_signed()));
-    simd._mm_movemask_epi8(same).cast_unsigned()
+pub(super) fn empty_place(words: &[Word; PLACES]) -> Option<usize> {
+    let empty = (0..PLACES).fold(0_u32, |all, nth| all | u32::from(words[nth].is_empty()) << nth);
+    (empty != 0).then(|| empty.trailing_zeros() as usize % PLACES)
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-#[inline]
-fn same_bytes(words: [u64; 2], wanted: u8) -> u32 {
-    let bytes = words.map(u64::to_le_bytes);
-    let same = bytes.as_flattened().iter().enumerate().map(|(nth, byte)| u32::from(*byte == wanted) << nth);
-    same.fold(0, |all, bit| all | bit)
-}
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromZeros as _;
 
-/// Places of a line, a bit each, taken from the first on.
-#[derive(Clone)]
-pub(super) struct Places(u32);
+    use super::super::entry::Hash;
+    use super::*;
+    use crate::engine::{code::Code, time::Slot};
 
-impl Places {
-    /// The first, or a place that there is not.
-    #[inline]
-    pub(super) fn first(&self) -> usize {
-        self.0.trailing_zeros() as usize
-    }
-
-    /// The second, or a place that there is not.
-    #[inline]
-    pub(super) fn second(&self) -> usize {
-        (self.0 & self.0.wrapping_sub(1)).trailing_zeros() as usize
-    }
-
-    #[inline]
-    pub(super) fn are_none(&self) -> bool {
-        self.0 == 0
-    }
-
-    #[inline]
-    pub(super) fn are_several(&self) -> bool {
-        self.0 & self.0.wrapping_sub(1) != 0
-    }
-}
-
-impl Iterator for Places {
-    type Item = usize;
-
-    #[inline]
-    fn next(&mut self) -> Option<usize> {
-        let place = self.0.trailing_zeros() as usize;
-        self.0 &= self.0.wrapping_sub(1);
-        (place < PLACES).then_some(place)
+    #[test]
+    fn a_place_that_another_dongle_gets_is_never_that_of_the_one_before() {
+        let line = Line::new_zeroed();
+        let [one, other] = [1, 2].map(|byte| Hash::of(&Code([byte; 16])).fingerprint);
+        let word = |fingerprint| Word::of(fingerprint, Phase::of(Slot(3)), None);
+        line.pass(one);
+        line.put(2, word(one), DeviceId(7));
+        assert_eq!(line.read(one), Some((DeviceId(7), Phase::of(Slot(3)))));
+        line.clear(2);
+        line.put(2, word(other), DeviceId(8));
+        assert_eq!((line.read(one), line.read(other).map(|(device, _)| device)), (None, Some(DeviceId(8))));
+        assert!(line.has_passed(one), "the filter is the line's");
     }
 }

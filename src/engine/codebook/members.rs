@@ -6,10 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
-use std::sync::Arc;
 
-use super::index::ROWS_MAX;
-use super::row::Rows;
+use super::column::Column;
 use crate::engine::id::DeviceId;
 
 /// The store's order: that of the ids as signed numbers.
@@ -22,8 +20,11 @@ fn place(device: DeviceId) -> Place {
 /// Rows for newcomers beside as many as there are dongles: addresses, and memory when they are used.
 const SPARE: usize = 1 << 17;
 
+/// Rows are numbered in 32 bits.
+const ROWS_MAX: usize = u32::MAX as usize;
+
 pub(super) struct Members {
-    pub(super) rows: Arc<Rows>,
+    places: Column<Place>,
     len: usize,
     /// So many rows from the first on are in order.
     ordered: usize,
@@ -34,12 +35,8 @@ impl Members {
     /// Room for so many, and for as many again and some.
     pub(super) fn with_room(dongles: usize) -> Members {
         let room = dongles.saturating_mul(2).saturating_add(SPARE).min(ROWS_MAX);
-        assert!(dongles <= room, "a codebook numbers its rows in 30 bits");
-        Members { rows: Arc::new(Rows::zeroed(room)), len: 0, ordered: 0, others: BTreeMap::new() }
-    }
-
-    pub(super) fn none() -> Members {
-        Members { rows: Arc::new(Rows::zeroed(0)), len: 0, ordered: 0, others: BTreeMap::new() }
+        assert!(dongles <= room, "a codebook numbers its rows in 32 bits");
+        Members { places: Column::zeroed(room), len: 0, ordered: 0, others: BTreeMap::new() }
     }
 
     /// Rows that are or were somebody's.
@@ -48,40 +45,45 @@ impl Members {
     }
 
     pub(super) fn room(&self) -> usize {
-        self.rows.all().len()
+        self.places.len()
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.len * 64 + self.others.len() * 20
+        self.len * size_of::<Place>() + self.others.len() * 20
     }
 
     pub(super) fn find(&self, device: DeviceId) -> Option<usize> {
         let wanted = place(device);
-        let ordered = &self.rows.all()[..self.ordered];
         let other = || self.others.get(&wanted).map(|row| *row as usize);
-        ordered.binary_search_by_key(&wanted, |row| place(row.device())).ok().or_else(other)
+        self.places[..self.ordered].binary_search(&wanted).ok().or_else(other)
     }
 
-    /// The row of one who has none yet. Its id is written by the one who asks.
+    #[inline]
+    pub(super) fn device(&self, row: usize) -> DeviceId {
+        DeviceId(self.places[row].cast_unsigned())
+    }
+
+    /// The row of one who has none yet.
     pub(super) fn add(&mut self, device: DeviceId) -> usize {
         assert!(self.len < self.room(), "whoever adds dongles asks for room");
         let (row, wanted) = (self.len, place(device));
-        let last = self.ordered.checked_sub(1).map(|last| place(self.rows.all()[last].device()));
+        let last = self.ordered.checked_sub(1).map(|last| self.places[last]);
         if self.ordered == self.len && last < Some(wanted) {
             self.ordered += 1;
         } else {
             self.others.insert(wanted, row as u32);
         }
+        self.places[row] = wanted;
         self.len += 1;
         row
     }
 
     /// The rows of the ids after `after`, in order, gone ones too.
     pub(super) fn after(&self, after: Option<DeviceId>) -> impl Iterator<Item = usize> {
-        let rows = &self.rows.all()[..self.ordered];
+        let places = &self.places[..self.ordered];
         let after = after.map(place);
-        let start = rows.partition_point(|row| Some(place(row.device())) <= after);
-        let mut ordered = (start..rows.len()).map(|row| (place(rows[row].device()), row)).peekable();
+        let start = places.partition_point(|place| Some(*place) <= after);
+        let mut ordered = (start..places.len()).map(|row| (places[row], row)).peekable();
         let mut others = self.others.range((after.map_or(Unbounded, Excluded), Unbounded)).peekable();
         std::iter::from_fn(move || {
             let next = ordered.peek().map(|(place, _)| *place);

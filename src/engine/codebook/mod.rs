@@ -1,20 +1,18 @@
 //! Every code that is valid now, and the dongle that it belongs to.
 //!
-//! There is one table of [rows](row), and one writer, the [`Keeper`], changes it in place while any number of readers look
-//! codes up without a lock: so a dongle that comes, goes or is heard by another clock is changed by itself and at once,
-//! and the end of a slot replaces one code of three. Only the [`index`] over the rows is made anew for each slot. A hit
-//! compares all 16 bytes with what the HMAC gave: that is the verification, and nothing is hashed per frame. Each dongle
-//! has the codes of its slots -1, 0 and +1, where slot 0 is the one that its clock (the server's, shifted by the learned
-//! offset) shows in the middle of the chain's slot.
+//! There is one [`table`] of codes for each slot, and one writer, the [`Keeper`], changes it in place while any number of
+//! readers look codes up without a lock: so a dongle that comes, goes or is heard by another clock is changed by itself
+//! and at once, and the end of a slot makes the next table of what stays and of one new code a dongle. A hit compares a
+//! fingerprint of what the HMAC gave ([`entry`] says how good it is): that is the verification, and nothing is hashed per
+//! frame. Each dongle has the codes of its slots -1, 0 and +1, where slot 0 is the one that its clock (the server's,
+//! shifted by the learned offset) shows in the middle of the chain's slot.
 //!
-//! What a reader may meet while a roll is under way: dongles that have gone on to the new slot, and dongles that have
-//! not. Both have the codes of the slot before and of the new one, and the index of before leads to them. What a roll
-//! takes away is by then two slots old, and what it brings is not on the air before its time but from clocks that are
-//! ahead; until the roll is over, such a code is a miss. [`row`] says why no reader ever takes one dongle, or one slot,
-//! for another.
+//! While a roll is under way readers have the table of the slot before: it has the codes of that slot and of the new one.
+//! What is not in it is not on the air before its time but from clocks that are ahead; until the roll is over, such a
+//! code is a miss.
 //!
-//! Memory: a row of 64 bytes and 18.8 of index come to 83 a dongle; with the 32 of its key and 4 of its clock, which only
-//! the [`Roster`] has, to 119; and in a roll, with the next index, to 138. A hit reads two lines of memory, a miss one.
+//! Memory: the table takes 70.6 bytes a dongle, its id, scheme, key and clock, which only the [`Roster`] has, 45: 116, and
+//! 187 in a roll. A look-up reads one line of memory, hit or miss.
 //!
 //! ```text
 //! changes, learned clocks, a new slot -> Keeper (Roster: keys, clocks) --in place--> table <--look-ups-- Codebook
@@ -23,14 +21,13 @@
 mod builder;
 mod column;
 mod dongle;
-mod index;
+mod entry;
 mod keeper;
 mod line;
 mod members;
 mod moment;
 mod renewal;
 mod roster;
-mod row;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -40,8 +37,9 @@ use std::sync::Arc;
 
 pub use builder::{AddError, Builder};
 pub use dongle::{Dongle, Kind, key_of};
-pub use keeper::{Keeper, Learned};
-pub use renewal::Share;
+pub use entry::Phase;
+pub use keeper::{Keeper, Learned, Sink};
+pub use renewal::{Fresh, Share};
 pub use roster::{Roster, RosterBuilder};
 
 use super::{
@@ -51,9 +49,21 @@ use super::{
 };
 use table::Table;
 
-/// A code's dongle, and the slot of the dongle's clock that the code belongs to: 0 for a fixed code, which has none.
+/// A dongle's codes: of its slots -1, 0 and +1.
+const CODES_EACH: usize = 3;
+
+/// A code's dongle, and what the table knows of the slot that the code belongs to: [`Keeper::reading`] tells which it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hit {
+    pub device: DeviceId,
+    pub phase: Phase,
+    /// Of the table in which it was found.
+    pub edition: u8,
+}
+
+/// In which slot a dongle's clock was, for certain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
     pub device: DeviceId,
     pub slot: Slot,
 }
@@ -65,13 +75,12 @@ pub struct Codebook {
     generation: u64,
     len: usize,
     left_out: usize,
-    bytes: usize,
 }
 
 impl Codebook {
     /// A book that knows nobody.
     pub fn empty() -> Codebook {
-        Codebook { table: Arc::new(Table::empty()), generation: 0, len: 0, left_out: 0, bytes: 0 }
+        Codebook { table: Arc::new(Table::empty(0)), generation: 0, len: 0, left_out: 0 }
     }
 
     #[inline]
@@ -110,7 +119,7 @@ impl Codebook {
 
     /// What the table occupies.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.table.bytes()
     }
 }
 

@@ -4,16 +4,22 @@
 //! slot from what is believed of it is in the book at every moment of the slot, ahead or behind: at 150 ppm and 300 s
 //! that is 11 days of silence at least, and 34 at most.
 
+use std::ops::RangeInclusive;
+
 use super::dongle::Kind;
 use crate::engine::clock::ClockOffset;
 use crate::engine::time::{Slot, SlotLength, UnixMs};
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Moment {
     at: UnixMs,
     chain: SlotLength,
     slot: u64,
 }
+
+/// A slot of the chain modulo 4: enough to tell the three that a book knows from the one that a roll takes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Turn(pub(super) u8);
 
 impl Moment {
     pub(super) fn of(chain: SlotLength, now: UnixMs) -> Moment {
@@ -33,5 +39,28 @@ impl Moment {
             return Slot(self.slot + u64::from(into >= ms) - u64::from(into < 0));
         }
         Slot(offset.dongle_time(self.at).0 / kind.slot_ms(self.chain))
+    }
+
+    /// The slots of which a dongle that is in this one has codes in the book.
+    #[inline]
+    pub(super) fn slots(kind: Kind, middle: Slot) -> RangeInclusive<u64> {
+        if kind.is_single() { 0..=0 } else { middle.0.saturating_sub(1)..=middle.0 + 1 }
+    }
+
+    /// When a dongle that is in the middle slot now is in that one; `None` when it keeps no step with the chain.
+    #[inline]
+    pub(super) fn turn(&self, kind: Kind, middle: Slot, slot: Slot) -> Option<Turn> {
+        let turn = self.slot.wrapping_add(slot.0).wrapping_sub(middle.0);
+        (kind == Kind::HMAC).then_some(Turn((turn & 3) as u8))
+    }
+
+    /// The turn of the codes that are too old for this moment and were not for the one before.
+    pub(super) fn last_turn(&self) -> Turn {
+        Turn((self.slot.wrapping_sub(2) & 3) as u8)
+    }
+
+    /// Whether it is that of the next slot.
+    pub(super) fn follows(&self, before: &Moment) -> bool {
+        self.slot == before.slot + 1
     }
 }

@@ -1,94 +1,132 @@
-//! The codes of some dongles: kept where they are still those of the slots around the moment, else computed.
+//! The codes that a roll brings in.
 //!
-//! A dongle that went on by one slot keeps two of its codes and needs one; one that stayed (an EID lasts longer than a
-//! slot) keeps all three; one whose clock turned out to be elsewhere, or that is new, needs what it has not. So a row is
-//! the same whatever it came from.
+//! A dongle that keeps step with the chain goes on by one slot with it: the table copies two of its codes, and one is
+//! computed. Any other (an EID, whose slots are of another length; one that is new to the table) has all of its codes
+//! computed, and so has everybody when a roll follows no other. What is in the table is the same either way.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use zeroize::Zeroizing;
 
 use super::dongle::Kind;
-use super::moment::Moment;
+use super::moment::{Moment, Turn};
 use super::roster::Roster;
-use super::row::{CODES_EACH, Facts};
 use crate::engine::code::{Code, hmac_codes};
 use crate::engine::time::Slot;
 
-/// Dongles that are computed together: the lanes are full, and all that is asked for of them (a row, a key and three lines
-/// of the index each) fits the nearest cache.
-const CHUNK: usize = 64;
+/// Dongles that are computed together: the lanes are full, and as many lines of the table are asked for meanwhile as the
+/// memory brings at a time.
+pub(super) const CHUNK: usize = 16;
 
-pub(super) fn chunks(rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    rows.clone().step_by(CHUNK).map(move |start| start..rows.end.min(start + CHUNK))
+pub(super) fn chunks(all: Range<usize>, each: usize) -> impl Iterator<Item = Range<usize>> {
+    all.clone().step_by(each).map(move |start| start..all.end.min(start + each))
 }
 
-/// Writes codes into rows.
-#[derive(Default)]
-pub(super) struct Renewal {
-    one: Batch<1>,
-    all: Batch<CODES_EACH>,
+/// A code of a row, and the slot of the dongle's clock that it is of.
+#[derive(Debug, Clone, Copy)]
+pub struct Fresh {
+    pub(super) row: usize,
+    pub(super) slot: Slot,
+    pub(super) turn: Option<Turn>,
+    pub(super) code: Code,
 }
 
-impl Renewal {
-    /// Renews a chunk of rows at most.
-    pub(super) fn renew(&mut self, roster: &Roster, moment: &Moment, rows: Range<usize>) {
-        for row in rows {
-            let facts = roster.row(row).facts();
-            if !facts.lives() {
-                continue;
-            }
-            let kind = facts.kind();
-            let next = Facts::whole(kind, moment.middle_slot(kind, roster.offset(row)));
-            if next == facts {
-                continue;
-            }
-            let kept = facts.kept_for(next);
-            let mut missing = next.places().filter(|place| !kept.has(*place));
-            match (missing.next(), missing.next()) {
-                (Some(place), None) if kind == Kind::HMAC => {
-                    self.one.push(row, next, next.slot(place), roster.key(row));
-                }
-                _ if kind == Kind::HMAC => {
-                    let first = Slot(next.middle().0.saturating_sub(1));
-                    self.all.push(row, next, first, roster.key(row));
-                }
-                _ => {
-                    let secret = kind.secret(roster.key(row));
-                    roster.row(row).renew(next, |slot| secret.code(slot));
-                }
-            }
-        }
-        self.one.write_all(roster);
-        self.all.write_all(roster);
+/// Which dongles' codes are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Schemes {
+    All,
+    /// The dear ones.
+    Hmac,
+    Others,
+}
+
+/// What a roll wants of rows.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) schemes: Schemes,
+    pub(super) moment: Moment,
+    /// Of the table whose codes were copied, if any were.
+    pub(super) copied: Option<Moment>,
+    /// Rows that had no code in that table.
+    pub(super) left_out: &'a BTreeSet<usize>,
+}
+
+impl Wanted<'_> {
+    /// Whether the table has the codes already that this dongle keeps.
+    #[inline]
+    fn keeps_step(&self, roster: &Roster, row: usize, middle: Slot) -> bool {
+        let before = self.copied.map(|copied| copied.middle_slot(Kind::HMAC, roster.offset(row)).0 + 1);
+        before == Some(middle.0) && (self.left_out.is_empty() || !self.left_out.contains(&row))
     }
 }
 
-/// Rows of HMAC dongles that need `S` codes, from one slot on.
+/// The codes of a row at a moment.
+pub(super) fn codes_of(roster: &Roster, row: usize, moment: &Moment) -> Vec<Fresh> {
+    let Some(kind) = roster.kind(row) else { return Vec::new() };
+    let (secret, middle) = (kind.secret(roster.key(row)), moment.middle_slot(kind, roster.offset(row)));
+    let fresh = |slot| Fresh { row, slot, turn: moment.turn(kind, middle, slot), code: secret.code(slot) };
+    Moment::slots(kind, middle).map(|slot| fresh(Slot(slot))).collect()
+}
+
+/// Computes codes. It is kept for its memory.
+#[derive(Default)]
+pub(super) struct Renewal {
+    next: Batch<1>,
+    all: Batch<3>,
+}
+
+impl Renewal {
+    /// Appends the codes that are wanted of a chunk of rows at most.
+    pub(super) fn compute(&mut self, roster: &Roster, wanted: &Wanted<'_>, rows: Range<usize>, fresh: &mut Vec<Fresh>) {
+        for row in rows {
+            match roster.kind(row) {
+                Some(Kind::HMAC) if wanted.schemes != Schemes::Others => {
+                    let middle = wanted.moment.middle_slot(Kind::HMAC, roster.offset(row));
+                    if wanted.keeps_step(roster, row, middle) {
+                        self.next.push(row, middle, middle.0 + 1, roster.key(row));
+                    } else {
+                        self.all.push(row, middle, middle.0.saturating_sub(1), roster.key(row));
+                    }
+                }
+                Some(Kind::HMAC) | None => {}
+                Some(_) if wanted.schemes == Schemes::Hmac => {}
+                Some(_) => fresh.extend(codes_of(roster, row, &wanted.moment)),
+            }
+        }
+        self.next.compute_all(&wanted.moment, fresh);
+        self.all.compute_all(&wanted.moment, fresh);
+    }
+}
+
+/// Rows of HMAC dongles that need `S` codes at most, from one slot on to the one after the middle.
 #[derive(Default)]
 struct Batch<const S: usize> {
-    rows: Vec<(usize, Facts)>,
+    /// With the middle slot of each.
+    rows: Vec<(usize, Slot)>,
     first: Vec<Slot>,
     keys: Zeroizing<Vec<[u8; 32]>>,
     codes: Vec<[Code; S]>,
 }
 
 impl<const S: usize> Batch<S> {
-    fn push(&mut self, row: usize, next: Facts, first: Slot, key: &[u8; 32]) {
+    fn push(&mut self, row: usize, middle: Slot, first: u64, key: &[u8; 32]) {
         if self.keys.capacity() == 0 {
             // From the start as large as it gets: what a vector leaves behind when it grows is not wiped.
             self.keys.reserve_exact(CHUNK);
         }
-        self.rows.push((row, next));
-        self.first.push(first);
+        self.rows.push((row, middle));
+        self.first.push(Slot(first));
         self.keys.push(*key);
     }
 
-    fn write_all(&mut self, roster: &Roster) {
+    fn compute_all(&mut self, moment: &Moment, fresh: &mut Vec<Fresh>) {
         self.codes.resize(self.rows.len(), [Code([0; 16]); S]);
         hmac_codes(&self.keys, &self.first, &mut self.codes);
-        for ((&(row, next), first), codes) in self.rows.iter().zip(&self.first).zip(&self.codes) {
-            roster.row(row).renew(next, |slot| codes[(slot.0 - first.0) as usize]);
+        for ((&(row, middle), first), codes) in self.rows.iter().zip(&self.first).zip(&self.codes) {
+            for (slot, code) in (first.0..=middle.0 + 1).map(Slot).zip(codes) {
+                fresh.push(Fresh { row, slot, turn: moment.turn(Kind::HMAC, middle, slot), code: *code });
+            }
         }
         self.rows.clear();
         self.first.clear();
@@ -96,18 +134,27 @@ impl<const S: usize> Batch<S> {
     }
 }
 
-/// Rows to be renewed, on any thread: no other share has them.
+/// Rows of HMAC dongles whose codes are to be computed, on any thread: no other share has them.
 pub struct Share<'a> {
     pub(super) roster: &'a Roster,
-    pub(super) moment: Moment,
+    pub(super) wanted: Wanted<'a>,
     pub(super) rows: Range<usize>,
 }
 
+/// Chunks of a share whose codes are told together: some 0.2 MB of them.
+const CHUNKS_TOLD: usize = 128;
+
 impl Share<'_> {
-    pub fn compute(self) {
+    /// Tells the codes some thousands at a time.
+    pub fn compute(self, mut tell: impl FnMut(Vec<Fresh>)) {
         let mut renewal = Renewal::default();
-        for rows in chunks(self.rows) {
-            renewal.renew(self.roster, &self.moment, rows);
+        let mut left = chunks(self.rows, CHUNK).peekable();
+        while left.peek().is_some() {
+            let mut fresh = Vec::with_capacity(3 * CHUNK * CHUNKS_TOLD);
+            for rows in left.by_ref().take(CHUNKS_TOLD) {
+                renewal.compute(self.roster, &self.wanted, rows, &mut fresh);
+            }
+            tell(fresh);
         }
     }
 }

@@ -1,26 +1,36 @@
-//! The dongles that a codebook is made of: their rows, and their keys and clocks, which no reader sees.
+//! The dongles that a codebook is made of: their ids, schemes, keys and clocks, which no reader sees.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::column::Column;
 use super::dongle::{Dongle, Kind, key_of};
 use super::members::Members;
-use super::row::{Facts, Row, Rows};
 use crate::engine::clock::ClockOffset;
 use crate::engine::id::DeviceId;
+
+/// Of a row that is nobody's: no kind of dongle has this byte.
+const NOBODY: u8 = 0;
 
 /// Keys are wiped when their dongle goes, and all of them at the end.
 pub struct Roster {
     pub(super) members: Members,
+    /// One more than the byte of the kind, so that fresh memory is nobody's.
+    kinds: Column<u8>,
     keys: Column<[u8; 32]>,
     offsets: Column<i32>,
     live: usize,
 }
 
 impl Roster {
+    fn with_room(dongles: usize) -> Roster {
+        let members = Members::with_room(dongles);
+        let room = members.room();
+        let (kinds, keys, offsets) = (Column::zeroed(room), Column::zeroed(room), Column::zeroed(room));
+        Roster { members, kinds, keys, offsets, live: 0 }
+    }
+
     /// How many dongles there are.
     pub fn len(&self) -> usize {
         self.live
@@ -31,36 +41,28 @@ impl Roster {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.members.bytes() + self.members.len() * (32 + 4)
+        self.members.bytes() + self.members.len() * (1 + 32 + 4)
     }
 
     pub(super) fn room(&self) -> usize {
         self.members.room() - self.members.len()
     }
 
-    /// Without the keys, which are wiped.
-    pub(super) fn into_members(mut self) -> Members {
-        self.wipe();
-        std::mem::replace(&mut self.members, Members::none())
-    }
-
-    fn wipe(&mut self) {
-        let used = self.members.len();
-        self.keys[..used].as_flattened_mut().zeroize();
-    }
-
-    pub(super) fn rows(&self) -> &Arc<Rows> {
-        &self.members.rows
-    }
-
-    #[inline]
-    pub(super) fn row(&self, row: usize) -> &Row {
-        &self.members.rows.all()[row]
-    }
-
     /// All rows that are or were somebody's.
     pub(super) fn all(&self) -> Range<usize> {
         0..self.members.len()
+    }
+
+    #[inline]
+    pub(super) fn device(&self, row: usize) -> DeviceId {
+        self.members.device(row)
+    }
+
+    /// `None` when the dongle is gone.
+    #[inline]
+    pub(super) fn kind(&self, row: usize) -> Option<Kind> {
+        let byte = self.kinds[row];
+        (byte != NOBODY).then(|| Kind::from_byte(byte - 1).expect("only kinds are written"))
     }
 
     pub(super) fn key(&self, row: usize) -> &[u8; 32] {
@@ -78,9 +80,8 @@ impl Roster {
 
     /// The dongle of a row; `None` when it is gone.
     pub(super) fn dongle(&self, row: usize) -> Option<Dongle> {
-        let (facts, device) = (self.row(row).facts(), self.row(row).device());
-        let secret = || facts.kind().secret(self.key(row));
-        facts.lives().then(|| Dongle { device, secret: secret(), offset: self.offset(row) })
+        let secret = self.kind(row)?.secret(self.key(row));
+        Some(Dongle { device: self.device(row), secret, offset: self.offset(row) })
     }
 
     /// Up to `count` dongles with ids after `after`, in the order of the store.
@@ -88,7 +89,7 @@ impl Roster {
         self.members.after(after).filter_map(|row| self.dongle(row)).take(count).collect()
     }
 
-    /// Writes down a dongle, and answers its row. If it has codes in the table, they are of this secret.
+    /// Writes down a dongle, and answers its row.
     pub(super) fn put(&mut self, dongle: &Dongle) -> usize {
         let mut key = key_of(&dongle.secret);
         let row = self.put_key(dongle.device, Kind::of(&dongle.secret), dongle.offset, &key);
@@ -98,23 +99,15 @@ impl Roster {
 
     fn put_key(&mut self, device: DeviceId, kind: Kind, offset: ClockOffset, key: &[u8; 32]) -> usize {
         let row = self.members.find(device).unwrap_or_else(|| self.members.add(device));
-        self.live += usize::from(!self.row(row).facts().lives());
-        if self.row(row).facts().is_bare() {
-            self.row(row).give(device, kind);
-        }
+        self.live += usize::from(self.kinds[row] == NOBODY);
+        self.kinds[row] = kind.byte() + 1;
         self.keys[row] = *key;
         self.offsets[row] = offset.0;
         row
     }
 
-    /// Takes all codes of a dongle away: no look-up that begins later finds one.
-    pub(super) fn bare(&self, row: usize) {
-        self.row(row).narrow(self.row(row).facts().bared());
-    }
-
-    /// Forgets a dongle and its codes.
     pub(super) fn forget(&mut self, row: usize) {
-        self.row(row).narrow(Facts::NONE);
+        self.kinds[row] = NOBODY;
         self.keys[row].zeroize();
         self.live -= 1;
     }
@@ -122,7 +115,8 @@ impl Roster {
 
 impl Drop for Roster {
     fn drop(&mut self) {
-        self.wipe();
+        let used = self.members.len();
+        self.keys[..used].as_flattened_mut().zeroize();
     }
 }
 
@@ -136,9 +130,7 @@ pub struct RosterBuilder {
 impl RosterBuilder {
     /// `room` is how many dongles are expected: the roster has room for as many again, and some.
     pub fn new(room: usize) -> RosterBuilder {
-        let members = Members::with_room(room);
-        let (keys, offsets) = (Column::zeroed(members.room()), Column::zeroed(members.room()));
-        RosterBuilder { roster: Roster { members, keys, offsets, live: 0 } }
+        RosterBuilder { roster: Roster::with_room(room) }
     }
 
     pub fn len(&self) -> usize {

@@ -1,97 +1,432 @@
-//! Rows and the index over them: what readers read.
+//! Where each code is kept: an open-addressed table of 64-byte lines with four codes each. A look-up, hit or miss, reads
+//! one line.
+//!
+//! A code that finds its line full goes on to the line beside it, which the same page of memory has, and then to lines all
+//! over the table; each line that it passed keeps a bit for such as it, so that what was never sent on is not looked for
+//! elsewhere. Of a table made for its codes a line in nine has sent one on, and a code in ten lies elsewhere.
+//!
+//! One thread writes while others look up. Codes are taken out, but no entry is moved and no filter's bit is taken back:
+//! each roll copies what stays to a new table, whose filters are those of its own codes.
 
-use std::sync::Arc;
+use std::ops::Range;
+
+use prefetch_index::prefetch_index;
 
 use super::Hit;
-use super::index::{Entry, Glance, Index, Spot, hash};
-use super::row::Rows;
+use super::entry::{DISTANCE_MAX, Fingerprint, Hash, Word};
+use super::line::{Line, Lines, PLACES, empty_place, place_of};
 use crate::engine::code::Code;
+use crate::engine::id::DeviceId;
 
-/// Look-ups of a batch that are on the same stage: more than a core's dozens of outstanding reads.
-const GROUP: usize = 64;
+/// Codes for each 100 places when a table is made: 70.6 bytes for a dongle's three.
+const CODES_PER_100: usize = 68;
+
+/// Codes for each 100 places at most.
+const CODES_PER_100_MAX: usize = 75;
+
+/// A table that has fewer for each 100 than this is too large.
+const CODES_PER_100_MIN: usize = 55;
+
+/// A table that has more when a roll begins is too small: newcomers would find no room before the next.
+const CODES_PER_100_FULL: usize = 70;
+
+/// Codes that the smallest table is made for: room for newcomers of a chain that begins.
+const CODES_MIN: usize = 3 << 16;
+
+/// Look-ups whose lines are asked for in a burst. With 30 million dongles a look-up took 31 ns so, 40 in bursts of 8, and 40
+/// where each asks while another is compared: a core waits for the page tables with each prefetch, and the fewer
+/// instructions lie between two of them, the more it waits for at a time. Bursts of more than 24 lines come to nothing.
+const GROUP: usize = 16;
+
+/// Where a code is looked for first, and what tells it from others.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Spot {
+    home: u32,
+    fingerprint: Fingerprint,
+}
+
+impl Spot {
+    #[inline]
+    pub(super) fn fingerprint(self) -> Fingerprint {
+        self.fingerprint
+    }
+}
+
+/// What the line says of a code.
+#[derive(Clone, Copy)]
+enum Glance {
+    Is(Option<Hit>),
+    /// It may be in the next.
+    GoesOn,
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Put {
+    New,
+    /// It was there; its word is the new one.
+    Known,
+    /// Another dongle has the code, or one that looks the same.
+    Taken,
+    /// All lines on its way are full.
+    Full,
+}
 
 pub(super) struct Table {
-    pub(super) rows: Arc<Rows>,
-    pub(super) index: Index,
+    lines: Lines,
+    count: usize,
+    /// Tells it from the tables before and after it.
+    edition: u8,
 }
 
 impl Table {
-    pub(super) fn empty() -> Table {
-        Table { rows: Arc::new(Rows::zeroed(0)), index: Index::empty() }
+    /// A table that has no code, and is made for so many.
+    pub(super) fn of(codes: usize, edition: u8) -> Table {
+        Table::with_lines(edition, codes.max(CODES_MIN).div_ceil(PLACES * CODES_PER_100) * 100)
+    }
+
+    /// The smallest there is.
+    pub(super) fn empty(edition: u8) -> Table {
+        Table::with_lines(edition, 2)
+    }
+
+    /// A table that has no code, and as many lines as this one.
+    pub(super) fn like(&self, edition: u8) -> Table {
+        Table::with_lines(edition, self.count)
+    }
+
+    /// An even number, so that each line has one beside it.
+    fn with_lines(edition: u8, count: usize) -> Table {
+        let count = count.next_multiple_of(2);
+        Table { lines: Lines::zeroed(count), count, edition }
+    }
+
+    /// Neither too small nor too large for so many codes.
+    pub(super) fn fits(&self, codes: usize) -> bool {
+        let filled = |percent| self.count * PLACES * percent / 100;
+        (filled(CODES_PER_100_MIN)..=filled(CODES_PER_100_FULL)).contains(&codes.max(CODES_MIN))
+    }
+
+    pub(super) fn codes_max(&self) -> usize {
+        self.count * PLACES * CODES_PER_100_MAX / 100
+    }
+
+    pub(super) fn edition(&self) -> u8 {
+        self.edition
+    }
+
+    pub(super) fn lines(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.count * size_of::<Line>()
+    }
+
+    /// Has the memory of some lines.
+    pub(super) fn touch(&self, lines: Range<usize>) {
+        const LINES_PER_PAGE: usize = 4096 / size_of::<Line>();
+        self.lines.all()[lines].iter().step_by(LINES_PER_PAGE).for_each(Line::touch);
+    }
+
+    #[inline]
+    fn line(&self, line: u32) -> &Line {
+        &self.lines.all()[line as usize]
+    }
+
+    #[inline]
+    pub(super) fn spot(&self, code: &Code) -> Spot {
+        let hash = Hash::of(code);
+        Spot { home: ((u64::from(hash.line) * self.count as u64) >> 32) as u32, fingerprint: hash.fingerprint }
+    }
+
+    /// Asks the memory for a code's line.
+    #[inline]
+    pub(super) fn fetch(&self, spot: Spot) {
+        prefetch_index(self.lines.all(), spot.home as usize);
+    }
+
+    /// Asks the memory for the line beside it, where that one is full.
+    #[inline]
+    pub(super) fn fetch_on(&self, spot: Spot) {
+        if empty_place(&self.line(spot.home).words()).is_none() {
+            prefetch_index(self.lines.all(), (spot.home ^ 1) as usize);
+        }
+    }
+
+    /// The lines of a code, by how often it went on: its own, the one beside it, and others all over the table.
+    fn line_at(&self, spot: Spot, distance: u32) -> u32 {
+        match distance {
+            0 => spot.home,
+            1 => spot.home ^ 1,
+            further => ((u64::from(spot.home) + self.way(spot.fingerprint, further)) % self.count as u64) as u32,
+        }
+    }
+
+    /// The same backwards: where an entry that went on so often began.
+    fn home_of(&self, line: u32, word: Word) -> u32 {
+        match word.distance() {
+            0 => line,
+            1 => line ^ 1,
+            further => {
+                let count = self.count as u64;
+                ((u64::from(line) + count - self.way(word.fingerprint(), further)) % count) as u32
+            }
+        }
+    }
+
+    /// Strides of one length, each a line longer than the one before: equal ones might meet the same few lines again.
+    fn way(&self, fingerprint: Fingerprint, distance: u32) -> u64 {
+        let (count, strides) = (self.count as u64, u64::from(distance - 1));
+        let stride = (u64::from(fingerprint.stride()) * count) >> 32;
+        (stride * strides + strides * (strides + 1) / 2) % count
     }
 
     #[inline]
     pub(super) fn find(&self, code: &Code) -> Option<Hit> {
-        let rows = self.rows.all();
-        let spot = self.index.spot(hash(code));
-        self.index.find(spot, |entry| rows.get(entry.row())?.read(entry.place(), code))
+        self.find_from(self.spot(code), 0)
     }
 
-    /// The entry of a code that is valid, for the one who writes.
     #[inline]
-    pub(super) fn holder(&self, spot: Spot, code: &Code) -> Option<Entry> {
-        let rows = self.rows.all();
-        self.index.find(spot, |entry| rows[entry.row()].read(entry.place(), code).map(|_| entry))
+    fn read(&self, line: &Line, spot: Spot) -> Option<Hit> {
+        let (device, phase) = line.read(spot.fingerprint)?;
+        Some(Hit { device, phase, edition: self.edition })
     }
 
-    /// Tells of each code, in order, what was found. Groups of them go through four stages one behind the other, so that
-    /// the memory is always asked for the lines of two groups and for the rows of others while one is compared.
+    /// Goes on with the lines from one on.
+    fn find_from(&self, spot: Spot, distance: u32) -> Option<Hit> {
+        for distance in distance..=DISTANCE_MAX {
+            let line = self.line(self.line_at(spot, distance));
+            let hit = self.read(line, spot);
+            if hit.is_some() || !line.has_passed(spot.fingerprint) {
+                return hit;
+            }
+        }
+        None
+    }
+
+    /// Tells of each code, in order, what was found. While a group of them is compared, the memory brings the lines of the
+    /// next.
     #[inline]
     pub(super) fn find_all(&self, asked: &[Code], mut tell: impl FnMut(usize, Option<Hit>)) {
-        if self.index.is_empty() {
-            return (0..asked.len()).for_each(|nth| tell(nth, None));
-        }
         let mut spots = [[Spot::default(); GROUP]; 3];
-        let mut glances = [[Glance { candidate: Entry::NONE, is_open: false }; GROUP]; 3];
+        let mut glances = [[Glance::GoesOn; GROUP]; 2];
         let group = |nth: usize| asked.get(nth * GROUP..asked.len().min((nth + 1) * GROUP)).unwrap_or_default();
-        for stage in 0..asked.len().div_ceil(GROUP) + 3 {
-            self.ask(group(stage), &mut spots[stage % 3]);
+        for stage in 0..asked.len().div_ceil(GROUP) + 2 {
+            for (code, spot) in group(stage).iter().zip(&mut spots[stage % 3]) {
+                *spot = self.spot(code);
+                self.fetch(*spot);
+            }
             if let Some(second) = stage.checked_sub(1) {
-                self.glance(&spots[second % 3][..group(second).len()], &mut glances[second % 3]);
+                let spots = &spots[second % 3][..group(second).len()];
+                for (spot, glance) in spots.iter().zip(&mut glances[second % 2]) {
+                    *glance = self.glance(*spot);
+                }
             }
-            if let Some(third) = stage.checked_sub(2) {
-                self.glance_on(&spots[third % 3][..group(third).len()], &mut glances[third % 3]);
-            }
-            if let Some(last) = stage.checked_sub(3) {
-                for (nth, (code, glance)) in group(last).iter().zip(&glances[last % 3]).enumerate() {
-                    tell(last * GROUP + nth, self.compare(code, *glance));
+            if let Some(last) = stage.checked_sub(2) {
+                let spots = &spots[last % 3][..group(last).len()];
+                for (nth, (spot, glance)) in spots.iter().zip(&glances[last % 2]).enumerate() {
+                    let hit = match glance {
+                        Glance::Is(hit) => *hit,
+                        Glance::GoesOn => self.find_from(*spot, 1),
+                    };
+                    tell(last * GROUP + nth, hit);
                 }
             }
         }
     }
 
+    /// What a code's own line says. When that may not be all, the memory is asked for the next.
     #[inline]
-    fn ask(&self, asked: &[Code], spots: &mut [Spot; GROUP]) {
-        for (code, spot) in asked.iter().zip(spots) {
-            *spot = self.index.spot(hash(code));
-            self.index.fetch(*spot);
+    fn glance(&self, spot: Spot) -> Glance {
+        let line = self.line(spot.home);
+        let hit = self.read(line, spot);
+        if hit.is_none() && line.has_passed(spot.fingerprint) {
+            prefetch_index(self.lines.all(), (spot.home ^ 1) as usize);
+            return Glance::GoesOn;
         }
+        Glance::Is(hit)
     }
 
+    /// For the one who writes: an entry, or another word for one that is there.
     #[inline]
-    fn glance(&self, spots: &[Spot], glances: &mut [Glance; GROUP]) {
-        let rows = self.rows.all();
-        for (spot, glance) in spots.iter().zip(glances) {
-            *glance = self.index.glance(*spot, rows);
+    pub(super) fn put(&self, spot: Spot, word: Word, device: DeviceId) -> Put {
+        let line = self.line(spot.home);
+        let words = line.words();
+        if let Some(place) = empty_place(&words)
+            && place_of(&words, spot.fingerprint).is_none()
+            && !line.has_passed(spot.fingerprint)
+        {
+            line.put(place, word, device);
+            return Put::New;
         }
+        self.put_on(spot, word, device)
     }
 
-    /// One code in six is in the line after its own.
-    #[inline]
-    fn glance_on(&self, spots: &[Spot], glances: &mut [Glance; GROUP]) {
-        let rows = self.rows.all();
-        for (spot, glance) in spots.iter().zip(glances) {
-            if glance.is_open && glance.candidate == Entry::NONE {
-                *glance = self.index.glance(self.index.next(*spot), rows);
+    /// The same where the code's own line is full, or has one that looks alike, or sent one on.
+    fn put_on(&self, spot: Spot, word: Word, device: DeviceId) -> Put {
+        let (mut empty, mut goes_on) = (None, true);
+        for distance in 0..=DISTANCE_MAX {
+            let line = self.line(self.line_at(spot, distance));
+            let words = line.words();
+            if let Some(place) = place_of(&words, spot.fingerprint) {
+                return if line.device(place) == device {
+                    line.put(place, word.at_distance(distance), device);
+                    Put::Known
+                } else {
+                    Put::Taken
+                };
+            }
+            empty = empty.or_else(|| Some((distance, line, empty_place(&words)?)));
+            goes_on &= line.has_passed(spot.fingerprint);
+            if let Some((distance, line, place)) = empty
+                && !goes_on
+            {
+                line.put(place, word.at_distance(distance), device);
+                // Whoever looks it up passes these: not before it is there, or a reader would pay for nothing.
+                (0..distance).for_each(|before| self.line(self.line_at(spot, before)).pass(spot.fingerprint));
+                return Put::New;
             }
         }
+        Put::Full
     }
 
+    /// Where an entry with this fingerprint is: how often it went on, and its place.
+    fn place_of(&self, spot: Spot) -> Option<(u32, usize)> {
+        for distance in 0..=DISTANCE_MAX {
+            let line = self.line(self.line_at(spot, distance));
+            if let Some(place) = place_of(&line.words(), spot.fingerprint) {
+                return Some((distance, place));
+            }
+            if !line.has_passed(spot.fingerprint) {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Takes a dongle's code out, and tells whether it was there.
+    pub(super) fn remove(&self, code: &Code, device: DeviceId) -> bool {
+        let spot = self.spot(code);
+        let Some((distance, place)) = self.place_of(spot) else { return false };
+        let line = self.line(self.line_at(spot, distance));
+        let is_its = line.device(place) == device;
+        if is_its {
+            line.clear(place);
+        }
+        is_its
+    }
+
+    /// Copies a line of a table with as many: what `stays` of it. What began in another line, or may find this one full,
+    /// is told.
     #[inline]
-    fn compare(&self, code: &Code, glance: Glance) -> Option<Hit> {
-        let entry = glance.candidate;
-        let hit = self.rows.all().get(entry.row()).and_then(|row| row.read(entry.place(), code));
-        // Seldom: two codes of a line look alike, or this one is further off.
-        if hit.is_none() && glance.is_open { self.find(code) } else { hit }
+    pub(super) fn copy_line(
+        &self,
+        from: &Table,
+        line: usize,
+        stays: impl Fn(Word) -> bool,
+        mut tell: impl FnMut(Spot, Word, DeviceId),
+    ) {
+        let (old, new) = (&from.lines.all()[line], &self.lines.all()[line]);
+        let is_untouched = new.is_untouched();
+        let (mut count, mut kept) = (0, [(Word(0), DeviceId(0)); PLACES + 1]);
+        let mut elsewhere = 0_u32;
+        // Without a branch: which of them stay, nobody can foresee.
+        for (nth, word) in old.words().into_iter().enumerate() {
+            let is_kept = u32::from(!word.is_empty()) & u32::from(stays(word));
+            let is_here = u32::from(is_untouched) & u32::from(word.distance() == 0);
+            kept[count] = (word, old.device(nth));
+            count += (is_kept & is_here) as usize;
+            elsewhere |= (is_kept & (is_here ^ 1)) << nth;
+        }
+        kept[..count].iter().enumerate().for_each(|(place, (word, device))| new.put(place, *word, *device));
+        while elsewhere != 0 {
+            let nth = elsewhere.trailing_zeros() as usize % PLACES;
+            let word = old.words()[nth];
+            let spot = Spot { home: self.home_of(line as u32, word), fingerprint: word.fingerprint() };
+            tell(spot, word.at_distance(0), old.device(nth));
+            elsewhere &= elsewhere - 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Phase, Slot};
+    use super::*;
+
+    fn code_of(nth: u64) -> Code {
+        let halves = [nth.wrapping_mul(0xD134_2543_DE82_EF95).to_le_bytes(), nth.to_le_bytes()];
+        Code(halves.as_flattened().try_into().unwrap())
+    }
+
+    fn put(table: &Table, nth: u64) -> Put {
+        let spot = table.spot(&code_of(nth));
+        table.put(spot, Word::of(spot.fingerprint, Phase::of(Slot(nth)), None), DeviceId(nth))
+    }
+
+    fn lines_of_a_miss(table: &Table, strangers: Range<u64>) -> f64 {
+        let count = strangers.end - strangers.start;
+        let reads = |nth: u64| {
+            let spot = table.spot(&code_of(nth));
+            let goes_on = |distance: &u32| table.line(table.line_at(spot, *distance)).has_passed(spot.fingerprint);
+            1 + (0..DISTANCE_MAX).take_while(goes_on).count()
+        };
+        strangers.map(reads).sum::<usize>() as f64 / count as f64
+    }
+
+    #[test]
+    fn a_table_that_is_as_full_as_it_gets_finds_all_and_reads_little_more_than_a_line() {
+        let table = Table::of(0, 5);
+        let (made_for, most) = (CODES_MIN as u64, table.codes_max() as u64);
+        assert!((0..made_for).all(|nth| put(&table, nth) == Put::New));
+        let lines = lines_of_a_miss(&table, most..2 * most);
+        assert!(lines < 1.15, "{lines} lines a miss when it was made");
+        assert!((made_for..most).all(|nth| put(&table, nth) == Put::New));
+        let hit = |nth| Some(Hit { device: DeviceId(nth), phase: Phase::of(Slot(nth)), edition: 5 });
+        assert!((0..most).all(|nth| table.find(&code_of(nth)) == hit(nth)));
+        assert!((most..2 * most).all(|nth| table.find(&code_of(nth)).is_none()));
+        let lines = lines_of_a_miss(&table, most..2 * most);
+        assert!(lines < 1.25, "{lines} lines a miss when it is full");
+    }
+
+    #[test]
+    fn a_copy_has_what_stays_of_a_table_and_may_be_copied_again() {
+        let stays = |word: Word| word.phase() != Phase::of(Slot(0));
+        let (first, mut table) = (Table::of(0, 5), Table::of(0, 5));
+        let codes = first.codes_max() as u64;
+        assert!((0..codes).all(|nth| put(&first, nth) == Put::New));
+        for from in [&first, &table.like(6)] {
+            let copy = table.like(5);
+            let (mut told, from) = (Vec::new(), if from.edition() == 5 { from } else { &table });
+            (0..from.lines()).for_each(|line| {
+                copy.copy_line(from, line, stays, |spot, word, device| told.push((spot, word, device)));
+            });
+            assert!(told.into_iter().all(|(spot, word, device)| copy.put(spot, word, device) == Put::New));
+            table = copy;
+            assert!((0..codes).all(|nth| table.find(&code_of(nth)).is_some() == (nth % 8 != 0)));
+        }
+    }
+
+    #[test]
+    fn what_is_removed_is_gone_and_what_passed_its_line_is_found_still() {
+        let table = Table::empty(5);
+        let taken = (0..100).take_while(|nth| put(&table, *nth) == Put::New).count() as u64;
+        assert_eq!((taken, put(&table, taken)), (2 * PLACES as u64, Put::Full));
+        for nth in 0..taken {
+            assert!(!table.remove(&code_of(nth), DeviceId(nth + 1)), "another dongle's");
+            assert!(table.remove(&code_of(nth), DeviceId(nth)) && !table.remove(&code_of(nth), DeviceId(nth)));
+            assert!((0..taken).all(|other| table.find(&code_of(other)).is_some() == (other > nth)));
+        }
+    }
+
+    #[test]
+    fn a_code_that_another_dongle_has_is_taken_and_its_own_is_known() {
+        let table = Table::of(0, 5);
+        let spot = table.spot(&code_of(1));
+        let word = |slot| Word::of(spot.fingerprint, Phase::of(Slot(slot)), None);
+        let put = |slot, device| table.put(spot, word(slot), DeviceId(device));
+        assert_eq!([put(1, 7), put(2, 8), put(3, 7)], [Put::New, Put::Taken, Put::Known]);
+        assert_eq!(table.find(&code_of(1)), Some(Hit { device: DeviceId(7), phase: Phase::of(Slot(3)), edition: 5 }));
     }
 }

@@ -12,6 +12,11 @@ use crate::engine::code::Secret;
 const LENGTH: SlotLength = SlotLength::DEFAULT;
 const NOW: UnixMs = UnixMs(1_800_000_123_456);
 
+/// Who was found, and of which slot.
+fn found(book: &Codebook, code: &Code) -> Option<(DeviceId, Phase)> {
+    book.find(code).map(|hit| (hit.device, hit.phase))
+}
+
 fn secret(device: u64) -> Secret {
     let mut root = [0; 32];
     root[..8].copy_from_slice(&device.to_be_bytes());
@@ -33,8 +38,8 @@ fn every_dongle_is_found_by_the_codes_of_three_slots_and_no_others() {
     for device in 0..1_000 {
         for (shift, known) in [(-2, false), (-1, true), (0, true), (1, true), (2, false)] {
             let slot = Slot(now.0.saturating_add_signed(shift));
-            let expected = known.then_some(Hit { device: DeviceId(device), slot });
-            assert_eq!(book.find(&secret(device).code(slot)), expected);
+            let expected = known.then_some((DeviceId(device), Phase::of(slot)));
+            assert_eq!(found(&book, &secret(device).code(slot)), expected);
         }
     }
 }
@@ -45,7 +50,7 @@ fn a_drifted_dongle_has_the_codes_of_its_own_clock() {
     let hour_ahead = ClockOffset(3_600);
     builder.add(DeviceId(1), &secret(1), hour_ahead).unwrap();
     let slot = LENGTH.slot_at(hour_ahead.dongle_time(NOW));
-    assert_eq!(builder.finish(1).find(&secret(1).code(slot)), Some(Hit { device: DeviceId(1), slot }));
+    assert_eq!(found(&builder.finish(1), &secret(1).code(slot)), Some((DeviceId(1), Phase::of(slot))));
 }
 
 #[test]
@@ -101,14 +106,14 @@ fn roll(keeper: &mut Keeper, now: UnixMs) {
 }
 
 /// The code of each slot around now, and whose it is, by the definition.
-fn expected(model: &Model, now: UnixMs) -> Vec<(Code, Hit)> {
+fn expected(model: &Model, now: UnixMs) -> Vec<(Code, (DeviceId, Phase))> {
     let at = LENGTH.start_of(LENGTH.slot_at(now)).plus(LENGTH.ms() / 2);
     let of = |dongle: &Dongle| {
         let middle = dongle.secret.slot_at(LENGTH, dongle.offset.dongle_time(at)).0;
         let is_fixed = matches!(dongle.secret, Secret::Fixed { .. });
         let slots = if is_fixed { 0..=0 } else { middle.saturating_sub(1)..=middle + 1 };
         let (device, secret) = (dongle.device, dongle.secret.clone());
-        slots.map(move |slot| (secret.code(Slot(slot)), Hit { device, slot: Slot(slot) }))
+        slots.map(move |slot| (secret.code(Slot(slot)), (device, Phase::of(Slot(slot)))))
     };
     model.values().flat_map(of).collect()
 }
@@ -119,13 +124,13 @@ fn check(book: &Codebook, model: &Model, strangers: &Model, now: UnixMs) -> Resu
     let unknown = expected(strangers, now);
     prop_assert_eq!(book.len(), model.len());
     let asked: Vec<Code> = known.iter().chain(&unknown).map(|(code, _)| *code).collect();
-    let answers: Vec<Option<Hit>> =
+    let answers: Vec<Option<(DeviceId, Phase)>> =
         known.iter().map(|(_, hit)| Some(*hit)).chain(unknown.iter().map(|_| None)).collect();
     for (code, answer) in asked.iter().zip(&answers) {
-        prop_assert_eq!(book.find(code), *answer);
+        prop_assert_eq!(found(book, code), *answer);
     }
     let mut told = Vec::new();
-    book.find_all(&asked, |nth, hit| told.push((nth, hit)));
+    book.find_all(&asked, |nth, hit| told.push((nth, hit.map(|hit| (hit.device, hit.phase)))));
     prop_assert_eq!(told, answers.into_iter().enumerate().collect::<Vec<_>>());
     Ok(())
 }
@@ -135,7 +140,7 @@ fn check_present(book: &Codebook, model: &Model, now: UnixMs) -> Result<(), Test
     let at = LENGTH.start_of(LENGTH.slot_at(now)).plus(LENGTH.ms() / 2);
     for dongle in model.values().filter(|dongle| matches!(dongle.secret, Secret::Hmac { .. })) {
         let slot = dongle.secret.slot_at(LENGTH, dongle.offset.dongle_time(at));
-        prop_assert_eq!(book.find(&dongle.secret.code(slot)), Some(Hit { device: dongle.device, slot }));
+        prop_assert_eq!(found(book, &dongle.secret.code(slot)), Some((dongle.device, Phase::of(slot))));
     }
     Ok(())
 }
@@ -259,7 +264,7 @@ fn hear(keeper: &mut Keeper, model: &mut Model, device: u64, slots: i64, now: Un
     let Some(dongle) = model.get_mut(&device) else { return };
     let middle = dongle.secret.slot_at(LENGTH, dongle.offset.dongle_time(now));
     let slot = Slot(middle.0.saturating_add_signed(slots));
-    let learned = keeper.learn(Hit { device: dongle.device, slot }, now);
+    let learned = keeper.learn(Reading { device: dongle.device, slot }, now);
     if let Some(learned) = learned {
         dongle.offset = learned.offset;
     }
@@ -271,10 +276,25 @@ fn a_clock_that_was_caught_up_is_in_the_next_book() {
     let mut keeper = keeper_of(&(0..5).map(|device| (device, dongle_of(device, 3, 0))).collect(), NOW);
     let dongle = dongle_of(2, 3, 0);
     let slot = Slot(LENGTH.slot_at(NOW).0 - 500);
-    let learned = keeper.learn(Hit { device: dongle.device, slot }, NOW).unwrap();
+    let learned = keeper.learn(Reading { device: dongle.device, slot }, NOW).unwrap();
     assert!(learned.is_moved);
     let hit = keeper.book().find(&dongle.secret.code(slot)).unwrap();
-    assert_eq!(hit, Hit { device: dongle.device, slot });
+    assert_eq!(keeper.reading(hit), Some(Reading { device: dongle.device, slot }));
+}
+
+#[test]
+fn what_was_found_in_the_last_table_says_the_same_after_a_roll_over_many_slots() {
+    let mut keeper = keeper_of(&(0..5).map(|device| (device, dongle_of(device, 3, 0))).collect(), NOW);
+    let (dongle, slot) = (dongle_of(2, 3, 0), LENGTH.slot_at(NOW));
+    let hit = keeper.book().find(&dongle.secret.code(slot)).unwrap();
+    let reading = Some(Reading { device: dongle.device, slot });
+    let later = NOW.plus(1_003 * LENGTH.ms());
+    keeper.begin_roll(later);
+    assert_eq!(keeper.reading(hit), reading, "while it is under way");
+    while keeper.step() {}
+    assert_eq!(keeper.reading(hit), reading, "when it is over");
+    roll(&mut keeper, later.plus(LENGTH.ms()));
+    assert_eq!(keeper.reading(hit), None, "of a table that is long gone");
 }
 
 #[test]
@@ -302,7 +322,11 @@ fn a_hearing_at_the_start_of_a_roll_teaches_by_what_the_dongle_is_now() {
     keeper.change(is_fixed.device, Some(is_fixed.clone()));
     keeper.begin_roll(NOW);
     let slot = Slot(LENGTH.slot_at(NOW).0 + 1);
-    assert_eq!(keeper.learn(Hit { device: is_fixed.device, slot }, NOW), None, "a fixed code says nothing of a clock");
+    assert_eq!(
+        keeper.learn(Reading { device: is_fixed.device, slot }, NOW),
+        None,
+        "a fixed code says nothing of a clock"
+    );
 }
 
 #[test]
@@ -341,15 +365,16 @@ fn shares_of_a_roll_come_to_what_its_steps_do() {
     let model: Model = (0..20_000).map(|device| (device, dongle_of(device, 3, device as i32 * 100))).collect();
     let mut keeper = Keeper::new(LENGTH, roster_of(&model));
     keeper.begin_roll(NOW);
-    for share in keeper.shares(3) {
-        share.compute();
+    let (shares, mut sink) = keeper.shares(3).unwrap();
+    for share in shares {
+        share.compute(|codes| sink.take(&codes));
     }
     while keeper.step() {}
     check(&keeper.book(), &model, &Model::new(), NOW).unwrap();
 }
 
 #[test]
-fn a_dongle_costs_at_most_120_bytes_with_its_key() {
+fn a_dongle_costs_at_most_120_bytes_with_its_key_and_190_in_a_roll() {
     let dongles = 200_000;
     let mut roster = RosterBuilder::new(dongles);
     for device in 0..dongles as u64 {
@@ -361,6 +386,8 @@ fn a_dongle_costs_at_most_120_bytes_with_its_key() {
     let book = keeper.book();
     assert!(keeper.bytes() <= 120 * dongles, "{} bytes of {}", keeper.bytes(), dongles);
     assert_eq!(book.len(), dongles);
+    keeper.begin_roll(NOW.plus(LENGTH.ms()));
+    assert!(keeper.bytes() <= 190 * dongles, "{} bytes of {} in a roll", keeper.bytes(), dongles);
 }
 
 /// Slots that the table goes through while others read it.
@@ -397,9 +424,9 @@ impl Stage {
                 let before = fickle.map(|gone| gone.load(Acquire));
                 // As a station does it: the book of now, and after the time was read.
                 let book = self.book.lock().unwrap().clone();
-                let hit = find(&book, self.code(device, slot));
+                let hit = find(&book, self.code(device, slot)).map(|hit| (hit.device, hit.phase));
                 let is_same = fickle.map(|gone| gone.load(Acquire)) == before && self.slot.load(Acquire) == slot;
-                let answer = Hit { device: DeviceId(device), slot: Slot(slot) };
+                let answer = (DeviceId(device), Phase::of(Slot(slot)));
                 match before {
                     None => assert!(hit == Some(answer) || !is_same, "{device} was not found in slot {slot}: {hit:?}"),
                     Some(gone) if is_same && gone % 2 == 1 => assert_eq!(hit, None, "{device} is gone"),

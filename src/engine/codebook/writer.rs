@@ -1,110 +1,114 @@
-//! The one who writes an index over rows.
+//! The one who writes a table.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::index::{Entry, Index, Spot, hash};
-use super::renewal::chunks;
+use super::entry::Word;
+use super::moment::Moment;
+use super::renewal::{Fresh, chunks, codes_of};
 use super::roster::Roster;
-use super::row::CODES_EACH;
-use super::table::Table;
+use super::table::{Put, Spot, Table};
+use super::{DeviceId, Phase};
+
+/// Lines that are copied before what went elsewhere is put in: some twenty of their entries.
+const LINES_TOGETHER: usize = 64;
 
 pub(super) struct Writer {
     pub(super) table: Arc<Table>,
-    /// Entries of the index, those too whose code is gone.
-    entries: usize,
     /// Rows of dongles that have the code of another one, and so no code at all.
-    left_out: BTreeSet<usize>,
-    /// Codes that are being added.
-    noted: Vec<(Spot, Entry)>,
+    pub(super) left_out: BTreeSet<usize>,
+    /// What is being put in.
+    noted: Vec<Noted>,
+}
+
+#[derive(Clone, Copy)]
+struct Noted {
+    spot: Spot,
+    word: Word,
+    device: DeviceId,
+    /// `None` of what was copied.
+    row: Option<usize>,
 }
 
 impl Writer {
-    /// An index that is going to have the codes of all dongles, and has none.
-    pub(super) fn new(roster: &Roster) -> Writer {
-        let table = Table { rows: Arc::clone(roster.rows()), index: Index::of(roster.len() * CODES_EACH) };
-        Writer { table: Arc::new(table), entries: 0, left_out: BTreeSet::new(), noted: Vec::new() }
+    pub(super) fn of(table: Table) -> Writer {
+        Writer { table: Arc::new(table), left_out: BTreeSet::new(), noted: Vec::new() }
     }
 
-    pub(super) fn left_out(&self) -> usize {
-        self.left_out.len()
+    /// Puts the codes of a row in where they are not yet, and tells whether that could be done.
+    pub(super) fn add(&mut self, roster: &Roster, moment: &Moment, codes: &[Fresh]) -> bool {
+        self.note(roster, codes);
+        self.settle(roster, moment);
+        codes.iter().all(|fresh| !self.left_out.contains(&fresh.row))
     }
 
-    /// Adds the codes of a chunk of rows at most, where they are not there already.
-    pub(super) fn add(&mut self, roster: &Roster, rows: Range<usize>) {
-        self.note(roster, rows);
-        self.settle();
-    }
-
-    /// Notes codes that [`settle`] adds, and asks the memory for their lines: best before something else is done for a
-    /// while.
+    /// Notes codes that [`settle`] puts in, and asks the memory for their lines: best before something else is done for a
+    /// while. All codes of a row come together.
     ///
     /// [`settle`]: Writer::settle
-    pub(super) fn note(&mut self, roster: &Roster, rows: Range<usize>) {
-        if self.entries + self.noted.len() + rows.len() * CODES_EACH > self.table.index.entries_max() {
-            return self.make_anew(roster);
-        }
-        let table = &*self.table;
-        for row in rows {
-            let codes = &table.rows.all()[row];
-            for place in codes.facts().places() {
-                let spot = table.index.spot(hash(&codes.code(place)));
-                table.index.fetch(spot);
-                self.noted.push((spot, Entry::new(row, place)));
-            }
+    pub(super) fn note(&mut self, roster: &Roster, codes: &[Fresh]) {
+        for &Fresh { row, slot, turn, code } in codes {
+            let spot = self.table.spot(&code);
+            self.table.fetch(spot);
+            let word = Word::of(spot.fingerprint(), Phase::of(slot), turn);
+            self.noted.push(Noted { spot, word, device: roster.device(row), row: Some(row) });
             if !self.left_out.is_empty() {
                 self.left_out.remove(&row);
             }
         }
     }
 
-    /// Adds what was noted.
-    pub(super) fn settle(&mut self) {
-        let (table, mut noted) = (Arc::clone(&self.table), std::mem::take(&mut self.noted));
-        for (spot, _) in &noted {
-            table.index.fetch_on(*spot, table.rows.all());
+    /// Copies some lines of a table with as many, without what is too old for the moment and what it has anew. Nearly all of
+    /// it stays in its line; the rest is noted, and put in when the memory has its lines.
+    pub(super) fn copy(&mut self, roster: &Roster, moment: &Moment, from: &Table, lines: Range<usize>) {
+        let last = moment.last_turn();
+        let stays = |word: Word| word.turn().is_some_and(|turn| turn != last);
+        for lines in chunks(lines, LINES_TOGETHER) {
+            let (table, noted) = (&self.table, &mut self.noted);
+            for line in lines {
+                table.copy_line(from, line, stays, |spot, word, device| {
+                    table.fetch(spot);
+                    noted.push(Noted { spot, word, device, row: None });
+                });
+            }
+            self.settle(roster, moment);
         }
-        for (spot, entry) in noted.drain(..) {
-            if table.index.insert_unlike(spot, entry) {
-                self.entries += 1;
-            } else {
-                self.insert(&table, spot, entry);
+    }
+
+    /// Puts in what was noted.
+    pub(super) fn settle(&mut self, roster: &Roster, moment: &Moment) {
+        let mut noted = std::mem::take(&mut self.noted);
+        for noted in &noted {
+            self.table.fetch_on(noted.spot);
+        }
+        for Noted { spot, word, device, row } in noted.drain(..) {
+            let is_out = !self.left_out.is_empty() && row.is_some_and(|row| self.left_out.contains(&row));
+            if is_out || matches!(self.table.put(spot, word, device), Put::New | Put::Known) {
+                continue;
+            }
+            if let Some(row) = row.or_else(|| roster.members.find(device)) {
+                self.leave_out(roster, row, moment);
             }
         }
         self.noted = noted;
     }
 
-    /// In place of an index that is full: a tenth of a second for each million dongles, when a tenth of them came or
-    /// changed since the last roll. Readers have the old one until the next book, with all codes that are in it now.
-    fn make_anew(&mut self, roster: &Roster) {
-        let left_out = std::mem::take(&mut self.left_out);
-        *self = Writer { left_out, ..Writer::new(roster) };
-        chunks(roster.all()).for_each(|rows| self.add(roster, rows));
+    /// Of two dongles with one code the one that has it keeps it, and the other is left out whole.
+    fn leave_out(&mut self, roster: &Roster, row: usize, moment: &Moment) {
+        self.remove(roster.device(row), &codes_of(roster, row, moment));
+        self.left_out.insert(row);
     }
 
-    /// Of two dongles with one code the one that has it keeps it, and the other is left out whole: what went into the index
-    /// of it leads to nothing.
-    fn insert(&mut self, table: &Table, spot: Spot, entry: Entry) {
-        let row = &table.rows.all()[entry.row()];
-        if !row.facts().has(entry.place()) {
-            return;
-        }
-        match table.holder(spot, &row.code(entry.place())) {
-            Some(holder) if holder == entry => {}
-            Some(_) => {
-                row.narrow(row.facts().bared());
-                self.left_out.insert(entry.row());
-            }
-            None => {
-                table.index.insert(spot, entry);
-                self.entries += 1;
-            }
+    /// Takes codes of a dongle out, those that are there.
+    pub(super) fn remove(&self, device: DeviceId, codes: &[Fresh]) {
+        for fresh in codes {
+            self.table.remove(&fresh.code, device);
         }
     }
 
-    /// The dongle is gone.
-    pub(super) fn forget(&mut self, row: usize) {
-        self.left_out.remove(&row);
+    /// Dongles that there is room for.
+    pub(super) fn dongles_max(&self) -> usize {
+        self.table.codes_max() / 3
     }
 }

@@ -2,7 +2,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 
 use super::*;
 use crate::engine::clock::ClockOffset;
-use crate::engine::codebook::{Codebook, Keeper, RosterBuilder};
+use crate::engine::codebook::{Codebook, Keeper, Reading, RosterBuilder};
 use crate::engine::time::DAY_MS;
 
 const CHAIN: SlotLength = SlotLength::DEFAULT;
@@ -46,8 +46,8 @@ fn a_dongle_is_found_by_a_code_of_any_error_that_is_guessed() {
     for slot in [believed + 2, believed + 17, believed - 2, believed, believed - 128, believed + 127, 0, 15, 16, 287] {
         let mut sweep = Sweep::default();
         assert_eq!(sweep.add(secret(31).code(Slot(slot)), STATION, NOW), Offer::Taken);
-        let hit = Hit { device: DeviceId(31), slot: Slot(slot) };
-        assert_eq!(sweep_out(&mut sweep, &fleet, NOW).found, [Found { hit, at: NOW }], "slot {slot}");
+        let reading = Reading { device: DeviceId(31), slot: Slot(slot) };
+        assert_eq!(sweep_out(&mut sweep, &fleet, NOW).found, [Found { reading, at: NOW }], "slot {slot}");
     }
 }
 
@@ -89,7 +89,7 @@ fn more_dongles_than_one_step_takes_are_swept_too() {
     for _ in 0..2 {
         found.extend(sweep.step(CHAIN, NOW, |last, count| after(&fleet, last, count)).found);
     }
-    assert_eq!(found.iter().map(|found| found.hit.device).collect::<Vec<_>>(), [last.device]);
+    assert_eq!(found.iter().map(|found| found.reading.device).collect::<Vec<_>>(), [last.device]);
 }
 
 #[test]
@@ -105,7 +105,10 @@ fn an_eid_beacon_is_found_and_a_fixed_code_is_not_swept() {
     sweep.add(eid.code(slot), STATION, NOW);
     sweep.add(Code([6; 16]), STATION, NOW);
     let swept = sweep_out(&mut sweep, &fleet, NOW);
-    assert_eq!(swept.found.iter().map(|found| found.hit).collect::<Vec<_>>(), [Hit { device: DeviceId(1), slot }]);
+    assert_eq!(
+        swept.found.iter().map(|found| found.reading).collect::<Vec<_>>(),
+        [Reading { device: DeviceId(1), slot }]
+    );
     assert_eq!(swept.given_up, 1);
 }
 
@@ -233,16 +236,16 @@ impl World {
         let is_surprise = !was_set && self.now.since(self.seen[who]) < 23 * DAY_MS;
         self.roll();
         let slot = CHAIN.slot_at(self.crystals[who].shows(self.now));
-        let hit = Hit { device: DeviceId(who as u64), slot };
-        if self.look(who) == Some(hit) {
+        let reading = Reading { device: DeviceId(who as u64), slot };
+        if self.look(who) == Some(reading) {
             self.visits.at_once += 1;
         } else {
             self.visits.surprises += u32::from(is_surprise);
-            let is_found = self.search(hit);
+            let is_found = self.search(reading);
             self.visits.by_sweep += u32::from(is_found);
             self.visits.by_phone += u32::from(!is_found);
         }
-        self.learn(hit);
+        self.learn(reading);
         for _ in 0..stays_s / 10 {
             self.now = self.now.plus(10_000);
             self.roll();
@@ -261,37 +264,38 @@ impl World {
         }
     }
 
-    fn learn(&mut self, hit: Hit) {
-        if self.keeper.learn(hit, self.now).is_some_and(|learned| learned.is_moved) {
+    fn learn(&mut self, reading: Reading) {
+        if self.keeper.learn(reading, self.now).is_some_and(|learned| learned.is_moved) {
             self.book = self.keeper.book();
         }
     }
 
-    fn look(&self, who: usize) -> Option<Hit> {
+    fn look(&self, who: usize) -> Option<Reading> {
         let slot = CHAIN.slot_at(self.crystals[who].shows(self.now));
-        self.book.find(&secret(who as u64).code(slot))
+        let hit = self.book.find(&secret(who as u64).code(slot))?;
+        self.keeper.reading(hit)
     }
 
     /// Once more, ten seconds later.
     fn hear(&mut self, who: usize) {
         let slot = CHAIN.slot_at(self.crystals[who].shows(self.now));
-        let hit = Hit { device: DeviceId(who as u64), slot };
+        let reading = Reading { device: DeviceId(who as u64), slot };
         self.visits.hearings += 1;
-        if self.look(who) != Some(hit) {
+        if self.look(who) != Some(reading) {
             self.visits.gaps += 1;
-            assert!(self.search(hit), "what the book has lost, the sweep finds");
+            assert!(self.search(reading), "what the book has lost, the sweep finds");
         }
-        self.learn(hit);
+        self.learn(reading);
     }
 
     /// Whether the sweep finds it, and nobody else.
-    fn search(&mut self, hit: Hit) -> bool {
-        self.sweep.add(secret(hit.device.0).code(hit.slot), STATION, self.now);
+    fn search(&mut self, reading: Reading) -> bool {
+        self.sweep.add(secret(reading.device.0).code(reading.slot), STATION, self.now);
         while self.sweep.due().is_some() {
             let keeper = &mut self.keeper;
             let swept = self.sweep.step(CHAIN, self.now, |after, count| keeper.dongles_after(after, count));
             if let Some(found) = swept.found.first() {
-                assert_eq!(found.hit, hit);
+                assert_eq!(found.reading, reading);
                 return true;
             }
         }
