@@ -50,13 +50,15 @@ const NOT_IN_ENGINE: [&str; 9] =
 const FOR_FIRMWARE: [&str; 6] = ["code.rs", "proof.rs", "eid.rs", "id.rs", "money.rs", "time.rs"];
 
 /// What every frame passes.
-const FRAME_PATH: [&str; 7] = [
+const FRAME_PATH: [&str; 9] = [
     "engine/batch.rs",
     "engine/presence/mod.rs",
     "ingest/connection.rs",
+    "station/actor.rs",
     "station/forecourt.rs",
     "station/health.rs",
     "station/intake.rs",
+    "station/scene.rs",
     "station/tables.rs",
 ];
 

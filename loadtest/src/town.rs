@@ -67,7 +67,7 @@ pub struct Town {
     habits: Habits,
     seed: u64,
     tick: Tick,
-    people: PeopleThread,
+    people: Thread,
 }
 
 impl Town {
@@ -79,7 +79,7 @@ impl Town {
         seed: u64,
         say: impl Fn(&str),
     ) -> Result<Town, TownError> {
-        let people = PeopleThread::start()?;
+        let people = Thread::start("people")?;
         let client = Client::new(format!("http://{}", doors.addresses.http));
         let operator = client.with_token(doors.operator_token.clone());
         let (sites, cars) = (world.watched(), world.customers());
@@ -171,11 +171,6 @@ impl Town {
         self.terminals.iter().flatten().cloned().collect()
     }
 
-    /// Where the people's work is done.
-    pub fn people(&self) -> &Handle {
-        self.people.handle()
-    }
-
     /// Cars that are being served.
     pub fn visits(&self) -> usize {
         self.visits.len()
@@ -196,24 +191,25 @@ impl Town {
 }
 
 /// A thread with a runtime on it, for as long as this is kept.
-struct PeopleThread {
+#[derive(Debug)]
+pub(crate) struct Thread {
     handle: Handle,
     _stop: oneshot::Sender<()>,
 }
 
-impl PeopleThread {
-    fn start() -> io::Result<PeopleThread> {
+impl Thread {
+    pub(crate) fn start(name: &str) -> io::Result<Thread> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
-        thread::Builder::new().name("people".into()).spawn(move || {
+        thread::Builder::new().name(name.into()).spawn(move || {
             // The other end is only ever dropped.
             let _ = runtime.block_on(stopped);
         })?;
-        Ok(PeopleThread { handle, _stop: stop })
+        Ok(Thread { handle, _stop: stop })
     }
 
-    fn handle(&self) -> &Handle {
+    pub(crate) fn handle(&self) -> &Handle {
         &self.handle
     }
 

@@ -5,7 +5,8 @@ use tokio::sync::broadcast;
 use tracing::{Span, field::Empty};
 
 use super::{
-    By, Command, Error, Open, Order, Receipt, Request, SessionChanged, SessionView, Summary, Told, Watching, Word,
+    By, Command, Error, Follow, Open, Order, Receipt, Request, SessionChanged, SessionView, Summary, Told, Watching,
+    Word,
     actor::{SessionDesk, moment},
     prices::PricesSet,
     slot::{Cause, Job, Reply},
@@ -39,7 +40,7 @@ message!(Give(Order, Reply, Span) -> ());
 message!(See(SessionId, By) -> Result<SessionView, Error>);
 message!(SeeReceipt(SessionId, By) -> Result<Receipt, Error>);
 message!(Repeated(SessionId, Request) -> Result<Option<SessionView>, Error>);
-message!(AttachStation(StationId, Recipient<SessionChanged>) -> Vec<SessionView>);
+message!(AttachStation(StationId, Follow, Recipient<SessionChanged>) -> ());
 message!(WatchPhone(BindingId, Option<Seq>) -> Watching);
 message!(TellStation(StationId, Option<Seq>) -> Told);
 message!(WatchWords() -> (Vec<Word>, broadcast::Receiver<Word>));
@@ -104,11 +105,11 @@ impl Handler<Repeated> for SessionDesk {
 }
 
 impl Handler<AttachStation> for SessionDesk {
-    type Result = MessageResult<AttachStation>;
+    type Result = ();
 
-    fn handle(&mut self, AttachStation(station, actor): AttachStation, _: &mut Context<Self>) -> Self::Result {
-        self.watchers.attach(station, actor);
-        MessageResult(self.desk.of_station(station))
+    fn handle(&mut self, AttachStation(station, follow, actor): AttachStation, _: &mut Context<Self>) {
+        self.desk.of_station(station).iter().for_each(&follow);
+        self.watchers.attach(station, follow, actor);
     }
 }
 

@@ -292,6 +292,9 @@ pub struct GradePrice {
 #[rtype(result = "()")]
 pub struct SessionChanged(pub SessionView);
 
+/// Keeps a station in step with its sessions.
+pub type Follow = Box<dyn Fn(&SessionView) + Send>;
+
 /// A session as the journal makes it, for who has the journal and no engine. Blocks.
 pub fn from_journal(journal: &Journal, session: SessionId) -> Option<Session> {
     let entries = journal.of(Kind::Session, &session.0).ok()?;
@@ -361,14 +364,16 @@ impl Sessions {
         self.ask(SeeReceipt(session, by)).await?
     }
 
-    /// Registers the actor of a station for the changes of its sessions. The answer is its sessions that are not at
-    /// an end, so that a restarted station pins their vehicles again.
+    /// Registers a station for the changes of its sessions: `follow` hears of each in the turn of the desk in which whoever made
+    /// it is answered, and so must not wait; then the actor does. Before this answers, `follow` hears of the sessions that are
+    /// not at an end, so that a restarted station pins their vehicles again.
     pub async fn attach_station(
         &self,
         station: StationId,
+        follow: Follow,
         actor: Recipient<SessionChanged>,
-    ) -> Result<Vec<SessionView>, Error> {
-        self.ask(AttachStation(station, actor)).await
+    ) -> Result<(), Error> {
+        self.ask(AttachStation(station, follow, actor)).await
     }
 
     /// The sessions of a binding that are not at an end, the last that is and those that came to one since `after`, and

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use actix::prelude::*;
 use tokio::sync::broadcast;
 
-use super::{SessionChanged, SessionView, Word, metrics::Metrics};
+use super::{Follow, SessionChanged, SessionView, Word, metrics::Metrics};
 use crate::engine::id::{BindingId, StationId};
 
 pub(super) struct Watchers {
-    stations: HashMap<StationId, Recipient<SessionChanged>>,
+    stations: HashMap<StationId, (Follow, Recipient<SessionChanged>)>,
     phones: HashMap<BindingId, broadcast::Sender<SessionView>>,
     words: broadcast::Sender<Word>,
     watch_max: usize,
@@ -28,8 +28,8 @@ impl Watchers {
         }
     }
 
-    pub(super) fn attach(&mut self, station: StationId, actor: Recipient<SessionChanged>) {
-        self.stations.insert(station, actor);
+    pub(super) fn attach(&mut self, station: StationId, follow: Follow, actor: Recipient<SessionChanged>) {
+        self.stations.insert(station, (follow, actor));
     }
 
     pub(super) fn watch(&mut self, binding: BindingId) -> broadcast::Receiver<SessionView> {
@@ -41,7 +41,8 @@ impl Watchers {
         self.words.subscribe()
     }
 
-    /// Never waits: a station whose mailbox is full misses a view, which is counted; the next one is complete again.
+    /// Never waits: a station whose mailbox is full does not tell its terminals of a view, which is counted; the next one is
+    /// complete again.
     pub(super) fn publish(&mut self, view: &SessionView, metrics: &Metrics) {
         if let Some(phones) = self.phones.get(&view.binding)
             && phones.send(view.clone()).is_err()
@@ -50,7 +51,8 @@ impl Watchers {
         }
         // An error says that nobody listens.
         let _ = self.words.send(Word::of(view));
-        let Some(station) = self.stations.get(&view.station) else { return };
+        let Some((follow, station)) = self.stations.get(&view.station) else { return };
+        follow(view);
         match station.try_send(SessionChanged(view.clone().without_challenge())) {
             Ok(()) => {}
             Err(SendError::Full(_)) => {

@@ -1,25 +1,19 @@
-//! The actor of one station: a shell around [`Forecourt`] that tells the time, resolves dongles and publishes changes.
+//! The actor of one station: a shell around its [`Scene`] that tells the time, resolves dongles and publishes changes.
 //!
 //! After each message [`StationActor::settle`] restores what must hold: silence has taken effect, the directory of
 //! whereabouts knows, and the watchers are told.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use tokio::sync::broadcast;
-use tracing::Span;
 
 use super::{
     directory::Stations,
-    error::{SelectError, StationError},
-    forecourt::{Forecourt, LookedUp},
+    forecourt::LookedUp,
     health::StationHealth,
     intake::{Applied, BatchStream, Intake, IntakeEnd, Progress},
-    selection::{self, Choice, Chosen, Known, Select, choose, vehicle},
+    scene::{Scene, SharedScene, level},
     view::{StationEvent, VehicleView},
     whereabouts::{Place, REFRESH_MS},
 };
@@ -27,13 +21,13 @@ use crate::{
     engine::{
         batch::BatchError,
         control::Receiver,
-        id::{DeviceId, SessionId, SpoolId, StationId},
+        id::{DeviceId, SpoolId, StationId},
         presence::{Change, Record, Seen, State},
         time::UnixMs,
     },
-    registration::{Registration, Registrations, Unavailable},
-    session::{self, Open, SessionChanged, SessionView},
-    telemetry::{now, trace::InSpan as _},
+    registration::Registration,
+    session::{SessionChanged, SessionView},
+    telemetry::now,
 };
 
 /// How often it is looked at again whether a neighbour still hears a car better.
@@ -59,18 +53,14 @@ pub(super) struct Feed {
     pub(super) stream: BatchStream,
 }
 
+/// Answered once the station may be asked who is there.
 #[derive(Message)]
-#[rtype(result = "Result<Vec<VehicleView>, StationError>")]
-pub(super) struct Vehicles;
+#[rtype(result = "()")]
+pub(super) struct Begun;
 
 #[derive(Message)]
 #[rtype(result = "broadcast::Receiver<StationEvent>")]
 pub(super) struct Watch;
-
-/// Answered with the session that is to be opened for the vehicle.
-#[derive(Message)]
-#[rtype(result = "Result<Chosen, SelectError>")]
-pub(super) struct ChooseVehicle(pub(super) Select, pub(super) Span);
 
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -99,63 +89,57 @@ struct Uplink {
 pub(super) struct StationActor {
     station: StationId,
     place: Option<Place>,
-    forecourt: Forecourt,
+    scene: SharedScene,
     uplink: Option<Uplink>,
-    /// The open session of each vehicle that is in one.
-    taken: HashMap<DeviceId, SessionId>,
-    /// Those of the windows whose car stands at a neighbouring station: nobody is shown them here.
-    next_door: HashSet<DeviceId>,
     events: broadcast::Sender<StationEvent>,
-    /// Filled and emptied within one message; kept for its memory.
-    changes: Vec<Change>,
     refreshed: UnixMs,
     saw_neighbours: UnixMs,
     stations: Stations,
 }
 
 impl StationActor {
-    pub(super) fn new(station: StationId, windows: Vec<Record>, stations: Stations) -> StationActor {
-        let config = stations.config();
-        let mut forecourt = Forecourt::new(config.policy(), config.hearings_per_receiver_s);
-        for window in windows {
-            forecourt.presence_mut().restore(window);
-        }
+    pub(super) fn new(station: StationId, scene: SharedScene, stations: Stations) -> StationActor {
         StationActor {
             station,
             place: None,
-            forecourt,
+            scene,
             uplink: None,
-            taken: HashMap::new(),
-            next_door: HashSet::new(),
-            events: broadcast::Sender::new(config.events_max),
-            changes: Vec::new(),
+            events: broadcast::Sender::new(stations.config().events_max),
             refreshed: UnixMs(0),
             saw_neighbours: UnixMs(0),
             stations,
         }
     }
 
+    /// One turn: the work with the scene, and then its invariants.
+    fn turn<T>(&mut self, ctx: &mut Context<Self>, work: impl FnOnce(&mut Self, &mut Scene, UnixMs) -> T) -> T {
+        let (scene, now) = (self.scene.clone(), now());
+        let mut scene = scene.lock();
+        let done = work(self, &mut scene, now);
+        self.settle(&mut scene, now, ctx);
+        done
+    }
+
     /// Restores the invariants after a message.
-    fn settle(&mut self, now: UnixMs, ctx: &mut Context<Self>) {
-        self.forecourt.presence_mut().expire(now, &mut self.changes);
-        let changes = std::mem::take(&mut self.changes);
+    fn settle(&mut self, scene: &mut Scene, now: UnixMs, ctx: &mut Context<Self>) {
+        scene.expire(now);
+        let changes = scene.take_changes();
         for change in &changes {
             self.stations.metrics().changed(change);
-            self.tell_whereabouts(change, now);
-            self.publish(change, ctx);
+            self.tell_whereabouts(scene, change, now);
+            self.publish(scene, change, ctx);
             self.time_entry(change, now);
         }
-        self.changes = changes;
-        self.changes.clear();
+        scene.keep_memory_of(changes);
         if now.since(self.refreshed) >= REFRESH_MS {
             self.refreshed = now;
-            self.refresh_whereabouts();
+            self.refresh_whereabouts(scene);
         }
         // A car that has just driven in is soon heard better here: its attendant does not wait for the next refresh.
-        let every_ms = if self.next_door.is_empty() { REFRESH_MS } else { NEXT_DOOR_MS };
+        let every_ms = if scene.hides_any() { NEXT_DOOR_MS } else { REFRESH_MS };
         if now.since(self.saw_neighbours) >= every_ms {
             self.saw_neighbours = now;
-            self.see_neighbours(now, ctx);
+            self.see_neighbours(scene, now, ctx);
         }
     }
 
@@ -166,11 +150,11 @@ impl StationActor {
         }
     }
 
-    fn tell_whereabouts(&self, change: &Change, now: UnixMs) {
+    fn tell_whereabouts(&self, scene: &Scene, change: &Change, now: UnixMs) {
         let whereabouts = self.stations.whereabouts();
         match change.state {
             State::Entered => {
-                let dbm = self.forecourt.presence().seen(change.device).map_or(i8::MIN, level);
+                let dbm = scene.forecourt().presence().seen(change.device).map_or(i8::MIN, |seen| level(&seen));
                 for other in whereabouts.entered(change.device, self.station, self.place, dbm, now) {
                     self.stations.tell(other, EnteredElsewhere(change.device));
                 }
@@ -180,44 +164,31 @@ impl StationActor {
         }
     }
 
-    fn refresh_whereabouts(&self) {
-        for seen in self.forecourt.presence().selectable() {
-            self.stations.whereabouts().refresh(seen.device, self.station, level(seen), seen.last);
+    fn refresh_whereabouts(&self, scene: &Scene) {
+        for seen in scene.forecourt().presence().selectable() {
+            self.stations.whereabouts().refresh(seen.device, self.station, level(&seen), seen.last);
         }
     }
 
     /// Cars that a neighbour hears better by now leave the list, those that it does not any more come back to it.
-    fn see_neighbours(&mut self, at: UnixMs, ctx: &mut Context<Self>) {
-        let selectable: Vec<Seen> = self.forecourt.presence().selectable().collect();
+    fn see_neighbours(&self, scene: &mut Scene, at: UnixMs, ctx: &mut Context<Self>) {
+        let selectable: Vec<Seen> = scene.forecourt().presence().selectable().collect();
         for seen in selectable {
-            let is_hidden = self.is_hidden(&seen);
-            if is_hidden && self.next_door.insert(seen.device) {
-                self.tell(at, departed(seen.device, at), ctx);
-            } else if !is_hidden && self.next_door.remove(&seen.device) {
-                self.tell(at, seen, ctx);
+            let sight = scene.look(&seen, self.stations.whereabouts());
+            if sight.is_new {
+                self.tell(at, if sight.is_hidden { departed(seen.device, at) } else { seen }, ctx);
             }
         }
     }
 
-    /// Whether the car stands next door: a neighbour hears it better, or did, and it is not heard as one that is here. Or a car
-    /// that enters here by a reflection while it stands there would be shown here when it drives off.
-    fn is_hidden(&self, seen: &Seen) -> bool {
-        let whereabouts = self.stations.whereabouts();
-        whereabouts.is_heard_better_elsewhere(seen.device, self.station, level(*seen))
-            || (self.next_door.contains(&seen.device) && !self.forecourt.presence().is_heard_as_here(seen.device))
-    }
-
     /// Tells the watchers, unless the car stands next door.
-    fn publish(&mut self, change: &Change, ctx: &mut Context<Self>) {
+    fn publish(&self, scene: &mut Scene, change: &Change, ctx: &mut Context<Self>) {
         if change.state == State::Left {
-            self.next_door.remove(&change.device);
+            scene.forget(change.device);
             return self.tell(change.at, departed(change.device, change.at), ctx);
         }
-        let Some(seen) = self.forecourt.presence().seen(change.device) else { return };
-        if self.is_hidden(&seen) {
-            self.next_door.insert(seen.device);
-        } else {
-            self.next_door.remove(&seen.device);
+        let Some(seen) = scene.forecourt().presence().seen(change.device) else { return };
+        if !scene.look(&seen, self.stations.whereabouts()).is_hidden {
             self.tell(change.at, seen, ctx);
         }
     }
@@ -247,70 +218,17 @@ impl StationActor {
         }
     }
 
-    /// Those who may be selected here: present, and not next door.
-    fn selectable(&self) -> Vec<Seen> {
-        self.forecourt.presence().selectable().filter(|seen| !self.is_hidden(seen)).collect()
-    }
-
-    fn pin(&mut self, device: DeviceId, session: SessionId) {
-        self.taken.insert(device, session);
-        self.forecourt.presence_mut().pin(device, now());
-    }
-
-    fn unpin(&mut self, device: DeviceId, session: SessionId) {
-        if self.taken.get(&device) == Some(&session) {
-            self.taken.remove(&device);
-            self.forecourt.presence_mut().unpin(device);
-        }
-    }
-
-    /// Picks among `present`, which was looked up a moment ago.
-    fn choose(&self, select: &Select, present: Vec<(Seen, Arc<Registration>)>) -> Result<Chosen, SelectError> {
-        let known = present.into_iter().map(|(seen, registration)| Known {
-            contested: self.stations.whereabouts().is_contested(seen.device, self.station),
-            seen,
-            registration,
-        });
-        let (taken, free): (Vec<Known>, Vec<Known>) =
-            known.partition(|known| self.taken.contains_key(&known.seen.device));
-        match choose(select, &free) {
-            Ok(Choice::Several(candidates)) => Ok(Chosen::Several(candidates)),
-            Ok(Choice::One(picked)) => self.one(select, picked),
-            Err(refusal @ (SelectError::NoMatch | SelectError::NotPresent)) => match choose(select, &taken) {
-                Ok(Choice::One(picked)) => Err(session::Error::VehicleTaken(self.taken[&picked.seen.device]).into()),
-                Ok(Choice::Several(candidates)) => Ok(Chosen::Several(candidates)),
-                Err(_) => Err(refusal),
-            },
-            Err(refusal) => Err(refusal),
-        }
-    }
-
-    fn one(&self, select: &Select, picked: &Known) -> Result<Chosen, SelectError> {
-        // The look-up took a moment, and the vehicle may have left in it.
-        if self.forecourt.presence().seen(picked.seen.device).is_none_or(|seen| !seen.state.is_selectable()) {
-            return Err(SelectError::NotPresent);
-        }
-        let heard = self.forecourt.presence().heard(picked.seen.device);
-        Ok(Chosen::One(Box::new(Open {
-            request: select.request,
-            session: select.session,
-            station: self.station,
-            pump: select.pump,
-            vehicle: vehicle(&picked.registration),
-            by: session::By::Station(self.station),
-            heard: heard.map(|(first, levels)| selection::heard(select, picked, first, &levels)),
-        })))
-    }
-
     /// Before the first message: which of the station's vehicles are in a session.
     fn begin(&mut self, ctx: &mut Context<Self>) {
         let station = self.stations.registrations().station(self.station);
         self.place = station.and_then(|station| station.lat.zip(station.lon));
         let (sessions, station, recipient) =
             (self.stations.sessions().clone(), self.station, ctx.address().recipient());
-        let open = async move { sessions.attach_station(station, recipient).await };
-        ctx.wait(open.into_actor(self).map(|open, actor, ctx| match open {
-            Ok(open) => open.iter().for_each(|view| actor.follow(view)),
+        let scene = self.scene.clone();
+        let follow = Box::new(move |view: &SessionView| scene.lock().follow(view, now()));
+        let attached = async move { sessions.attach_station(station, follow, recipient).await };
+        ctx.wait(attached.into_actor(self).map(|attached, actor, ctx| match attached {
+            Ok(()) => actor.scene.lock().begin(),
             Err(error) => {
                 // Without its open sessions it would give a vehicle away twice: the directory starts another.
                 tracing::error!(station = %actor.station, %error, "open sessions cannot be asked for");
@@ -325,24 +243,6 @@ fn departed(device: DeviceId, at: UnixMs) -> Seen {
     Seen { device, state: State::Left, pinned: false, entered: at, last: at, hearings: 0, strongest: None, pump: None }
 }
 
-/// The smoothed RSSI of the best receiver.
-fn level(seen: Seen) -> i8 {
-    seen.strongest.map_or(i8::MIN, |(_, dbm)| dbm)
-}
-
-/// The registrations of those seen, from the near cache or the truth. Dongles that have none are left out.
-async fn resolve(registrations: Registrations, seen: Vec<Seen>) -> Result<Vec<(Seen, Arc<Registration>)>, Unavailable> {
-    let mut known = Vec::with_capacity(seen.len());
-    for seen in seen {
-        let registration = match registrations.cached(seen.device) {
-            Some(registration) => Some(registration),
-            None => registrations.find(seen.device).await?,
-        };
-        known.extend(registration.map(|registration| (seen, registration)));
-    }
-    Ok(known)
-}
-
 impl Actor for StationActor {
     type Context = Context<Self>;
 
@@ -350,7 +250,7 @@ impl Actor for StationActor {
         ctx.set_mailbox_capacity(self.stations.config().mailbox);
         self.stations.metrics().actors.increment(1.0);
         self.begin(ctx);
-        ctx.run_interval(TICK, |actor, ctx| actor.settle(now(), ctx));
+        ctx.run_interval(TICK, |actor, ctx| actor.turn(ctx, |_, _, _| ()));
     }
 
     fn stopped(&mut self, _: &mut Context<Self>) {
@@ -368,8 +268,9 @@ impl Handler<AttachUplink> for StationActor {
             older.intake.map(|intake| ctx.cancel_future(intake));
         }
         let setups = self.stations.config().setups(&attach.receivers);
-        self.forecourt.pulse_mut().announce(&setups, now());
-        self.forecourt.attach(attach.spool, setups)
+        let mut scene = self.scene.lock();
+        scene.forecourt_mut().pulse_mut().announce(&setups, now());
+        scene.forecourt_mut().attach(attach.spool, setups)
     }
 }
 
@@ -390,30 +291,23 @@ impl Handler<Feed> for StationActor {
 impl StationActor {
     /// Applies the whole batches at the front of what was read of the uplink.
     pub(super) fn observe(&mut self, bytes: &[u8], ctx: &mut Context<Self>) -> (Progress, Option<BatchError>) {
-        let (now, registrations) = (now(), self.stations.registrations());
-        let book = registrations.codebook();
-        let observed = self.forecourt.observe(bytes, &book, now, &mut self.changes, |code| match code {
-            LookedUp::Found(hit, at) => registrations.heard(hit, at),
-            LookedUp::Missed(code, at) => registrations.missed(code, self.station, at),
-        });
-        self.stations.metrics().add(&self.forecourt.take_tally());
-        self.settle(now, ctx);
-        observed
+        self.turn(ctx, |actor, scene, now| {
+            let registrations = actor.stations.registrations();
+            let book = registrations.codebook();
+            let (progress, refused, tally) = scene.observe(bytes, &book, now, |code| match code {
+                LookedUp::Found(hit, at) => registrations.heard(hit, at),
+                LookedUp::Missed(code, at) => registrations.missed(code, actor.station, at),
+            });
+            actor.stations.metrics().add(&tally);
+            (progress, refused)
+        })
     }
 }
 
-impl Handler<Vehicles> for StationActor {
-    type Result = ResponseActFuture<Self, Result<Vec<VehicleView>, StationError>>;
+impl Handler<Begun> for StationActor {
+    type Result = ();
 
-    fn handle(&mut self, _: Vehicles, ctx: &mut Context<Self>) -> Self::Result {
-        self.settle(now(), ctx);
-        let resolved = resolve(self.stations.registrations().clone(), self.selectable());
-        Box::pin(resolved.into_actor(self).map(|known, _, _| {
-            let known = known.map_err(|Unavailable| StationError::Unavailable)?;
-            let active = known.iter().filter(|(_, registration)| registration.is_active());
-            Ok(active.map(|(seen, registration)| VehicleView::new(seen, registration)).collect())
-        }))
-    }
+    fn handle(&mut self, _: Begun, _: &mut Context<Self>) {}
 }
 
 impl Handler<Watch> for StationActor {
@@ -424,26 +318,11 @@ impl Handler<Watch> for StationActor {
     }
 }
 
-impl Handler<ChooseVehicle> for StationActor {
-    type Result = ResponseActFuture<Self, Result<Chosen, SelectError>>;
-
-    fn handle(&mut self, ChooseVehicle(select, span): ChooseVehicle, ctx: &mut Context<Self>) -> Self::Result {
-        self.settle(now(), ctx);
-        let resolved = resolve(self.stations.registrations().clone(), self.selectable());
-        let chosen = resolved.into_actor(self).map(move |known, actor, _| {
-            let known = known.map_err(|Unavailable| SelectError::Unavailable);
-            known.and_then(|known| actor.choose(&select, known))
-        });
-        Box::pin(chosen.within(span))
-    }
-}
-
 impl Handler<EnteredElsewhere> for StationActor {
     type Result = ();
 
     fn handle(&mut self, EnteredElsewhere(device): EnteredElsewhere, ctx: &mut Context<Self>) {
-        self.forecourt.presence_mut().entered_elsewhere(device);
-        self.settle(now(), ctx);
+        self.turn(ctx, |_, scene, _| scene.forecourt_mut().presence_mut().entered_elsewhere(device));
     }
 }
 
@@ -467,38 +346,27 @@ impl Handler<BindingChanged> for StationActor {
 impl StationActor {
     /// The vehicle as it is to be shown from now on; one that is not served any more leaves the list.
     fn tell_again(&self, device: DeviceId, registration: &Registration) {
-        let Some(seen) = self.forecourt.presence().seen(device).filter(|seen| seen.state.is_selectable()) else {
+        let (scene, at) = (self.scene.lock(), now());
+        let Some(seen) = scene.forecourt().presence().seen(device).filter(|seen| seen.state.is_selectable()) else {
             return;
         };
-        let at = now();
         if !registration.is_active() {
             self.send(at, &departed(device, at), registration);
-        } else if !self.is_hidden(&seen) {
+        } else if !scene.is_hidden(&seen, self.stations.whereabouts()) {
             self.send(at, &seen, registration);
         }
     }
 }
 
+/// The scene has followed already.
 impl Handler<SessionChanged> for StationActor {
     type Result = ();
 
     fn handle(&mut self, SessionChanged(view): SessionChanged, ctx: &mut Context<Self>) {
-        self.follow(&view);
         let session = Box::new(view.without_challenge());
         // An error says that nobody watches.
         let _ = self.events.send(StationEvent::Session { session });
-        self.settle(now(), ctx);
-    }
-}
-
-impl StationActor {
-    /// Keeps the vehicle of an open session here.
-    fn follow(&mut self, view: &SessionView) {
-        if view.pins_vehicle {
-            self.pin(view.device, view.id);
-        } else {
-            self.unpin(view.device, view.id);
-        }
+        self.turn(ctx, |_, _, _| ());
     }
 }
 
@@ -506,8 +374,10 @@ impl Handler<Snapshot> for StationActor {
     type Result = Vec<Record>;
 
     fn handle(&mut self, _: Snapshot, ctx: &mut Context<Self>) -> Vec<Record> {
-        self.settle(now(), ctx);
-        self.forecourt.presence().records()
+        self.turn(ctx, |_, scene, now| {
+            scene.expire(now);
+            scene.forecourt().presence().records()
+        })
     }
 }
 
@@ -515,13 +385,14 @@ impl Handler<Health> for StationActor {
     type Result = MessageResult<Health>;
 
     fn handle(&mut self, _: Health, ctx: &mut Context<Self>) -> Self::Result {
-        let now = now();
-        self.settle(now, ctx);
-        let silent_after_ms = u64::from(self.stations.config().silent_after_s) * 1_000;
-        MessageResult(StationHealth {
-            linked: self.uplink.as_ref().is_some_and(|uplink| uplink.applied.end().is_none()),
-            vehicles: self.selectable().len() as u32,
-            ..self.forecourt.pulse_mut().take(self.station, silent_after_ms, now)
+        self.turn(ctx, |actor, scene, now| {
+            let silent_after_ms = u64::from(actor.stations.config().silent_after_s) * 1_000;
+            let vehicles = scene.selectable(now, actor.stations.whereabouts()).len() as u32;
+            MessageResult(StationHealth {
+                linked: actor.uplink.as_ref().is_some_and(|uplink| uplink.applied.end().is_none()),
+                vehicles,
+                ..scene.forecourt_mut().pulse_mut().take(actor.station, silent_after_ms, now)
+            })
         })
     }
 }

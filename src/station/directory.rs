@@ -7,18 +7,17 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, Span};
+use tracing::Instrument as _;
 
 use super::{
     Config,
-    actor::{
-        AttachUplink, BindingChanged, ChooseVehicle, EnteredElsewhere, Feed, Health, Snapshot, StationActor, Vehicles,
-        Watch,
-    },
+    actor::{AttachUplink, Begun, BindingChanged, EnteredElsewhere, Feed, Health, Snapshot, StationActor, Watch},
     error::{AttachError, SelectError, StationError},
+    forecourt::Forecourt,
     health::StationHealth,
     intake::{Applied, BatchStream, IntakeEnd},
     metrics::Metrics,
+    scene::SharedScene,
     selection::{Chosen, Select, Selection},
     snapshot,
     survey::{Ailment, Survey},
@@ -29,11 +28,11 @@ use crate::{
     engine::{
         control::Receiver,
         id::{DeviceId, SpoolId, StationId},
-        presence::Record,
+        presence::{Record, Seen},
     },
-    registration::Registrations,
+    registration::{Registration, Registrations},
     session::Sessions,
-    telemetry::trace::session_span,
+    telemetry::{now, trace::session_span},
 };
 
 /// A station's uplink, after its hello was accepted.
@@ -86,11 +85,18 @@ struct Directory {
     whereabouts: Whereabouts,
     metrics: Metrics,
     arbiters: Vec<ArbiterHandle>,
-    actors: DashMap<StationId, Addr<StationActor>>,
+    running: DashMap<StationId, Running>,
     /// Windows of the last run whose station has not been asked for yet.
     restored: DashMap<StationId, Vec<Record>>,
     snapshot: PathBuf,
     survey: ArcSwap<Survey>,
+}
+
+/// A station that runs; cheap to clone.
+#[derive(Clone)]
+struct Running {
+    actor: Addr<StationActor>,
+    scene: SharedScene,
 }
 
 impl Stations {
@@ -114,7 +120,7 @@ impl Stations {
             whereabouts: Whereabouts::default(),
             metrics: Metrics::new(),
             arbiters,
-            actors: DashMap::new(),
+            running: DashMap::new(),
             restored: restored.into_iter().collect(),
             snapshot,
             survey: ArcSwap::default(),
@@ -129,7 +135,7 @@ impl Stations {
     /// A station that does not run yet is started on the arbiter that this is called on.
     pub async fn attach(&self, attach: Attach) -> Result<Attached, AttachError> {
         let here = Arbiter::try_current().unwrap_or_else(|| self.arbiter_of(attach.station));
-        let actor = self.actor_at(attach.station, &here).ok_or(AttachError::Unknown)?;
+        let Running { actor, .. } = self.running_at(attach.station, &here).ok_or(AttachError::Unknown)?;
         let applied = Arc::new(Applied::new(attach.acknowledge_each, attach.station));
         let Attach { spool, receivers, .. } = attach;
         let attach = AttachUplink { spool, receivers, applied: applied.clone() };
@@ -139,8 +145,8 @@ impl Stations {
 
     /// The vehicles that may be selected.
     pub async fn vehicles(&self, station: StationId) -> Result<Vec<VehicleView>, StationError> {
-        let actor = self.actor(station).ok_or(StationError::UnknownStation)?;
-        actor.send(Vehicles).await.unwrap_or(Err(StationError::Unavailable))
+        let scene = self.scene(station).await?;
+        self.seen_at(&scene).await
     }
 
     /// The vehicles that may be selected, and every change from then on. A receiver that lags asks anew.
@@ -148,10 +154,16 @@ impl Stations {
         &self,
         station: StationId,
     ) -> Result<(Vec<VehicleView>, broadcast::Receiver<StationEvent>), StationError> {
-        let actor = self.actor(station).ok_or(StationError::UnknownStation)?;
+        let Running { actor, scene } = self.running(station).ok_or(StationError::UnknownStation)?;
         // Subscribed first: a change between the two is told twice rather than never.
         let events = actor.send(Watch).await.map_err(|_| StationError::Unavailable)?;
-        Ok((self.vehicles(station).await?, events))
+        Ok((self.seen_at(&scene).await?, events))
+    }
+
+    async fn seen_at(&self, scene: &SharedScene) -> Result<Vec<VehicleView>, StationError> {
+        let known = self.known_at(scene).await?;
+        let active = known.iter().filter(|(_, registration)| registration.is_active());
+        Ok(active.map(|(seen, registration)| VehicleView::new(seen, registration)).collect())
     }
 
     /// Finds the vehicle that the attendant means and opens its session.
@@ -168,15 +180,44 @@ impl Stations {
         selected
     }
 
-    /// The station only looks who is there: it is the desk that gives a vehicle to one session and no other, and that tells
-    /// the station so before this answers. So a question goes to the station's thread once, which is the busy one.
+    /// Here it is only looked who is there: it is the desk that gives a vehicle to one session and no other, and that has the
+    /// scene follow before this answers.
     async fn choose_and_open(&self, station: StationId, select: Select) -> Result<Selection, SelectError> {
-        let actor = self.actor(station).ok_or(SelectError::UnknownStation)?;
-        let choose = ChooseVehicle(select, Span::current());
-        match actor.send(choose).await.unwrap_or(Err(SelectError::Unavailable))? {
+        match self.choose(station, &select).await? {
             Chosen::One(open) => Ok(Selection::Opened(Box::new(self.0.sessions.open(*open).await?))),
             Chosen::Several(candidates) => Ok(Selection::Ambiguous(candidates)),
         }
+    }
+
+    async fn choose(&self, station: StationId, select: &Select) -> Result<Chosen, SelectError> {
+        let scene = self.scene(station).await?;
+        let known = self.known_at(&scene).await?;
+        scene.lock().choose(select, known, now(), self.whereabouts())
+    }
+
+    /// Those who may be selected, with their registrations from the near cache or the truth. Dongles that have none are left
+    /// out.
+    async fn known_at(&self, scene: &SharedScene) -> Result<Vec<(Seen, Arc<Registration>)>, StationError> {
+        let here = scene.lock().selectable(now(), self.whereabouts());
+        let mut known = Vec::with_capacity(here.len());
+        for seen in here {
+            let registration = match self.registrations().cached(seen.device) {
+                Some(registration) => Some(registration),
+                None => self.registrations().find(seen.device).await.map_err(|_| StationError::Unavailable)?,
+            };
+            known.extend(registration.map(|registration| (seen, registration)));
+        }
+        Ok(known)
+    }
+
+    /// What is to be seen at the station, once its open sessions are known.
+    async fn scene(&self, station: StationId) -> Result<SharedScene, StationError> {
+        let Running { actor, scene } = self.running(station).ok_or(StationError::UnknownStation)?;
+        let has_begun = scene.lock().has_begun();
+        if !has_begun {
+            actor.send(Begun).await.map_err(|_| StationError::Unavailable)?;
+        }
+        Ok(scene)
     }
 
     /// The driver has proven, with dongle and phone, to be at `station`.
@@ -227,7 +268,7 @@ impl Stations {
     }
 
     async fn ask_all(&self) -> Vec<StationHealth> {
-        let actors: Vec<_> = self.0.actors.iter().map(|entry| entry.value().clone()).collect();
+        let actors: Vec<_> = self.0.running.iter().map(|entry| entry.actor.clone()).collect();
         let mut stations = Vec::with_capacity(actors.len());
         for actor in actors {
             // One that has just ended has nothing to say.
@@ -252,7 +293,7 @@ impl Stations {
     }
 
     async fn write_snapshot(&self) {
-        let actors: Vec<_> = self.0.actors.iter().map(|entry| (*entry.key(), entry.value().clone())).collect();
+        let actors: Vec<_> = self.0.running.iter().map(|entry| (*entry.key(), entry.actor.clone())).collect();
         let mut windows: snapshot::Windows =
             self.0.restored.iter().map(|entry| (*entry.key(), entry.value().clone())).collect();
         for (station, actor) in actors {
@@ -297,30 +338,30 @@ impl Stations {
         M: Message<Result = ()> + Send + 'static,
         StationActor: Handler<M>,
     {
-        if let Some(actor) = self.0.actors.get(&station)
-            && actor.try_send(message).is_err()
+        if let Some(running) = self.0.running.get(&station)
+            && running.actor.try_send(message).is_err()
         {
             self.0.metrics.mailbox_full.increment(1);
         }
     }
 
-    /// The station's actor, started when it does not run.
-    fn actor(&self, station: StationId) -> Option<Addr<StationActor>> {
-        self.actor_at(station, &self.arbiter_of(station))
+    /// The station, started when it does not run.
+    fn running(&self, station: StationId) -> Option<Running> {
+        self.running_at(station, &self.arbiter_of(station))
     }
 
-    fn actor_at(&self, station: StationId, arbiter: &ArbiterHandle) -> Option<Addr<StationActor>> {
-        if let Some(actor) = self.0.actors.get(&station)
-            && actor.connected()
+    fn running_at(&self, station: StationId, arbiter: &ArbiterHandle) -> Option<Running> {
+        if let Some(running) = self.0.running.get(&station)
+            && running.actor.connected()
         {
-            return Some(actor.clone());
+            return Some(running.clone());
         }
         if !self.known(station) {
             return None;
         }
-        let mut entry = self.0.actors.entry(station).or_insert_with(|| self.start_actor(station, arbiter));
-        if !entry.connected() {
-            *entry = self.start_actor(station, arbiter);
+        let mut entry = self.0.running.entry(station).or_insert_with(|| self.start_station(station, arbiter));
+        if !entry.actor.connected() {
+            *entry = self.start_station(station, arbiter);
         }
         Some(entry.clone())
     }
@@ -329,9 +370,13 @@ impl Stations {
         self.0.arbiters[station.0 as usize % self.0.arbiters.len()].clone()
     }
 
-    fn start_actor(&self, station: StationId, arbiter: &ArbiterHandle) -> Addr<StationActor> {
+    fn start_station(&self, station: StationId, arbiter: &ArbiterHandle) -> Running {
         let windows = self.0.restored.remove(&station).map(|(_, windows)| windows).unwrap_or_default();
-        let stations = self.clone();
-        StationActor::start_in_arbiter(arbiter, move |_| StationActor::new(station, windows, stations))
+        let config = self.config();
+        let forecourt = Forecourt::new(config.policy(), config.hearings_per_receiver_s);
+        let scene = SharedScene::new(station, forecourt, windows);
+        let (stations, shared) = (self.clone(), scene.clone());
+        let actor = StationActor::start_in_arbiter(arbiter, move |_| StationActor::new(station, shared, stations));
+        Running { actor, scene }
     }
 }

@@ -35,3 +35,12 @@ pub enum SelectError {
     #[error("the station cannot be asked at present")]
     Unavailable,
 }
+
+impl From<StationError> for SelectError {
+    fn from(error: StationError) -> SelectError {
+        match error {
+            StationError::UnknownStation => SelectError::UnknownStation,
+            StationError::Unavailable => SelectError::Unavailable,
+        }
+    }
+}

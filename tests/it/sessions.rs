@@ -55,6 +55,23 @@ async fn a_sale_runs_from_the_forecourt_to_the_receipt() {
 }
 
 #[tokio::test]
+async fn the_list_says_who_is_in_a_session_as_soon_as_the_order_is_answered() {
+    let car = car();
+    let site = Site::with_cars(&[&car]).await;
+    let is_selected = async || {
+        let list = site.engine.get(&format!("/v1/stations/{STATION}/vehicles"), &site.terminal).await.is(200);
+        list.body["vehicles"][0]["selected"].clone()
+    };
+    assert_eq!(is_selected().await, json!(false));
+    for _ in 0..10 {
+        let session = site.select("3456").await.is(201).text("id");
+        assert_eq!(is_selected().await, json!(true));
+        site.order(&session, "release", Value::Null).await.is(200);
+        assert_eq!(is_selected().await, json!(false));
+    }
+}
+
+#[tokio::test]
 async fn a_request_sent_again_does_nothing_again() {
     let car = car();
     let site = Site::with_cars(&[&car]).await;

@@ -190,7 +190,7 @@ impl Nation<'_> {
             if !is_measured && due >= self.warm_up {
                 is_measured = true;
                 self.pace.begin();
-                self.plates.begin(&self.town);
+                self.plates.begin(&self.town)?;
             }
             self.storm(due, &mut account);
             if due >= next_sample {

@@ -2,27 +2,33 @@
 //! digits of a car that the terminal shows, timed from the moment at which it should have been sent. Both a session and
 //! a list of several that fit are answers. What was opened is released again.
 //!
+//! They have a runtime and connections of their own, so that what is timed is the engine's answer, and not what thousands of other
+//! terminals are told meanwhile; and a clock of their own, a plain thread that sleeps to some 50 us, while the runtime's ticks in
+//! whole milliseconds and rounds up, which was a third of what an answer took.
+//!
 //! Only cars that nobody comes to serve are asked for, so that no attendant finds his customer taken.
 
 use std::{
+    io,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use forecourt::session::SessionView;
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 use serde_json::json;
 use tokio::{
-    sync::Semaphore,
-    task::AbortHandle,
-    time::{Instant, sleep_until},
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     fleet::{CarId, Role, plates::last_four},
-    people::{CallError, Terminal},
+    people::{CallError, Client, Terminal},
     report::Latencies,
-    town::Town,
+    town::{Thread, Town},
     world::World,
 };
 
@@ -38,13 +44,21 @@ pub(super) struct PlateQueries {
     per_s: f64,
     seed: u64,
     latencies: Shared,
-    asking: Option<AbortHandle>,
+    /// Kept for those who are still answered when nobody is asked any more.
+    thread: Option<Thread>,
+    end: CancellationToken,
 }
 
 impl PlateQueries {
     pub(super) fn new(per_s: f64, seed: u64) -> PlateQueries {
         let latencies = Latencies::new("plate", "Plate query to answer");
-        PlateQueries { per_s, seed, latencies: Arc::new(Mutex::new(latencies)), asking: None }
+        PlateQueries {
+            per_s,
+            seed,
+            latencies: Arc::new(Mutex::new(latencies)),
+            thread: None,
+            end: CancellationToken::new(),
+        }
     }
 
     pub(super) fn latencies(&self) -> Shared {
@@ -52,57 +66,57 @@ impl PlateQueries {
     }
 
     /// Asks from now on.
-    pub(super) fn begin(&mut self, town: &Town) {
+    pub(super) fn begin(&mut self, town: &Town) -> io::Result<()> {
         if self.per_s <= 0.0 {
-            return;
+            return Ok(());
         }
+        let people = self.thread.insert(Thread::start("plates")?).handle().clone();
         let asker = Asker {
             world: town.world.clone(),
             terminals: town.terminals(),
+            line: Client::new(String::new()),
             rng: SmallRng::seed_from_u64(self.seed),
             latencies: self.latencies.clone(),
             began: Instant::now(),
         };
-        let every = Duration::from_secs_f64(1.0 / self.per_s);
-        self.asking = Some(town.people().spawn(asker.ask(every)).abort_handle());
+        let (every, end) = (Duration::from_secs_f64(1.0 / self.per_s), self.end.clone());
+        thread::Builder::new().name("plates clock".into()).spawn(move || asker.ask(every, &people, &end))?;
+        Ok(())
     }
 
     /// Asks no more. Those on their way may still be answered, and count.
     pub(super) fn end(&mut self) {
-        if let Some(asking) = self.asking.take() {
-            asking.abort();
-        }
+        self.end.cancel();
     }
 }
 
 struct Asker {
     world: Arc<World>,
     terminals: Vec<Arc<Terminal>>,
+    /// Whose connections all queries take.
+    line: Client,
     rng: SmallRng,
     latencies: Shared,
     began: Instant,
 }
 
 impl Asker {
-    async fn ask(mut self, every: Duration) {
+    fn ask(mut self, every: Duration, people: &Handle, end: &CancellationToken) {
         let open = Arc::new(Semaphore::new(OPEN_MAX));
         for number in 0_u32.. {
             let due = self.began + every * number;
             // Whom to ask for is looked up before it is time: the radio may hold the fleet just then.
-            sleep_until(due - every / 2).await;
-            let Some((terminal, car, plate)) = self.somebody() else { continue };
-            sleep_until(due).await;
-            let permit = open.clone().acquire_owned().await.expect("nobody closes it");
-            let (world, latencies, began) = (self.world.clone(), self.latencies.clone(), self.began);
-            tokio::spawn(async move {
-                let _permit = permit;
-                let query = Query { world, terminal, car, plate, name: format!("query-{number}") };
-                let answer = query.ask().await;
-                let took = due.elapsed();
-                let Some(opened) = query.judge(answer) else { return };
-                latencies.lock().unwrap_or_else(PoisonError::into_inner).record(due - began, took);
-                query.release(opened).await;
-            });
+            sleep_until(due.checked_sub(every / 2).unwrap_or(due));
+            let somebody = self.somebody();
+            sleep_until(due);
+            if end.is_cancelled() {
+                return;
+            }
+            let Some((terminal, car, plate)) = somebody else { continue };
+            let permit = people.block_on(open.clone().acquire_owned()).expect("nobody closes it");
+            let (world, caller) = (self.world.clone(), terminal.caller.over(&self.line));
+            let query = Query { world, terminal, caller, car, plate, name: format!("query-{number}") };
+            people.spawn(query.answered(self.began, due, self.latencies.clone(), permit));
         }
     }
 
@@ -119,10 +133,15 @@ impl Asker {
     }
 }
 
+fn sleep_until(moment: Instant) {
+    thread::sleep(moment.saturating_duration_since(Instant::now()));
+}
+
 /// One plate that is typed.
 struct Query {
     world: Arc<World>,
     terminal: Arc<Terminal>,
+    caller: Client,
     car: CarId,
     plate: String,
     /// Tells its requests from those of all others.
@@ -133,10 +152,19 @@ struct Query {
 type Opened = Option<SessionView>;
 
 impl Query {
+    /// From the moment at which the plate is typed to the end of what came of it.
+    async fn answered(self, began: Instant, due: Instant, latencies: Shared, _permit: OwnedSemaphorePermit) {
+        let answer = self.ask().await;
+        let took = due.elapsed();
+        let Some(opened) = self.judge(answer) else { return };
+        latencies.lock().unwrap_or_else(PoisonError::into_inner).record(due - began, took);
+        self.release(opened).await;
+    }
+
     async fn ask(&self) -> Result<SessionView, CallError> {
         let path = format!("/v1/stations/{}/sessions", self.terminal.station);
         let body = json!({ "plate": last_four(&self.plate) });
-        self.terminal.caller.post_once(&path, &self.name, &body).await
+        self.caller.post_once(&path, &self.name, &body).await
     }
 
     /// `None` when there was no answer to the question: the car left in the meantime.
@@ -179,7 +207,7 @@ impl Query {
         let Some(session) = opened else { return };
         let path = format!("/v1/sessions/{}/release", session.id);
         let key = format!("release-{}", self.name);
-        let released = self.terminal.caller.post_once::<serde_json::Value>(&path, &key, &json!({})).await;
+        let released = self.caller.post_once::<serde_json::Value>(&path, &key, &json!({})).await;
         if let Err(error) = released {
             tracing::warn!(session = %session.id, %error, "a session of a query stays open");
         }

@@ -65,6 +65,11 @@ impl Client {
         Client { token: Some(token), ..self.clone() }
     }
 
+    /// The same caller on the connections of `other`, which are served by the runtime that first calls by them.
+    pub fn over(&self, other: &Client) -> Client {
+        Client { http: other.http.clone(), ..self.clone() }
+    }
+
     /// What the caller shows; for the curl lines that the demo prints.
     pub fn token(&self) -> &str {
         self.token.as_deref().unwrap_or_default()
