@@ -7,6 +7,7 @@ use std::sync::mpsc::sync_channel;
 
 use rusqlite::Connection;
 
+use super::clocks::UnsavedClocks;
 use super::envelope::Envelope;
 use super::truth::{Revision, changed_count, changed_since, count_live, each_live, live_dongle, revision};
 use crate::engine::codebook::{Fresh, Keeper, Roster, RosterBuilder};
@@ -34,31 +35,43 @@ impl Fleet {
     }
 
     pub(super) fn read(slot: SlotLength, db: &Connection, envelope: &Envelope) -> rusqlite::Result<Fleet> {
-        let (roster, revision) = at_one_moment(db, || read_all(db, envelope))?;
+        let (roster, revision) = at_one_moment(db, || read_all(db, envelope, &UnsavedClocks::default()))?;
         Ok(Fleet::of(slot, roster, revision))
     }
 
-    /// Takes over what changed in the truth since it was last asked, and has it in the table at once. `false` when nothing did that the codebook shows.
-    pub(super) fn catch_up(&mut self, db: &Connection, envelope: &Envelope) -> rusqlite::Result<bool> {
+    /// Takes over what changed in the truth since it was last asked, and has it in the table at once. `false` when nothing
+    /// did that the codebook shows.
+    pub(super) fn catch_up(
+        &mut self,
+        db: &Connection,
+        envelope: &Envelope,
+        unsaved: &UnsavedClocks,
+    ) -> rusqlite::Result<bool> {
         at_one_moment(db, || {
             let limit = LOOK_UP_MIN.max(self.keeper.len() / READ_ALL_FROM).min(self.keeper.room());
             if changed_count(db, self.revision, limit + 1)? > limit {
-                let (roster, revision) = read_all(db, envelope)?;
+                let (roster, revision) = read_all(db, envelope, unsaved)?;
                 self.keeper.replace(roster);
                 self.revision = revision;
                 return Ok(true);
             }
-            self.look_up_changed(db, envelope)
+            self.look_up_changed(db, envelope, unsaved)
         })
     }
 
-    fn look_up_changed(&mut self, db: &Connection, envelope: &Envelope) -> rusqlite::Result<bool> {
+    fn look_up_changed(
+        &mut self,
+        db: &Connection,
+        envelope: &Envelope,
+        unsaved: &UnsavedClocks,
+    ) -> rusqlite::Result<bool> {
         let latest = revision(db)?;
         let mut has_changed = false;
         loop {
             let changed = changed_since(db, self.revision, CHANGED_EACH)?;
             for (revision, device) in &changed {
-                has_changed |= self.keeper.change(*device, live_dongle(db, envelope, *device)?);
+                let dongle = live_dongle(db, envelope, *device)?.map(|dongle| unsaved.applied_to(dongle));
+                has_changed |= self.keeper.change(*device, dongle);
                 self.revision = *revision;
             }
             if changed.len() < CHANGED_EACH {
@@ -93,9 +106,9 @@ pub fn roll_at_once(keeper: &mut Keeper, now: UnixMs, threads: usize) {
     while keeper.step() {}
 }
 
-fn read_all(db: &Connection, envelope: &Envelope) -> rusqlite::Result<(Roster, Revision)> {
+fn read_all(db: &Connection, envelope: &Envelope, unsaved: &UnsavedClocks) -> rusqlite::Result<(Roster, Revision)> {
     let mut roster = RosterBuilder::new(count_live(db)?);
-    each_live(db, envelope, |dongle| roster.push(&dongle))?;
+    each_live(db, envelope, |dongle| roster.push(&unsaved.applied_to(dongle)))?;
     Ok((roster.finish(), revision(db)?))
 }
 

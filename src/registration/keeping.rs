@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use super::cache::RedisUrl;
+use super::clocks::UnsavedClocks;
 use super::envelope::Envelope;
 use super::fleet::Fleet;
 use super::metrics::Metrics;
@@ -82,7 +83,7 @@ impl Keeping {
             return Ok(Err(Refusal::Ahead));
         }
         let mut fleet = Fleet::of(slot, roster, as_of);
-        fleet.catch_up(db, &self.envelope)?;
+        fleet.catch_up(db, &self.envelope, &UnsavedClocks::default())?;
         Ok(Ok(fleet))
     }
 

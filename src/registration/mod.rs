@@ -22,6 +22,7 @@
 mod amendment;
 mod binding;
 mod cache;
+mod clocks;
 mod coupling;
 mod driver;
 mod effects;

@@ -14,6 +14,7 @@ use crate::engine::time::{Slot, SlotLength};
 use crate::telemetry;
 
 mod changes;
+mod clocks;
 mod eid;
 mod rotation;
 

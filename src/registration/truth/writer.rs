@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::revision::{Revision, revision};
 use crate::engine::time::UnixMs;
-use crate::telemetry::queue::Queue;
+use crate::telemetry::{queue::Queue, yield_to_others};
 
 /// What a job leaves to do once the group's fate is known: `true` when it is on the disk.
 pub(super) type Settle = Box<dyn FnOnce(bool) + Send>;
@@ -26,6 +26,10 @@ pub(super) enum Order {
 /// Bounds the time of a commit, and so the wait of the first job in it.
 const GROUP_MAX: usize = 256;
 
+/// Behind the stations, which run at 5: what is written in bulk, by an import or of learned clocks, holds up no frames.
+/// Beside a station's thread that never rests it gets a quarter of the core.
+const NICENESS: i32 = 10;
+
 /// Runs until told to stop or until nobody can order any more. `committed` learns the revision of each commit.
 pub(super) fn run(
     db: &Connection,
@@ -33,6 +37,7 @@ pub(super) fn run(
     committed: &watch::Sender<Revision>,
     waiting: &Queue,
 ) {
+    yield_to_others(NICENESS);
     while let Some(order) = orders.blocking_recv() {
         let mut group = Vec::new();
         let mut next = Some(order);

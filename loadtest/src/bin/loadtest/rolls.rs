@@ -46,8 +46,8 @@ pub(crate) struct RollsArguments {
     /// On each forecourt at a time.
     #[arg(long, default_value_t = 40)]
     vehicles: usize,
-    /// Seconds after which one vehicle of each station makes way for another. Every new one's clock is learned, and saved
-    /// when a roll begins: at 25 a thousand stations have 40 a second, ten times what a large chain has.
+    /// Seconds after which one vehicle of each station makes way for another. Every new one's clock is learned and
+    /// saved: at 25 a thousand stations have 40 a second, ten times what a large chain has.
     #[arg(long, default_value_t = 25.0)]
     turnover_every: f64,
     /// Clocks of cars are ahead by up to so many seconds, so that the stations' codes do not change all at once; without
