@@ -99,14 +99,15 @@ pub(super) struct StationActor {
 
 impl StationActor {
     pub(super) fn new(station: StationId, scene: SharedScene, stations: Stations) -> StationActor {
+        let before_first = now().minus(turn_ms(station));
         StationActor {
             station,
             place: None,
             scene,
             uplink: None,
             events: broadcast::Sender::new(stations.config().events_max),
-            refreshed: UnixMs(0),
-            saw_neighbours: UnixMs(0),
+            refreshed: before_first,
+            saw_neighbours: before_first,
             stations,
         }
     }
@@ -236,6 +237,14 @@ impl StationActor {
             }
         }));
     }
+}
+
+/// How much sooner than after a whole period the station first refreshes its whereabouts. Each has a turn of its own: stations
+/// that began at once would else do it at once for ever, and hold up all frames for as long as it takes a thousand of them.
+fn turn_ms(station: StationId) -> u64 {
+    // The golden ratio of the period, and without a common divisor with it: numbers in a row are spread evenly.
+    const STEP_MS: u64 = 6_181;
+    u64::from(station.0) * STEP_MS % REFRESH_MS
 }
 
 /// A vehicle that is gone, as it is told to the watchers.
@@ -394,5 +403,21 @@ impl Handler<Health> for StationActor {
                 ..scene.forecourt_mut().pulse_mut().take(actor.station, silent_after_ms, now)
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stations_in_a_row_take_turns_that_are_spread_over_the_period() {
+        for stations in [10, 1_000] {
+            let mut turns: Vec<u64> = (1..=stations).map(|station| turn_ms(StationId(station))).collect();
+            turns.sort_unstable();
+            let ends = [turns[turns.len() - 1], turns[0] + REFRESH_MS];
+            let gap_max = turns.array_windows().chain([&ends]).map(|[one, next]| next - one).max().unwrap();
+            assert!(gap_max * u64::from(stations) <= 3 * REFRESH_MS, "{stations} stations, {gap_max} ms apart");
+        }
     }
 }

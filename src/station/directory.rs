@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use actix::prelude::*;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
+use futures_util::future::join_all;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -34,6 +35,10 @@ use crate::{
     session::Sessions,
     telemetry::{now, trace::session_span},
 };
+
+/// Turns in which all stations are surveyed. An answer takes some 40 us of a thread that frames wait for, at forty vehicles:
+/// of a thousand stations at once 40 ms, by turns less than one.
+const SURVEY_TURNS: u32 = 100;
 
 /// A station's uplink, after its hello was accepted.
 #[derive(Debug)]
@@ -253,26 +258,26 @@ impl Stations {
         self.0.survey.load().worst(ailment).to_vec()
     }
 
-    /// Asks every station how it does, again and again until `shutdown` comes.
+    /// Asks every station how it does, one after the other and again and again until `shutdown` comes.
     pub async fn keep_surveyed(self, shutdown: CancellationToken) {
         let period_s = u64::from(self.0.config.survey_s.max(1));
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(period_s)) => {}
-                () = shutdown.cancelled() => return,
-            }
-            let survey = Survey::of(&self.ask_all().await, period_s);
+        while let Some(health) = shutdown.run_until_cancelled(self.ask_all(Duration::from_secs(period_s))).await {
+            let survey = Survey::of(&health, period_s);
             self.0.metrics.surveyed(&survey, self.0.registrations.stations().len());
             self.0.survey.store(Arc::new(survey));
         }
     }
 
-    async fn ask_all(&self) -> Vec<StationHealth> {
+    /// Takes all of the period, a turn of the stations at a time.
+    async fn ask_all(&self, period: Duration) -> Vec<StationHealth> {
         let actors: Vec<_> = self.0.running.iter().map(|entry| entry.actor.clone()).collect();
         let mut stations = Vec::with_capacity(actors.len());
-        for actor in actors {
+        for turn in 0..SURVEY_TURNS {
+            tokio::time::sleep(period / SURVEY_TURNS).await;
+            let asked = actors.iter().skip(turn as usize).step_by(SURVEY_TURNS as usize);
+            let answers = join_all(asked.map(|actor| actor.send(Health))).await;
             // One that has just ended has nothing to say.
-            stations.extend(actor.send(Health).await);
+            stations.extend(answers.into_iter().flatten());
         }
         stations
     }

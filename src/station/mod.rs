@@ -62,7 +62,7 @@ pub struct Config {
     pub events_max: usize,
     /// Seconds between two snapshots of all presence windows.
     pub snapshot_s: u32,
-    /// Seconds between two surveys of how the stations do: an actor message a station each.
+    /// Seconds between two surveys of how the stations do: an actor message a station each, spread over them.
     pub survey_s: u32,
     /// Seconds without a frame after which a receiver counts as silent.
     pub silent_after_s: u32,
