@@ -324,7 +324,7 @@ fn describe_codebook() {
     describe_gauge!(
         "forecourt_registration_codebook_bytes",
         Unit::Bytes,
-        "Memory of the codebook: codes, ids and their index"
+        "Memory of the codebook: its table, and the dongles' keys and clocks"
     );
     describe_gauge!(
         "forecourt_registration_codebook_kept_bytes",

@@ -17,11 +17,11 @@ use super::writer::Writer;
 use super::{CODES_EACH, Codebook, DeviceId, Hit, Reading, SlotLength, UnixMs};
 use crate::engine::clock::ClockOffset;
 
-/// Dongles of one step: some 0.5 ms.
-const STEP: usize = 4096;
+/// Dongles of one step: some 0.2 ms.
+const STEP: usize = 1024;
 
-/// Lines of the table that one step copies, or gets from the system: 1 MB, in half a millisecond.
-const LINES_PER_STEP: usize = 1 << 14;
+/// Lines of the table that one step copies, or gets from the system: 256 KB, in some 0.2 ms.
+const LINES_PER_STEP: usize = 1 << 12;
 
 /// What a hearing taught of a clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -279,7 +279,7 @@ impl Keeper {
         Some((rows.clone().step_by(each).map(share).collect(), Sink { roster, moment, writer: &mut rolling.writer }))
     }
 
-    /// Goes on with the roll for about a millisecond. `false` when none is under way any more: the next book has it.
+    /// Goes on with the roll for some tenths of a millisecond. `false` when none is under way any more: the next book has it.
     pub fn step(&mut self) -> bool {
         let Some(rolling) = &mut self.rolling else { return false };
         if !rolling.fresh.is_empty() {

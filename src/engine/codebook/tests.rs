@@ -165,9 +165,9 @@ enum Event {
     /// Heard in a slot that is so many from the one where it is believed to be.
     Hear(u64, i64),
     Roll,
-    /// A roll of so many steps, and what comes meanwhile.
+    /// A roll, and what comes in between some of its steps.
     Begin,
-    Step,
+    Steps(u8),
     /// All dongles are read anew.
     Replace,
 }
@@ -179,7 +179,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         3 => (0..40_u64, -5..6_i64).prop_map(|(device, slots)| Event::Hear(device, slots)),
         2 => Just(Event::Roll),
         2 => Just(Event::Begin),
-        3 => Just(Event::Step),
+        3 => (1..45_u8).prop_map(Event::Steps),
         1 => Just(Event::Replace),
     ];
     prop::collection::vec(event, 1..40)
@@ -217,7 +217,11 @@ proptest! {
                     now = now.plus(LENGTH.ms());
                     keeper.begin_roll(now);
                 }
-                Event::Step => drop(keeper.step()),
+                Event::Steps(count) => {
+                    for _ in 0..count {
+                        keeper.step();
+                    }
+                }
                 Event::Replace => keeper.replace(roster_of(&model)),
             }
             // What is gone is unknown at once, and nothing waits for the roll to be over.
