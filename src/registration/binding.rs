@@ -33,6 +33,22 @@ impl Registration {
     pub fn change(&self) -> Change {
         Change { device: self.device, binding: self.binding, epoch: self.epoch, status: self.status }
     }
+
+    /// The first one of a dongle, active, imported without a phone.
+    #[cfg(test)]
+    pub(crate) fn for_tests(device: DeviceId, plate: &str) -> Registration {
+        Registration {
+            device,
+            binding: BindingId([device.0 as u8; 16]),
+            epoch: 1,
+            plate: Plate::parse(plate).expect("tests write plates that can be read"),
+            fuel: None,
+            phone: None,
+            means: Vec::new(),
+            status: BindingStatus::Active,
+            provable: true,
+        }
+    }
 }
 
 /// A binding as those see it who may; the means of payment and the phone's key stay where they are.

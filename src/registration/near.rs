@@ -126,22 +126,9 @@ impl Near {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::id::BindingId;
-    use crate::engine::plate::Plate;
-    use crate::registration::binding::BindingStatus;
 
     fn registration(device: u64, epoch: u64) -> Arc<Registration> {
-        Arc::new(Registration {
-            device: DeviceId(device),
-            binding: BindingId([1; 16]),
-            epoch,
-            plate: Plate::parse("AB123").unwrap(),
-            fuel: None,
-            phone: None,
-            means: Vec::new(),
-            status: BindingStatus::Active,
-            provable: true,
-        })
+        Arc::new(Registration { epoch, ..Registration::for_tests(DeviceId(device), "AB123") })
     }
 
     #[test]

@@ -229,11 +229,10 @@ mod tests {
     use super::*;
     use crate::{
         engine::{
-            id::{BindingId, ReceiverId},
-            plate::{Plate, Query},
+            id::ReceiverId,
+            plate::Query,
             presence::{Policy, State},
         },
-        registration::BindingStatus,
         session::Request,
     };
 
@@ -308,17 +307,7 @@ mod tests {
     }
 
     fn registration(device: DeviceId) -> Arc<Registration> {
-        Arc::new(Registration {
-            device,
-            binding: BindingId([device.0 as u8; 16]),
-            epoch: 1,
-            plate: Plate::parse(&format!("{device}0A3456")).unwrap(),
-            fuel: None,
-            phone: None,
-            means: Vec::new(),
-            status: BindingStatus::Active,
-            provable: true,
-        })
+        Arc::new(Registration::for_tests(device, &format!("{device}0A3456")))
     }
 
     #[test]

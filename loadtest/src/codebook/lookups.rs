@@ -64,7 +64,7 @@ pub(super) fn measure(book: &Codebook, synthetic: &Synthetic, slot: Slot) -> Loo
 
 fn one_line(bytes: usize, places: &[Code]) -> f64 {
     let lines = (bytes / 64) as u64;
-    let mut table = memmap2::MmapMut::map_anon(lines as usize * 64).expect("as much memory as an index takes");
+    let mut table = memmap2::MmapMut::map_anon(lines as usize * 64).expect("as much memory as a table takes");
     let _ = table.advise(memmap2::Advice::HugePage);
     table.fill(1);
     let line = |code: &Code| {

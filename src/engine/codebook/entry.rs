@@ -1,16 +1,16 @@
 //! What the table holds of a code: a fingerprint, and what the code is to its dongle, in one word of 64 bits.
 //!
 //! ```text
-//! 63                          11 10       7 6     4 3    2 1         0
+//! 63                          12 11       7 6     4 3    2 1         0
 //! +-----------------------------+----------+-------+------+---------+--------+
 //! | fingerprint                 | distance | phase | turn | renewed | passed |
 //! +-----------------------------+----------+-------+------+---------+--------+
 //! ```
 //!
-//! The line that a code is looked for in follows from other bits of its hash than the fingerprint, so that 53 bits of
+//! The line that a code is looked for in follows from other bits of its hash than the fingerprint, so that 52 bits of
 //! fingerprint and some 25 of the line are compared, in a book of 30 million dongles. A random code meets three entries
-//! and is taken for one of them once in 2^51 times, 2e15: a million new strangers' codes a second, day and night, would
-//! in seventy years once put a car for one slot on one terminal's list, and nothing could be charged to it, since no proof
+//! and is taken for one of them once in 2^50 times, 1e15: a million new strangers' codes a second, day and night, would
+//! in forty years once put a car for one slot on one terminal's list, and nothing could be charged to it, since no proof
 //! follows. All 128 bits would take each look-up a line of memory more, and nobody guesses where repeating what a car
 //! sends does the same.
 
@@ -24,12 +24,12 @@ const RENEWED: u64 = 1 << 1;
 const TURN_SHIFT: u32 = 2;
 const PHASE_SHIFT: u32 = 4;
 const DISTANCE_SHIFT: u32 = 7;
-const FINGERPRINT_SHIFT: u32 = 11;
+const FINGERPRINT_SHIFT: u32 = 12;
 const FINGERPRINT: u64 = u64::MAX << FINGERPRINT_SHIFT;
 
-/// How often a code that finds its line full may go on: a line is full once in six times, and 2e7 of 9e7 codes begin with
-/// one, of which 6e-5 fail 15 times more.
-pub(super) const DISTANCE_MAX: u32 = 15;
+/// How often a code that finds its line full may go on. A code in ten does, and each further line is full once in three
+/// times: of 9e7 codes half a one would find 15 more full, and 1e-8 finds 31.
+pub(super) const DISTANCE_MAX: u32 = 31;
 
 /// A slot of a dongle's clock modulo 8: who knows about where the clock is knows the slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub(super) struct Hash {
     pub(super) fingerprint: Fingerprint,
 }
 
-/// The upper 53 bits of a word, never all of them zero.
+/// The upper 52 bits of a word, never all of them zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Fingerprint(u64);
 

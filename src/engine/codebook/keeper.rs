@@ -213,7 +213,7 @@ impl Keeper {
     /// order, so that what stays is found at any moment.
     fn renew(&mut self, row: usize, outdated: &[Fresh]) {
         let moment = self.moment;
-        let codes = codes_of(&self.roster, row, &moment);
+        let codes: Vec<Fresh> = codes_of(&self.roster, row, &moment).collect();
         let is_over = |fresh: &&Fresh| codes.iter().all(|kept| kept.code != fresh.code);
         let outdated: Vec<Fresh> = outdated.iter().filter(is_over).copied().collect();
         let device = self.roster.device(row);

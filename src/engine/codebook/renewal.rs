@@ -62,11 +62,12 @@ impl Wanted<'_> {
 }
 
 /// The codes of a row at a moment.
-pub(super) fn codes_of(roster: &Roster, row: usize, moment: &Moment) -> Vec<Fresh> {
-    let Some(kind) = roster.kind(row) else { return Vec::new() };
-    let (secret, middle) = (kind.secret(roster.key(row)), moment.middle_slot(kind, roster.offset(row)));
-    let fresh = |slot| Fresh { row, slot, turn: moment.turn(kind, middle, slot), code: secret.code(slot) };
-    Moment::slots(kind, middle).map(|slot| fresh(Slot(slot))).collect()
+pub(super) fn codes_of(roster: &Roster, row: usize, moment: &Moment) -> impl Iterator<Item = Fresh> {
+    roster.kind(row).into_iter().flat_map(move |kind| {
+        let (secret, middle) = (kind.secret(roster.key(row)), moment.middle_slot(kind, roster.offset(row)));
+        let fresh = move |slot| Fresh { row, slot, turn: moment.turn(kind, middle, slot), code: secret.code(slot) };
+        Moment::slots(kind, middle).map(Slot).map(fresh)
+    })
 }
 
 /// Computes codes. It is kept for its memory.

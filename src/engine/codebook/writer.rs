@@ -96,7 +96,7 @@ impl Writer {
 
     /// Of two dongles with one code the one that has it keeps it, and the other is left out whole.
     fn leave_out(&mut self, roster: &Roster, row: usize, moment: &Moment) {
-        self.remove(roster.device(row), &codes_of(roster, row, moment));
+        self.remove(roster.device(row), &codes_of(roster, row, moment).collect::<Vec<_>>());
         self.left_out.insert(row);
     }
 
