@@ -1,35 +1,33 @@
 //! What the table holds of a code: a fingerprint, and what the code is to its dongle, in one word of 64 bits.
 //!
 //! ```text
-//! 63                          12 11       7 6     4 3    2 1         0
-//! +-----------------------------+----------+-------+------+---------+--------+
-//! | fingerprint                 | distance | phase | turn | renewed | passed |
-//! +-----------------------------+----------+-------+------+---------+--------+
+//! 63                                  8 7     5 4    3 2      0
+//! +------------------------------------+-------+------+--------+
+//! | fingerprint                        | phase | turn | passed |
+//! +------------------------------------+-------+------+--------+
 //! ```
 //!
-//! The line that a code is looked for in follows from other bits of its hash than the fingerprint, so that 52 bits of
+//! The line that a code is looked for in follows from other bits of its hash than the fingerprint, so that 56 bits of
 //! fingerprint and some 25 of the line are compared, in a book of 30 million dongles. A random code meets three entries
-//! and is taken for one of them once in 2^50 times, 1e15: a million new strangers' codes a second, day and night, would
-//! in forty years once put a car for one slot on one terminal's list, and nothing could be charged to it, since no proof
-//! follows. All 128 bits would take each look-up a line of memory more, and nobody guesses where repeating what a car
-//! sends does the same.
+//! and is taken for one of them once in 2^54 times, 2e16: a million new strangers' codes a second, day and night, would
+//! in five hundred years once put a car for one slot on one terminal's list, and nothing could be charged to it, since no
+//! proof follows. All 128 bits would take each look-up a line of memory more, and nobody guesses where repeating what a
+//! car sends does the same.
 
 use super::moment::Turn;
 use crate::engine::code::Code;
 use crate::engine::time::Slot;
 
-/// Of the line and not of the entry: something with this quarter of the fingerprints went on to another line.
-const PASSED: u64 = 1;
-const RENEWED: u64 = 1 << 1;
-const TURN_SHIFT: u32 = 2;
-const PHASE_SHIFT: u32 = 4;
-const DISTANCE_SHIFT: u32 = 7;
-const FINGERPRINT_SHIFT: u32 = 12;
+/// Of the line and not of the entry: something with this quarter of the fingerprints went on to another line. A bit for
+/// each [`Turn`], so that a roll takes back the bits of what it takes out.
+const PASSED: u64 = 0b111;
+const TURN_SHIFT: u32 = 3;
+const TURN: u64 = 0b11 << TURN_SHIFT;
+/// In the place of a turn: each roll renews it.
+const RENEWED: u64 = TURN;
+const PHASE_SHIFT: u32 = 5;
+const FINGERPRINT_SHIFT: u32 = 8;
 const FINGERPRINT: u64 = u64::MAX << FINGERPRINT_SHIFT;
-
-/// How often a code that finds its line full may go on. A code in ten does, and each further line is full once in three
-/// times: of 9e7 codes half a one would find 15 more full, and 1e-8 finds 31.
-pub(super) const DISTANCE_MAX: u32 = 31;
 
 /// A slot of a dongle's clock modulo 8: who knows about where the clock is knows the slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +54,7 @@ pub(super) struct Hash {
     pub(super) fingerprint: Fingerprint,
 }
 
-/// The upper 52 bits of a word, never all of them zero.
+/// The upper 56 bits of a word, never all of them zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Fingerprint(u64);
 
@@ -82,7 +80,7 @@ impl Fingerprint {
         Fingerprint((bits & FINGERPRINT).max(1 << FINGERPRINT_SHIFT))
     }
 
-    /// The place of a line that keeps the filter's bit of such as this.
+    /// The place of a line that keeps the marks of such as this.
     #[inline]
     pub(super) fn quarter(self) -> usize {
         (self.0 >> FINGERPRINT_SHIFT & 3) as usize
@@ -94,11 +92,12 @@ impl Fingerprint {
     }
 }
 
-/// A word of a line: an entry, or none, and a bit of the line's filter.
+/// A word of a line: an entry, or none, and marks of the line's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Word(pub(super) u64);
 
 impl Word {
+    /// `turn` is `None` when each roll renews it.
     pub(super) fn of(fingerprint: Fingerprint, phase: Phase, turn: Option<Turn>) -> Word {
         let turn = turn.map_or(RENEWED, |turn| u64::from(turn.0) << TURN_SHIFT);
         Word(fingerprint.0 | u64::from(phase.0) << PHASE_SHIFT | turn)
@@ -114,23 +113,6 @@ impl Word {
         Phase((self.0 >> PHASE_SHIFT & 7) as u8)
     }
 
-    /// The chain's slot in which it is the middle code of its dongle; `None` when each roll renews it.
-    #[inline]
-    pub(super) fn turn(self) -> Option<Turn> {
-        (self.0 & RENEWED == 0).then_some(Turn((self.0 >> TURN_SHIFT & 3) as u8))
-    }
-
-    /// How many lines it went on.
-    #[inline]
-    pub(super) fn distance(self) -> u32 {
-        (self.0 >> DISTANCE_SHIFT & u64::from(DISTANCE_MAX)) as u32
-    }
-
-    #[inline]
-    pub(super) fn at_distance(self, distance: u32) -> Word {
-        Word(self.0 & !(u64::from(DISTANCE_MAX) << DISTANCE_SHIFT) | u64::from(distance) << DISTANCE_SHIFT)
-    }
-
     /// No entry is here.
     #[inline]
     pub(super) fn is_empty(self) -> bool {
@@ -142,15 +124,27 @@ impl Word {
         self.0 & PASSED != 0
     }
 
+    /// With the marks that an entry with the word `of` leaves where it went on: what each roll renews leaves those of all
+    /// turns, of which a roll takes back one, and gives it anew.
     #[inline]
-    pub(super) fn passed(self) -> Word {
-        Word(self.0 | PASSED)
+    pub(super) fn passed(self, of: Word) -> Word {
+        let is_renewed = of.0 & TURN == RENEWED;
+        Word(self.0 | if is_renewed { PASSED } else { 1 << (of.0 >> TURN_SHIFT & 3) })
     }
 
-    /// Another entry, or none, in the place of this one: the filter's bit stays.
+    /// Another entry, or none, in the place of this one: the line's marks stay.
     #[inline]
     pub(super) fn replaced(self, by: Word) -> Word {
         Word(by.0 & !PASSED | self.0 & PASSED)
+    }
+
+    /// Without the entry, if it is of this turn, and without the turn's mark. Without a branch: which it is, nobody can
+    /// foresee.
+    #[inline]
+    pub(super) fn without(self, turn: Turn) -> Word {
+        let is_over = self.0 & TURN == u64::from(turn.0) << TURN_SHIFT;
+        let kept = u64::from(is_over).wrapping_sub(1) | PASSED;
+        Word(self.0 & kept & !(1 << turn.0))
     }
 }
 
@@ -181,14 +175,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_word_says_what_was_put_into_it(bits: u64, slot: u64, turn in prop::option::of(0..4_u8), distance in 0..=DISTANCE_MAX) {
-            let (fingerprint, phase, turn) = (Fingerprint::of(bits), Phase::of(Slot(slot)), turn.map(Turn));
-            let word = Word::of(fingerprint, phase, turn).at_distance(distance);
-            prop_assert_eq!((word.fingerprint(), word.phase(), word.turn()), (fingerprint, phase, turn));
-            prop_assert_eq!((word.distance(), word.is_empty(), word.has_passed()), (distance, false, false));
-            let bare = word.passed().replaced(Word(0));
+        fn a_word_says_what_was_put_into_it(bits: u64, slot: u64, turn in prop::option::of(0..3_u8)) {
+            let (fingerprint, phase) = (Fingerprint::of(bits), Phase::of(Slot(slot)));
+            let word = Word::of(fingerprint, phase, turn.map(Turn));
+            prop_assert_eq!((word.fingerprint(), word.phase()), (fingerprint, phase));
+            prop_assert_eq!((word.is_empty(), word.has_passed()), (false, false));
+            let bare = word.passed(word).replaced(Word(0));
             prop_assert_eq!((bare.is_empty(), bare.has_passed()), (true, true));
-            prop_assert_eq!(bare.replaced(word), word.passed());
+            prop_assert_eq!(bare.replaced(word), word.passed(word));
+        }
+
+        #[test]
+        fn a_turn_takes_its_own_entries_and_marks_with_it(bits: u64, turn in prop::option::of(0..3_u8), over in 0..3_u8) {
+            let word = |turn: Option<u8>| Word::of(Fingerprint::of(bits), Phase::of(Slot(0)), turn.map(Turn));
+            let left = word(turn).passed(word(turn)).without(Turn(over));
+            let is_over = turn == Some(over);
+            prop_assert_eq!((left.is_empty(), left.has_passed()), (is_over, !is_over));
+            let marked = Word(0).passed(word(None)).without(Turn(over)).without(Turn((over + 1) % 3));
+            prop_assert!(marked.has_passed() && !marked.without(Turn((over + 2) % 3)).has_passed());
         }
 
         #[test]

@@ -1,16 +1,20 @@
 //! Keeps the dongles and writes their codes: what changes is in the table at once.
 //!
-//! A roll is done in steps, and whoever drives it deals with what comes in between them. It makes the next table: the codes
-//! that stay are copied line by line, the new ones are computed and put in. Readers have the old table until the next is
-//! whole, and find in it what is on the air: the slot that began is the one after the middle there. A dongle that is
-//! changed meanwhile is changed in both.
+//! A roll is done in steps, and whoever drives it deals with what comes in between them. It goes through the table and
+//! takes out what is over, and then through the dongles and puts the code in that each has in the slot after the middle.
+//! Readers look up meanwhile, and find what is on the air: the codes of two slots stay, of the one that began and of the
+//! one before.
+//!
+//! Where the table cannot be brought up to date so (the first one; one that is too small or too large; a clock that was
+//! set; dongles that were all read anew), a roll makes another with all codes of everybody. Readers have the old one until
+//! it is whole, and a dongle that is changed meanwhile is changed in both.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::dongle::Dongle;
 use super::moment::Moment;
-use super::renewal::{CHUNK, Fresh, Renewal, Schemes, Share, Wanted, chunks, codes_of};
+use super::renewal::{CHUNK, Fresh, Had, Renewal, Schemes, Share, Wanted, chunks, codes_of, without};
 use super::roster::Roster;
 use super::table::Table;
 use super::writer::Writer;
@@ -20,7 +24,7 @@ use crate::engine::clock::ClockOffset;
 /// Dongles of one step: some 0.2 ms.
 const STEP: usize = 1024;
 
-/// Lines of the table that one step copies, or gets from the system: 256 KB, in some 0.2 ms.
+/// Lines of the table that one step clears, or gets from the system: 256 KB, in some 0.2 ms.
 const LINES_PER_STEP: usize = 1 << 12;
 
 /// What a hearing taught of a clock.
@@ -31,21 +35,25 @@ pub struct Learned {
     pub is_moved: bool,
 }
 
-/// A roll that is under way, and what it has not come to: one after the other.
+/// A roll that is under way, and what it has not come to: first lines, then rows.
 struct Rolling {
-    /// Of the next table.
-    writer: Writer,
-    /// That of the last table.
+    /// Of another table, if one is made.
+    next: Option<Writer>,
+    /// The moment before.
     last: Moment,
-    /// Whether codes of the last table stay.
-    copies: bool,
-    /// Lines of the next table that are not had from the system yet. The first codes fall on all of it.
-    fresh: Range<usize>,
-    /// Lines of the last table to be copied.
+    /// Lines that are to be rid of what is over; of another table, to be had from the system: the first codes fall on all of
+    /// it.
     lines: Range<usize>,
     /// Rows whose codes are to be computed, and the schemes that are left of them.
     rows: Range<usize>,
     schemes: Schemes,
+}
+
+impl Rolling {
+    /// What is over goes out of the table before what has its number comes in.
+    fn is_clearing(&self) -> bool {
+        self.next.is_none() && !self.lines.is_empty()
+    }
 }
 
 /// What readers have while there is no table of the present dongles.
@@ -65,8 +73,6 @@ pub struct Keeper {
     fresh: Vec<Fresh>,
     rolling: Option<Rolling>,
     before: Option<Before>,
-    /// The edition and the moment of the table before: who found something in it may tell it late.
-    former: (u8, Moment),
     generation: u64,
 }
 
@@ -83,7 +89,6 @@ impl Keeper {
             fresh: Vec::new(),
             rolling: None,
             before: Some(Before { book: Codebook::empty(), known: None }),
-            former: (0, moment),
             generation: 0,
         }
     }
@@ -95,7 +100,7 @@ impl Keeper {
         // Readers go on with the book of before: what is found there is of its moment.
         self.moment = *moments.last().expect("there is one at least");
         self.writer = Writer::of(Table::empty(last.writer.table.edition()));
-        (self.former, self.generation) = (last.former, last.generation);
+        self.generation = last.generation;
         self.before = last.before.or(Some(Before { book, known: Some((last.roster, moments)) }));
     }
 
@@ -130,10 +135,10 @@ impl Keeper {
     /// Of the tables that the present dongles are in, or will be.
     fn writers(&self) -> impl Iterator<Item = &Writer> {
         let present = self.before.is_none().then_some(&self.writer);
-        present.into_iter().chain(self.rolling.as_ref().map(|rolling| &rolling.writer))
+        present.into_iter().chain(self.rolling.as_ref().and_then(|rolling| rolling.next.as_ref()))
     }
 
-    /// The moments that those are made for.
+    /// The moments whose codes are in those.
     fn moments(&self) -> Vec<Moment> {
         std::iter::once(self.moment).chain(self.rolling.as_ref().map(|rolling| rolling.last)).collect()
     }
@@ -165,8 +170,8 @@ impl Keeper {
             (None, Some(row)) => {
                 self.roster.forget(row);
                 self.writer.left_out.remove(&row);
-                if let Some(rolling) = &mut self.rolling {
-                    rolling.writer.left_out.remove(&row);
+                if let Some(next) = self.rolling.as_mut().and_then(|rolling| rolling.next.as_mut()) {
+                    next.left_out.remove(&row);
                 }
             }
             (None, None) => unreachable!("nobody is what is known of nobody"),
@@ -174,23 +179,17 @@ impl Keeper {
         true
     }
 
-    /// What a hit says of the dongle's clock; `None` when there is no such dongle, or its code says nothing of a clock.
+    /// What a hit says of the dongle's clock; `None` when there is no such dongle, its code says nothing of a clock, or
+    /// the table is not the present one any more. A hit may be told up to two rolls after it was found.
     pub fn reading(&self, hit: Hit) -> Option<Reading> {
         let row = self.roster.members.find(hit.device)?;
         let kind = self.roster.kind(row).filter(|kind| !kind.is_single())?;
-        let middle = self.moment_of(hit.edition)?.middle_slot(kind, self.roster.offset(row));
-        Some(Reading { device: hit.device, slot: hit.phase.near(middle) })
-    }
-
-    /// The moment that a table was made for; `None` of one that is long gone.
-    fn moment_of(&self, edition: u8) -> Option<Moment> {
-        let (former, moment) = self.former;
-        match &self.rolling {
-            _ if edition == former => Some(moment),
-            _ if edition != self.writer.table.edition() => None,
-            Some(rolling) => Some(rolling.last),
-            None => Some(self.moment),
-        }
+        let made_for = match &self.rolling {
+            Some(rolling) if rolling.next.is_some() => rolling.last,
+            _ => self.moment,
+        };
+        let slot = hit.phase.near(made_for.middle_slot(kind, self.roster.offset(row)));
+        (hit.edition == self.writer.table.edition()).then_some(Reading { device: hit.device, slot })
     }
 
     /// Learns from a verified reading, when there is something to learn.
@@ -213,23 +212,26 @@ impl Keeper {
     /// order, so that what stays is found at any moment.
     fn renew(&mut self, row: usize, outdated: &[Fresh]) {
         let moment = self.moment;
-        let codes: Vec<Fresh> = codes_of(&self.roster, row, &moment).collect();
-        let is_over = |fresh: &&Fresh| codes.iter().all(|kept| kept.code != fresh.code);
-        let outdated: Vec<Fresh> = outdated.iter().filter(is_over).copied().collect();
+        let mut codes: Vec<Fresh> = codes_of(&self.roster, row, &moment).collect();
+        let outdated = without(outdated, &codes);
+        if self.rolling.as_ref().is_some_and(Rolling::is_clearing) {
+            // The roll has yet to come to the row.
+            codes.retain(|fresh| fresh.turn != Some(moment.changing_turn()));
+        }
         let device = self.roster.device(row);
         let mut has_them = true;
         if self.before.is_none() {
             has_them = self.writer.add(&self.roster, &moment, &codes);
             self.writer.remove(device, &outdated);
         }
-        if let Some(rolling) = &mut self.rolling {
+        if let Some(next) = self.rolling.as_mut().and_then(|rolling| rolling.next.as_mut()) {
             // Whoever has its code is perhaps not in the next table yet.
             if has_them {
-                rolling.writer.add(&self.roster, &moment, &codes);
+                next.add(&self.roster, &moment, &codes);
             } else {
-                rolling.writer.left_out.insert(row);
+                next.left_out.insert(row);
             }
-            rolling.writer.remove(device, &outdated);
+            next.remove(device, &outdated);
         }
     }
 
@@ -251,42 +253,41 @@ impl Keeper {
     pub(super) fn begin_roll_with_room(&mut self, now: UnixMs, dongles: usize) {
         while self.step() {}
         let last = std::mem::replace(&mut self.moment, Moment::of(self.chain, now));
-        let codes = dongles * CODES_EACH;
-        let copies = self.before.is_none() && self.moment.follows(&last) && self.writer.table.fits(codes);
-        let edition = self.writer.table.edition().wrapping_add(1);
-        let table = if copies { self.writer.table.like(edition) } else { Table::of(codes, edition) };
-        let (fresh, lines) = (0..table.lines(), 0..if copies { table.lines() } else { 0 });
-        let (writer, rows) = (Writer::of(table), self.roster.all());
-        self.rolling = Some(Rolling { writer, last, copies, fresh, lines, rows, schemes: Schemes::All });
+        let (table, codes) = (&self.writer.table, dongles * CODES_EACH);
+        let goes_on = self.before.is_none() && self.moment.follows(&last) && table.fits(codes);
+        let next = (!goes_on).then(|| Writer::of(Table::of(codes, table.edition().wrapping_add(1))));
+        let lines = 0..next.as_ref().map_or(table, |next| &next.table).lines();
+        self.rolling = Some(Rolling { next, last, lines, rows: self.roster.all(), schemes: Schemes::All });
     }
 
     /// The roll has not come to computing codes yet.
     pub fn is_preparing(&self) -> bool {
-        self.rolling.as_ref().is_some_and(|rolling| !rolling.fresh.is_empty() || !rolling.lines.is_empty())
+        self.rolling.as_ref().is_some_and(|rolling| !rolling.lines.is_empty())
     }
 
-    /// Splits the dear part of a roll for that many threads, and gives what takes their codes. Without it the steps do it
-    /// all.
+    /// Splits the dear part of making a table for that many threads, and gives what takes their codes. Without it the steps
+    /// do it all. `None` when none is made.
     pub fn shares(&mut self, count: usize) -> Option<(Vec<Share<'_>>, Sink<'_>)> {
-        let rolling = self.rolling.as_mut()?;
-        let rows = rolling.rows.clone();
-        let each = rows.len().div_ceil(count.max(1)).max(1);
-        rolling.schemes = Schemes::Others;
         let (roster, moment) = (&self.roster, self.moment);
-        let copied = rolling.copies.then_some(rolling.last);
-        let wanted = Wanted { schemes: Schemes::Hmac, moment, copied, left_out: &self.writer.left_out };
+        let Rolling { next: Some(writer), rows, schemes, .. } = self.rolling.as_mut()? else { return None };
+        *schemes = Schemes::Others;
+        let wanted = Wanted { schemes: Schemes::Hmac, moment, had: None };
+        let each = rows.len().div_ceil(count.max(1)).max(1);
         let share = |start: usize| Share { roster, wanted, rows: start..rows.end.min(start + each) };
-        Some((rows.clone().step_by(each).map(share).collect(), Sink { roster, moment, writer: &mut rolling.writer }))
+        Some((rows.clone().step_by(each).map(share).collect(), Sink { roster, moment, writer }))
     }
 
     /// Goes on with the roll for some tenths of a millisecond. `false` when none is under way any more: the next book has it.
     pub fn step(&mut self) -> bool {
         let Some(rolling) = &mut self.rolling else { return false };
-        if !rolling.fresh.is_empty() {
-            rolling.writer.table.touch(take_first(&mut rolling.fresh, LINES_PER_STEP));
-        } else if !rolling.lines.is_empty() {
+        if !rolling.lines.is_empty() {
             let lines = take_first(&mut rolling.lines, LINES_PER_STEP);
-            rolling.writer.copy(&self.roster, &self.moment, &self.writer.table, lines);
+            match &rolling.next {
+                Some(next) => next.table.touch(lines),
+                None => self.writer.table.expire(lines, self.moment.changing_turn()),
+            }
+            // Whoever came meanwhile has a row as well.
+            rolling.rows = self.roster.all();
         } else if !rolling.rows.is_empty() {
             self.compute();
         } else {
@@ -295,25 +296,29 @@ impl Keeper {
         self.rolling.is_some()
     }
 
-    /// While the codes of a chunk are computed, the memory brings the lines for those of the one before.
+    /// While the codes of a chunk are computed, the memory brings the lines for those of the two before.
     fn compute(&mut self) {
-        let Some(rolling) = &mut self.rolling else { return };
-        let copied = rolling.copies.then_some(rolling.last);
-        let left_out = &self.writer.left_out;
-        let wanted = Wanted { schemes: rolling.schemes, moment: self.moment, copied, left_out };
-        for rows in chunks(take_first(&mut rolling.rows, STEP), CHUNK) {
-            self.renewal.compute(&self.roster, &wanted, rows, &mut self.fresh);
-            rolling.writer.settle(&self.roster, &self.moment);
-            rolling.writer.note(&self.roster, &self.fresh);
+        let (roster, moment) = (&self.roster, self.moment);
+        let Some(Rolling { next, last, rows, schemes, .. }) = &mut self.rolling else { return };
+        let is_had = next.is_none();
+        let (schemes, writer) = (*schemes, next.as_mut().unwrap_or(&mut self.writer));
+        let step = take_first(rows, STEP);
+        for rows in chunks(step.clone(), CHUNK) {
+            let had = is_had.then_some(Had { moment: *last, left_out: &writer.left_out });
+            self.renewal.compute(roster, &Wanted { schemes, moment, had }, rows, &mut self.fresh);
+            writer.advance(roster, &moment);
+            writer.note(roster, &self.fresh);
             self.fresh.clear();
         }
-        rolling.writer.settle(&self.roster, &self.moment);
+        writer.settle(roster, &moment);
+        if is_had {
+            step.for_each(|row| writer.retire(roster, row, last, &moment));
+        }
     }
 
     fn end_roll(&mut self) {
-        if let Some(rolling) = self.rolling.take() {
-            self.former = (self.writer.table.edition(), rolling.last);
-            (self.writer, self.before) = (rolling.writer, None);
+        if let Some(next) = self.rolling.take().and_then(|rolling| rolling.next) {
+            (self.writer, self.before) = (next, None);
         }
     }
 
@@ -367,9 +372,10 @@ impl Sink<'_> {
                 count += 1;
             }
             self.writer.note(self.roster, &codes[..count]);
-            self.writer.settle(self.roster, &self.moment);
+            self.writer.advance(self.roster, &self.moment);
             codes = &codes[count..];
         }
+        self.writer.settle(self.roster, &self.moment);
     }
 }
 

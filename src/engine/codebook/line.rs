@@ -12,6 +12,7 @@ use self_cell::{MutBorrow, self_cell};
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
 use super::entry::{Fingerprint, Word};
+use super::moment::Turn;
 use super::{Phase, column};
 use crate::engine::id::DeviceId;
 
@@ -94,10 +95,12 @@ impl Line {
         self.words[place].store(before.replaced(Word(0)).0, Release);
     }
 
-    /// Nothing was ever put here or sent on.
+    /// Takes out what is of a turn, and its marks.
     #[inline]
-    pub(super) fn is_untouched(&self) -> bool {
-        self.words.iter().all(|word| word.load(Relaxed) == 0)
+    pub(super) fn expire(&self, turn: Turn) {
+        for word in &self.words {
+            word.store(Word(word.load(Relaxed)).without(turn).0, Release);
+        }
     }
 
     /// Writes what is there.
@@ -105,10 +108,10 @@ impl Line {
         self.words[0].store(self.words[0].load(Relaxed), Relaxed);
     }
 
-    /// Marks that one with such a fingerprint went on to another line.
-    pub(super) fn pass(&self, fingerprint: Fingerprint) {
-        let word = &self.words[fingerprint.quarter()];
-        word.store(Word(word.load(Relaxed)).passed().0, Release);
+    /// Marks that an entry with this word went on to another line.
+    pub(super) fn pass(&self, entry: Word) {
+        let word = &self.words[entry.fingerprint().quarter()];
+        word.store(Word(word.load(Relaxed)).passed(entry).0, Release);
     }
 }
 
@@ -139,12 +142,12 @@ mod tests {
         let line = Line::new_zeroed();
         let [one, other] = [1, 2].map(|byte| Hash::of(&Code([byte; 16])).fingerprint);
         let word = |fingerprint| Word::of(fingerprint, Phase::of(Slot(3)), None);
-        line.pass(one);
+        line.pass(word(one));
         line.put(2, word(one), DeviceId(7));
         assert_eq!(line.read(one), Some((DeviceId(7), Phase::of(Slot(3)))));
         line.clear(2);
         line.put(2, word(other), DeviceId(8));
         assert_eq!((line.read(one), line.read(other).map(|(device, _)| device)), (None, Some(DeviceId(8))));
-        assert!(line.has_passed(one), "the filter is the line's");
+        assert!(line.has_passed(one), "the marks are the line's");
     }
 }

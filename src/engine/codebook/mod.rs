@@ -1,18 +1,18 @@
 //! Every code that is valid now, and the dongle that it belongs to.
 //!
-//! There is one [`table`] of codes for each slot, and one writer, the [`Keeper`], changes it in place while any number of
-//! readers look codes up without a lock: so a dongle that comes, goes or is heard by another clock is changed by itself
-//! and at once, and the end of a slot makes the next table of what stays and of one new code a dongle. A hit compares a
-//! fingerprint of what the HMAC gave ([`entry`] says how good it is): that is the verification, and nothing is hashed per
-//! frame. Each dongle has the codes of its slots -1, 0 and +1, where slot 0 is the one that its clock (the server's,
-//! shifted by the learned offset) shows in the middle of the chain's slot.
+//! There is one [`table`] of codes, and one writer, the [`Keeper`], changes it in place while any number of readers look
+//! codes up without a lock: so a dongle that comes, goes or is heard by another clock is changed by itself and at once,
+//! and the end of a slot takes out what is over and puts one new code a dongle in. A hit compares a fingerprint of what
+//! the HMAC gave ([`entry`] says how good it is): that is the verification, and nothing is hashed per frame. Each dongle
+//! has the codes of its slots -1, 0 and +1, where slot 0 is the one that its clock (the server's, shifted by the learned
+//! offset) shows in the middle of the chain's slot.
 //!
-//! While a roll is under way readers have the table of the slot before: it has the codes of that slot and of the new one.
-//! What is not in it is not on the air before its time but from clocks that are ahead; until the roll is over, such a
-//! code is a miss.
+//! While a roll is under way the codes of the last slot and of the new one are there, which are on the air. The codes of
+//! the one after come in with it: those of clocks that are ahead may be a miss until it is over.
 //!
-//! Memory: the table takes 70.6 bytes a dongle, its id, scheme, key and clock, which only the [`Roster`] has, 45: 116, and
-//! 187 in a roll. A look-up reads one line of memory, hit or miss.
+//! Memory: the table takes 73.8 bytes a dongle, its id, scheme, key and clock, which only the [`Roster`] has, 45: 119, in
+//! a roll too. A chain that outgrows its table has two while the larger one is made: 193. A look-up reads one line of
+//! memory, hit or miss.
 //!
 //! ```text
 //! changes, learned clocks, a new slot -> Keeper (Roster: keys, clocks) --in place--> table <--look-ups-- Codebook

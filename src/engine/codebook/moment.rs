@@ -17,7 +17,8 @@ pub(super) struct Moment {
     slot: u64,
 }
 
-/// A slot of the chain modulo 4: enough to tell the three that a book knows from the one that a roll takes out.
+/// A slot of the chain modulo 3. The table has codes of three slots: a roll takes out those of the first, and those of the
+/// one that comes in get its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Turn(pub(super) u8);
 
@@ -50,13 +51,13 @@ impl Moment {
     /// When a dongle that is in the middle slot now is in that one; `None` when it keeps no step with the chain.
     #[inline]
     pub(super) fn turn(&self, kind: Kind, middle: Slot, slot: Slot) -> Option<Turn> {
-        let turn = self.slot.wrapping_add(slot.0).wrapping_sub(middle.0);
-        (kind == Kind::HMAC).then_some(Turn((turn & 3) as u8))
+        let turn = self.slot + 3 + slot.0 - middle.0;
+        (kind == Kind::HMAC).then_some(Turn((turn % 3) as u8))
     }
 
-    /// The turn of the codes that are too old for this moment and were not for the one before.
-    pub(super) fn last_turn(&self) -> Turn {
-        Turn((self.slot.wrapping_sub(2) & 3) as u8)
+    /// That of the codes that come in at this moment, and of those that are over since.
+    pub(super) fn changing_turn(&self) -> Turn {
+        Turn(((self.slot + 1) % 3) as u8)
     }
 
     /// Whether it is that of the next slot.

@@ -1,8 +1,8 @@
 //! The codes that a roll brings in.
 //!
-//! A dongle that keeps step with the chain goes on by one slot with it: the table copies two of its codes, and one is
-//! computed. Any other (an EID, whose slots are of another length; one that is new to the table) has all of its codes
-//! computed, and so has everybody when a roll follows no other. What is in the table is the same either way.
+//! A dongle that keeps step with the chain goes on by one slot with it: the table keeps two of its codes, and one is
+//! computed. Any other (an EID, whose slots are of another length; one that has no code in the table) has all of its codes
+//! computed, and so has everybody when a table is made. What is in the table is the same either way.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -46,9 +46,14 @@ pub(super) enum Schemes {
 pub(super) struct Wanted<'a> {
     pub(super) schemes: Schemes,
     pub(super) moment: Moment,
-    /// Of the table whose codes were copied, if any were.
-    pub(super) copied: Option<Moment>,
-    /// Rows that had no code in that table.
+    pub(super) had: Option<Had<'a>>,
+}
+
+/// The codes that the table has already.
+#[derive(Clone, Copy)]
+pub(super) struct Had<'a> {
+    pub(super) moment: Moment,
+    /// Rows that have none.
     pub(super) left_out: &'a BTreeSet<usize>,
 }
 
@@ -56,8 +61,10 @@ impl Wanted<'_> {
     /// Whether the table has the codes already that this dongle keeps.
     #[inline]
     fn keeps_step(&self, roster: &Roster, row: usize, middle: Slot) -> bool {
-        let before = self.copied.map(|copied| copied.middle_slot(Kind::HMAC, roster.offset(row)).0 + 1);
-        before == Some(middle.0) && (self.left_out.is_empty() || !self.left_out.contains(&row))
+        self.had.is_some_and(|had| {
+            let before = had.moment.middle_slot(Kind::HMAC, roster.offset(row));
+            before.0 + 1 == middle.0 && (had.left_out.is_empty() || !had.left_out.contains(&row))
+        })
     }
 }
 
@@ -68,6 +75,11 @@ pub(super) fn codes_of(roster: &Roster, row: usize, moment: &Moment) -> impl Ite
         let fresh = move |slot| Fresh { row, slot, turn: moment.turn(kind, middle, slot), code: secret.code(slot) };
         Moment::slots(kind, middle).map(Slot).map(fresh)
     })
+}
+
+/// The codes of `all` that are not among these.
+pub(super) fn without(all: &[Fresh], these: &[Fresh]) -> Vec<Fresh> {
+    all.iter().filter(|fresh| these.iter().all(|kept| kept.code != fresh.code)).copied().collect()
 }
 
 /// Computes codes. It is kept for its memory.

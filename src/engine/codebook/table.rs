@@ -2,24 +2,26 @@
 //! one line.
 //!
 //! A code that finds its line full goes on to the line beside it, which the same page of memory has, and then to lines all
-//! over the table; each line that it passed keeps a bit for such as it, so that what was never sent on is not looked for
+//! over the table; each line that it passed keeps a mark for such as it, so that what was never sent on is not looked for
 //! elsewhere. Of a table made for its codes a line in six has sent one on, and a code in ten lies elsewhere.
 //!
-//! One thread writes while others look up. Codes are taken out, but no entry is moved and no filter's bit is taken back:
-//! each roll copies what stays to a new table, whose filters are those of its own codes.
+//! One thread writes while others look up. Entries are put in and taken out, and none is moved. A roll goes once through
+//! the lines and takes out what is over, with the marks that it left, and then puts the codes of one slot in: marks are
+//! never older than three slots.
 
 use std::ops::Range;
 
 use prefetch_index::prefetch_index;
 
 use super::Hit;
-use super::entry::{DISTANCE_MAX, Fingerprint, Hash, Word};
+use super::entry::{Fingerprint, Hash, Word};
 use super::line::{Line, Lines, PLACES, empty_place, place_of};
+use super::moment::Turn;
 use crate::engine::code::Code;
 use crate::engine::id::DeviceId;
 
 /// Codes for each 100 places when a table is made: 70.6 bytes for a dongle's three.
-const CODES_PER_100: usize = 68;
+const CODES_PER_100: usize = 65;
 
 /// Codes for each 100 places at most.
 const CODES_PER_100_MAX: usize = 75;
@@ -32,6 +34,10 @@ const CODES_PER_100_FULL: usize = 70;
 
 /// Codes that the smallest table is made for: room for newcomers of a chain that begins.
 const CODES_MIN: usize = 3 << 16;
+
+/// How often a code that finds its line full may go on. A code in eight does, and each further line is full as often: of
+/// 9e7 codes 1e-19 finds all of them full.
+const DISTANCE_MAX: u32 = 31;
 
 /// Look-ups whose lines are asked for in a burst. With 30 million dongles a look-up took 31 ns so, 40 in bursts of 8, and 40
 /// where each asks while another is compared: a core waits for the page tables with each prefetch, and the fewer
@@ -90,11 +96,6 @@ impl Table {
         Table::with_lines(edition, 2)
     }
 
-    /// A table that has no code, and as many lines as this one.
-    pub(super) fn like(&self, edition: u8) -> Table {
-        Table::with_lines(edition, self.count)
-    }
-
     /// An even number, so that each line has one beside it.
     fn with_lines(edition: u8, count: usize) -> Table {
         let count = count.next_multiple_of(2);
@@ -129,6 +130,11 @@ impl Table {
         self.lines.all()[lines].iter().step_by(LINES_PER_PAGE).for_each(Line::touch);
     }
 
+    /// Takes out of some lines what is of a turn.
+    pub(super) fn expire(&self, lines: Range<usize>, turn: Turn) {
+        self.lines.all()[lines].iter().for_each(|line| line.expire(turn));
+    }
+
     #[inline]
     fn line(&self, line: u32) -> &Line {
         &self.lines.all()[line as usize]
@@ -146,10 +152,11 @@ impl Table {
         prefetch_index(self.lines.all(), spot.home as usize);
     }
 
-    /// Asks the memory for the line beside it, where that one is full.
+    /// Asks the memory for the line beside it, where a code may go on to that or have gone.
     #[inline]
     pub(super) fn fetch_on(&self, spot: Spot) {
-        if empty_place(&self.line(spot.home).words()).is_none() {
+        let line = self.line(spot.home);
+        if line.has_passed(spot.fingerprint) || empty_place(&line.words()).is_none() {
             prefetch_index(self.lines.all(), (spot.home ^ 1) as usize);
         }
     }
@@ -160,18 +167,6 @@ impl Table {
             0 => spot.home,
             1 => spot.home ^ 1,
             further => ((u64::from(spot.home) + self.way(spot.fingerprint, further)) % self.count as u64) as u32,
-        }
-    }
-
-    /// The same backwards: where an entry that went on so often began.
-    fn home_of(&self, line: u32, word: Word) -> u32 {
-        match word.distance() {
-            0 => line,
-            1 => line ^ 1,
-            further => {
-                let count = self.count as u64;
-                ((u64::from(line) + count - self.way(word.fingerprint(), further)) % count) as u32
-            }
         }
     }
 
@@ -215,8 +210,8 @@ impl Table {
         for stage in 0..asked.len().div_ceil(GROUP) + 2 {
             for (code, spot) in group(stage).iter().zip(&mut spots[stage % 3]) {
                 *spot = self.spot(code);
-                self.fetch(*spot);
             }
+            spots[stage % 3][..group(stage).len()].iter().for_each(|spot| self.fetch(*spot));
             if let Some(second) = stage.checked_sub(1) {
                 let spots = &spots[second % 3][..group(second).len()];
                 for (spot, glance) in spots.iter().zip(&mut glances[second % 2]) {
@@ -270,33 +265,36 @@ impl Table {
             let line = self.line(self.line_at(spot, distance));
             let words = line.words();
             if let Some(place) = place_of(&words, spot.fingerprint) {
-                return if line.device(place) == device {
-                    line.put(place, word.at_distance(distance), device);
-                    Put::Known
-                } else {
-                    Put::Taken
-                };
+                if line.device(place) != device {
+                    return Put::Taken;
+                }
+                self.put_at(spot, distance, place, word, device);
+                return Put::Known;
             }
-            empty = empty.or_else(|| Some((distance, line, empty_place(&words)?)));
+            empty = empty.or_else(|| Some((distance, empty_place(&words)?)));
             goes_on &= line.has_passed(spot.fingerprint);
-            if let Some((distance, line, place)) = empty
+            if let Some((distance, place)) = empty
                 && !goes_on
             {
-                line.put(place, word.at_distance(distance), device);
-                // Whoever looks it up passes these: not before it is there, or a reader would pay for nothing.
-                (0..distance).for_each(|before| self.line(self.line_at(spot, before)).pass(spot.fingerprint));
+                self.put_at(spot, distance, place, word, device);
                 return Put::New;
             }
         }
         Put::Full
     }
 
-    /// Where an entry with this fingerprint is: how often it went on, and its place.
-    fn place_of(&self, spot: Spot) -> Option<(u32, usize)> {
+    fn put_at(&self, spot: Spot, distance: u32, place: usize, word: Word, device: DeviceId) {
+        self.line(self.line_at(spot, distance)).put(place, word, device);
+        // Whoever looks it up passes these: not before it is there, or a reader would pay for nothing.
+        (0..distance).for_each(|before| self.line(self.line_at(spot, before)).pass(word));
+    }
+
+    /// Where an entry with this fingerprint is: its line, and its place there.
+    fn place_of(&self, spot: Spot) -> Option<(&Line, usize)> {
         for distance in 0..=DISTANCE_MAX {
             let line = self.line(self.line_at(spot, distance));
             if let Some(place) = place_of(&line.words(), spot.fingerprint) {
-                return Some((distance, place));
+                return Some((line, place));
             }
             if !line.has_passed(spot.fingerprint) {
                 return None;
@@ -307,46 +305,12 @@ impl Table {
 
     /// Takes a dongle's code out, and tells whether it was there.
     pub(super) fn remove(&self, code: &Code, device: DeviceId) -> bool {
-        let spot = self.spot(code);
-        let Some((distance, place)) = self.place_of(spot) else { return false };
-        let line = self.line(self.line_at(spot, distance));
+        let Some((line, place)) = self.place_of(self.spot(code)) else { return false };
         let is_its = line.device(place) == device;
         if is_its {
             line.clear(place);
         }
         is_its
-    }
-
-    /// Copies a line of a table with as many: what `stays` of it. What began in another line, or may find this one full,
-    /// is told.
-    #[inline]
-    pub(super) fn copy_line(
-        &self,
-        from: &Table,
-        line: usize,
-        stays: impl Fn(Word) -> bool,
-        mut tell: impl FnMut(Spot, Word, DeviceId),
-    ) {
-        let (old, new) = (&from.lines.all()[line], &self.lines.all()[line]);
-        let is_untouched = new.is_untouched();
-        let (mut count, mut kept) = (0, [(Word(0), DeviceId(0)); PLACES + 1]);
-        let mut elsewhere = 0_u32;
-        // Without a branch: which of them stay, nobody can foresee.
-        for (nth, word) in old.words().into_iter().enumerate() {
-            let is_kept = u32::from(!word.is_empty()) & u32::from(stays(word));
-            let is_here = u32::from(is_untouched) & u32::from(word.distance() == 0);
-            kept[count] = (word, old.device(nth));
-            count += (is_kept & is_here) as usize;
-            elsewhere |= (is_kept & (is_here ^ 1)) << nth;
-        }
-        kept[..count].iter().enumerate().for_each(|(place, (word, device))| new.put(place, *word, *device));
-        while elsewhere != 0 {
-            let nth = elsewhere.trailing_zeros() as usize % PLACES;
-            let word = old.words()[nth];
-            let spot = Spot { home: self.home_of(line as u32, word), fingerprint: word.fingerprint() };
-            tell(spot, word.at_distance(0), old.device(nth));
-            elsewhere &= elsewhere - 1;
-        }
     }
 }
 
@@ -400,21 +364,28 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_has_what_stays_of_a_table_and_may_be_copied_again() {
-        let stays = |word: Word| word.phase() != Phase::of(Slot(0));
-        let (first, mut table) = (Table::of(0, 5), Table::of(0, 5));
-        let codes = first.codes_max() as u64;
-        assert!((0..codes).all(|nth| put(&first, nth) == Put::New));
-        for from in [&first, &table.like(6)] {
-            let copy = table.like(5);
-            let (mut told, from) = (Vec::new(), if from.edition() == 5 { from } else { &table });
-            (0..from.lines()).for_each(|line| {
-                copy.copy_line(from, line, stays, |spot, word, device| told.push((spot, word, device)));
-            });
-            assert!(told.into_iter().all(|(spot, word, device)| copy.put(spot, word, device) == Put::New));
-            table = copy;
-            assert!((0..codes).all(|nth| table.find(&code_of(nth)).is_some() == (nth % 8 != 0)));
+    fn what_is_over_goes_from_a_full_table_with_its_marks_and_the_rest_is_found_where_it_is() {
+        const RENEWED: u64 = 3;
+        let table = Table::of(0, 5);
+        let codes = table.codes_max() as u64;
+        let put = |nth: u64| {
+            let (spot, turn) = (table.spot(&code_of(nth)), (nth % 4 != RENEWED).then_some(Turn((nth % 4) as u8)));
+            table.put(spot, Word::of(spot.fingerprint, Phase::of(Slot(nth)), turn), DeviceId(nth))
+        };
+        let all = |rest: u64| (rest..codes).step_by(4);
+        let is_there =
+            |rest: u64| all(rest).filter(|nth| table.find(&code_of(*nth)).is_some()).count() == all(rest).count();
+        assert!((0..codes).all(|nth| put(nth) == Put::New));
+        for turn in [0, 1, 2, 0, 1, 2] {
+            table.expire(0..table.lines(), Turn(turn as u8));
+            assert!(all(turn).all(|nth| table.find(&code_of(nth)).is_none()), "of turn {turn}");
+            assert!((0..4).all(|rest| rest == turn || is_there(rest)), "other than those of turn {turn}");
+            assert!(all(turn).all(|nth| put(nth) == Put::New) && all(RENEWED).all(|nth| put(nth) == Put::Known));
         }
+        assert!(all(RENEWED).all(|nth| table.remove(&code_of(nth), DeviceId(nth))));
+        (0..3).for_each(|turn| table.expire(0..table.lines(), Turn(turn)));
+        let is_bare = |line: &Line| line.words().iter().all(|word| *word == Word(0));
+        assert!(table.lines.all().iter().all(is_bare), "no mark is left");
     }
 
     #[test]
