@@ -68,9 +68,9 @@ async fn tell(settings: &Settings, cache: Cache) -> Result<(), Error> {
 fn summary(verified: Verified) -> String {
     let Verified { is_current, right, wrong, unreadable } = verified;
     let standing = if is_current {
-        "Redis is at the store's revision"
+        "Redis is where the store is"
     } else {
-        "Redis is not at the store's revision, so nothing in it is believed until the engine has caught it up"
+        "Redis is not where the store is, so nothing in it is believed until the engine has caught it up"
     };
     format!("{standing}; {right} records are right, {wrong} wrong, {unreadable} unreadable\n")
 }

@@ -94,8 +94,8 @@ enum Command {
     /// Copy ledger.db and registrations.db into a folder, and verify the copies. The engine may run.
     ///
     /// Nothing is overwritten. Keep the key-encryption key (the file kek) apart from it; without that key no dongle's key
-    /// opens. To put a backup back, stop the engine, copy both files over those of the data folder, take away what lies
-    /// there as *-wal and *-shm, and codebook.snapshot.
+    /// opens. To put a backup back, stop the engine, copy both files over those of the data folder, and take away what
+    /// lies there as *-wal and *-shm. A codebook.snapshot or a Redis of what came after the backup is not believed.
     Backup {
         /// Made when there is none.
         folder: PathBuf,

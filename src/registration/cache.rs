@@ -2,15 +2,17 @@
 //!
 //! ```text
 //! find(): near cache --miss--> Redis (MGET, all who wait at once) --miss, stale, slow, dead--> truth --fill--> Redis
-//! truth: a commit raises the revision --> keeper: what changed since, and the revision, in one step --> Redis
+//! truth: a commit raises the revision --> keeper: what changed since, and the moment, in one step --> Redis
 //!                                                                  '--> stream of changes --> feed: near cache
 //! ```
 //!
 //! The cache may be slow, dead, emptied or set back at any time, and decides nothing:
-//! - Redis holds the [`Revision`] of the truth that it is a copy of. A look-up reads it together with the records, in one
-//!   command, and believes them only if it is the truth's own revision at that moment. So neither a write that did not
-//!   get through nor an old dump brings a revoked binding back.
-//! - Every write names the revision that it expects to find there, and is refused by a script in Redis when there is
+//! - Redis holds the [`Moment`] of the truth that it is a copy of. A look-up reads it together with the records, in one
+//!   command, and believes them only if the truth itself is at that moment. So neither a write that did not get through
+//!   nor an old dump brings a revoked binding back.
+//! - A moment is a revision in one life of the store: what was written after the backup that the store was put back from
+//!   is of another life, and Redis begins anew ([`has_been_at`](super::truth::has_been_at)).
+//! - Every write names the moment that it expects to find there, and is refused by a script in Redis when there is
 //!   another one: what is written to a Redis that was set back cannot pass for the newest.
 //! - A record is authenticated under a key that follows from the key-encryption key: who can write to Redis can make the
 //!   engine forget, and not make it believe.
@@ -45,7 +47,7 @@ use super::{
     effects::Effects,
     error::StartError,
     metrics::CacheMetrics,
-    truth::{Revision, Truth, spawn},
+    truth::{Moment, Truth, spawn},
 };
 use crate::{engine::id::DeviceId, secret::Secret};
 use keeper::Keeper;
@@ -83,7 +85,7 @@ impl RedisUrl {
 /// What the thread is asked to do.
 enum Order {
     Find { device: DeviceId, answer: oneshot::Sender<Registration> },
-    Fill { registration: Arc<Registration>, read_at: Revision },
+    Fill { registration: Arc<Registration>, read_at: Moment },
 }
 
 /// The handle; the thread ends with [`Cache::stop`].
@@ -140,7 +142,7 @@ impl Cache {
     }
 
     /// Has Redis keep what a look-up found in the truth, which was at `read_at` before.
-    pub(super) fn fill(&self, registration: &Arc<Registration>, read_at: Revision) {
+    pub(super) fn fill(&self, registration: &Arc<Registration>, read_at: Moment) {
         if self.state.get().is_current() {
             // A full queue says that there is more to do than to remember this.
             let _ = self.orders.try_send(Order::Fill { registration: registration.clone(), read_at });

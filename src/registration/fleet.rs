@@ -1,6 +1,6 @@
 //! The dongles of the codebook, and how far the truth was when they were read.
 //!
-//! Whoever fills it from anything but the truth (a snapshot, a cache) says which revision that is of, and the fleet
+//! Whoever fills it from anything but the truth (a snapshot, a cache) says which moment that is of, and the fleet
 //! asks the truth for all that changed since: so nothing that was revoked comes back, however old the copy is.
 
 use std::sync::mpsc::sync_channel;
@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use super::clocks::UnsavedClocks;
 use super::envelope::Envelope;
-use super::truth::{Revision, changed_count, changed_since, count_live, each_live, live_dongle, revision};
+use super::truth::{Moment, changed_count, changed_since, count_live, each_live, live_dongle, moment};
 use crate::engine::codebook::{Fresh, Keeper, Roster, RosterBuilder};
 use crate::engine::time::{SlotLength, UnixMs};
 
@@ -24,19 +24,19 @@ const LOOK_UP_MIN: usize = 50_000;
 
 pub(super) struct Fleet {
     pub(super) keeper: Keeper,
-    /// Every change of the truth up to this one is in the keeper.
-    pub(super) revision: Revision,
+    /// Every change of the truth up to this moment is in the keeper.
+    pub(super) as_of: Moment,
 }
 
 impl Fleet {
-    /// The dongles as they were at that revision, and no codes of them yet.
-    pub(super) fn of(slot: SlotLength, roster: Roster, revision: Revision) -> Fleet {
-        Fleet { keeper: Keeper::new(slot, roster), revision }
+    /// The dongles as they were at that moment, and no codes of them yet.
+    pub(super) fn of(slot: SlotLength, roster: Roster, as_of: Moment) -> Fleet {
+        Fleet { keeper: Keeper::new(slot, roster), as_of }
     }
 
     pub(super) fn read(slot: SlotLength, db: &Connection, envelope: &Envelope) -> rusqlite::Result<Fleet> {
-        let (roster, revision) = at_one_moment(db, || read_all(db, envelope, &UnsavedClocks::default()))?;
-        Ok(Fleet::of(slot, roster, revision))
+        let (roster, as_of) = at_one_moment(db, || read_all(db, envelope, &UnsavedClocks::default()))?;
+        Ok(Fleet::of(slot, roster, as_of))
     }
 
     /// Takes over what changed in the truth since it was last asked, and has it in the table at once. `false` when nothing
@@ -49,10 +49,10 @@ impl Fleet {
     ) -> rusqlite::Result<bool> {
         at_one_moment(db, || {
             let limit = LOOK_UP_MIN.max(self.keeper.len() / READ_ALL_FROM).min(self.keeper.room());
-            if changed_count(db, self.revision, limit + 1)? > limit {
-                let (roster, revision) = read_all(db, envelope, unsaved)?;
+            if changed_count(db, self.as_of.revision, limit + 1)? > limit {
+                let (roster, as_of) = read_all(db, envelope, unsaved)?;
                 self.keeper.replace(roster);
-                self.revision = revision;
+                self.as_of = as_of;
                 return Ok(true);
             }
             self.look_up_changed(db, envelope, unsaved)
@@ -65,17 +65,16 @@ impl Fleet {
         envelope: &Envelope,
         unsaved: &UnsavedClocks,
     ) -> rusqlite::Result<bool> {
-        let latest = revision(db)?;
-        let mut has_changed = false;
+        let (mut since, mut has_changed) = (self.as_of.revision, false);
         loop {
-            let changed = changed_since(db, self.revision, CHANGED_EACH)?;
+            let changed = changed_since(db, since, CHANGED_EACH)?;
             for (revision, device) in &changed {
                 let dongle = live_dongle(db, envelope, *device)?.map(|dongle| unsaved.applied_to(dongle));
                 has_changed |= self.keeper.change(*device, dongle);
-                self.revision = *revision;
+                since = *revision;
             }
             if changed.len() < CHANGED_EACH {
-                self.revision = latest;
+                self.as_of = moment(db)?;
                 return Ok(has_changed);
             }
         }
@@ -106,10 +105,10 @@ pub fn roll_at_once(keeper: &mut Keeper, now: UnixMs, threads: usize) {
     while keeper.step() {}
 }
 
-fn read_all(db: &Connection, envelope: &Envelope, unsaved: &UnsavedClocks) -> rusqlite::Result<(Roster, Revision)> {
+fn read_all(db: &Connection, envelope: &Envelope, unsaved: &UnsavedClocks) -> rusqlite::Result<(Roster, Moment)> {
     let mut roster = RosterBuilder::new(count_live(db)?);
     each_live(db, envelope, |dongle| roster.push(&unsaved.applied_to(dongle)))?;
-    Ok((roster.finish(), revision(db)?))
+    Ok((roster.finish(), moment(db)?))
 }
 
 /// What is read within belongs together.

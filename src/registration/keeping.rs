@@ -14,7 +14,7 @@ use super::fleet::Fleet;
 use super::metrics::Metrics;
 use super::shelf::{self, Shelf, ShelfError};
 use super::snapshot::{self, CODEBOOK_FILE, SnapshotError, Writer};
-use super::truth::{Revision, revision, store_id};
+use super::truth::{Moment, Revision, has_been_at, revision, store_id};
 use crate::engine::codebook::Roster;
 use crate::engine::time::{SlotLength, UnixMs};
 use crate::telemetry;
@@ -26,16 +26,16 @@ pub(super) struct Keeping {
     writer: Option<Writer>,
     /// As long as Redis takes what the snapshot is made of.
     shelf: Option<Shelf>,
-    /// When the last one was begun, and the revision that it is of.
+    /// When the last one was begun, and the moment that it is of.
     began: UnixMs,
-    revision: Revision,
+    as_of: Moment,
 }
 
 impl Keeping {
     pub(super) fn new(folder: &Path, envelope: Arc<Envelope>, redis: Option<RedisUrl>) -> Keeping {
         let path = folder.join(CODEBOOK_FILE);
         let (writer, shelf) = (None, None);
-        Keeping { path, envelope, redis, writer, shelf, began: telemetry::now(), revision: Revision(0) }
+        Keeping { path, envelope, redis, writer, shelf, began: telemetry::now(), as_of: Moment::default() }
     }
 
     /// The fleet as the truth has it: from the snapshot or Redis and what changed since, else from the truth alone.
@@ -73,14 +73,14 @@ impl Keeping {
         &self,
         slot: SlotLength,
         db: &Connection,
-        copy: Result<(Roster, Revision), E>,
+        copy: Result<(Roster, Moment), E>,
     ) -> rusqlite::Result<Result<Fleet, Refusal>> {
         let (roster, as_of) = match copy {
             Ok(read) => read,
             Err(refused) => return Ok(Err(refused.into())),
         };
-        if as_of > revision(db)? {
-            return Ok(Err(Refusal::Ahead));
+        if !has_been_at(db, as_of)? {
+            return Ok(Err(Refusal::Elsewhere));
         }
         let mut fleet = Fleet::of(slot, roster, as_of);
         fleet.catch_up(db, &self.envelope, &UnsavedClocks::default())?;
@@ -99,17 +99,17 @@ impl Keeping {
     /// Begins a snapshot, unless nothing changed since the last one.
     pub(super) fn begin(&mut self, fleet: &Fleet, db: &Connection, now: UnixMs) {
         self.began = now;
-        if fleet.revision == self.revision {
+        if fleet.as_of == self.as_of {
             return;
         }
-        match Writer::begin(&self.path, fleet.revision) {
-            Ok(writer) => (self.writer, self.revision) = (Some(writer), fleet.revision),
+        match Writer::begin(&self.path, fleet.as_of) {
+            Ok(writer) => (self.writer, self.as_of) = (Some(writer), fleet.as_of),
             Err(error) => tracing::error!(%error, "the codebook's snapshot cannot be written"),
         }
         let Some(url) = self.redis.as_ref().filter(|_| self.writer.is_some()) else { return };
         let begun = store_id(db)
             .map_err(|error| error.to_string())
-            .and_then(|store| Shelf::begin(url, store, fleet.revision).map_err(|error| error.to_string()));
+            .and_then(|store| Shelf::begin(url, store, fleet.as_of).map_err(|error| error.to_string()));
         self.shelf = begun.inspect_err(|error| tracing::debug!(%error, "Redis gets no segments this time")).ok();
     }
 
@@ -128,7 +128,7 @@ impl Keeping {
         match finished {
             Ok(bytes) => metrics.snapshot_written(bytes, telemetry::now().since(self.began)),
             Err(error) => {
-                self.revision = Revision(0);
+                self.as_of = Moment::default();
                 metrics.snapshots_failed.increment(1);
                 tracing::error!(%error, "the codebook's snapshot was not written; the last one stays");
             }
@@ -154,6 +154,6 @@ pub(super) enum Refusal {
     Snapshot(#[from] SnapshotError),
     #[error(transparent)]
     Shelf(#[from] ShelfError),
-    #[error("it is ahead of the store, which must have been restored from a copy")]
-    Ahead,
+    #[error("the store was never where it is, and must have been put back from a backup")]
+    Elsewhere,
 }

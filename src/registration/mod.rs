@@ -14,8 +14,8 @@
 //!   attendant sees why the car cannot be served.
 //! - A binding is changed in one place ([`amendment`]), whoever asks: with the dongle's next epoch, a line in the journal
 //!   that names who and why, and one commit. What a phone signs stands in one table ([`signed`]).
-//! - A snapshot, or a cache of [`segment`]s, is a copy of some revision: a start asks the truth for what changed since, so
-//!   that nothing revoked comes back.
+//! - A snapshot, or a cache of [`segment`]s, is a copy of some [`Moment`]: a start asks the truth whether it was ever
+//!   there, and for what changed since, so that nothing revoked comes back, and nothing of a history that a backup undid.
 //! - Keys leave for the store sealed ([`envelope`]) and are wiped from memory; of a bearer token only the hash is kept.
 //! - Redis, when there is one, stands between the near cache and the truth, and decides nothing ([`cache`]).
 
@@ -74,8 +74,8 @@ pub use tokens::{OPERATOR_TOKEN_FILE, OperatorName, Role, Token};
 // A claim is named in the stage that opens it, whoever asks.
 pub use crate::engine::id::CouplingId;
 pub use truth::{
-    AuditRow, JournalRow, NewKek, NextStep, ROTATION_BATCH, Request, Revision, RotateError, Rotated, Rotation,
-    STORE_FILE, Truth,
+    AuditRow, JournalRow, Life, Moment, NewKek, NextStep, ROTATION_BATCH, Request, Revision, RotateError, Rotated,
+    Rotation, STORE_FILE, Truth,
 };
 
 /// The longest name of a fuel, in bytes.

@@ -26,7 +26,7 @@ use super::phone::{ClockProof, PhoneTokenRequest, PresenceProof, Prover};
 use super::roller::{Pace, Roller};
 use super::stations::{Directory, Station};
 use super::tokens::{self, Grant, Role, Token, TokenCache};
-use super::truth::{Truth, audit, binding_by_id, binding_of, live_binding_of_plate, proof_key, revision, spawn};
+use super::truth::{Truth, audit, binding_by_id, binding_of, live_binding_of_plate, moment, proof_key, spawn};
 use crate::engine::code::Code;
 use crate::engine::codebook::{Codebook, Hit};
 use crate::engine::id::{BindingId, DeviceId, StationId};
@@ -157,8 +157,8 @@ impl Registrations {
         if let Some(registration) = cache.find(device).await {
             return Ok(Some(Arc::new(registration)));
         }
-        // The revision first: what is read after it may be newer, and never older.
-        let (read_at, found) = self.inner.truth.read(move |db| Ok((revision(db)?, binding_of(db, device)?))).await?;
+        // The moment first: what is read after it may be newer, and never older.
+        let (read_at, found) = self.inner.truth.read(move |db| Ok((moment(db)?, binding_of(db, device)?))).await?;
         let found = found.map(Arc::new);
         if let Some(registration) = &found {
             cache.fill(registration, read_at);

@@ -2,14 +2,14 @@
 //! row.
 //!
 //! ```text
-//! ...:s:<revision>:<n>   the n-th segment
-//! ...:segments           revision u64 | segments u64 | dongles u64 | tag 16, all little-endian
+//! ...:s:<life>:<revision>:<n>   the n-th segment
+//! ...:segments                  life 8 | revision u64 | segments u64 | dongles u64 | tag 16, all little-endian
 //! ```
 //!
 //! The second is written when all of the first are there, and the ones of before go then: a reader meets a whole set or
 //! none. The tag is the envelope's keyed fingerprint of the numbers and of all segments' headers in order, so that no set
 //! with a segment left out, or put in from another, passes for whole. As with a snapshot, what changed since its
-//! revision is asked of the truth.
+//! moment is asked of the truth.
 //!
 //! Calls here wait for Redis, [`WAIT`] at most each.
 
@@ -22,7 +22,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::cache::{Names, RedisUrl};
 use super::envelope::Envelope;
 use super::segment::{self, HEADER_BYTES, SEGMENT_MAX, Segment, SegmentError};
-use super::truth::Revision;
+use super::truth::{Life, Moment, Revision};
 use crate::engine::codebook::{Keeper, Roster, RosterBuilder};
 use crate::engine::id::DeviceId;
 
@@ -56,6 +56,7 @@ pub enum ShelfError {
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Set {
+    life: [u8; 8],
     revision: U64,
     segments: U64,
     dongles: U64,
@@ -63,6 +64,10 @@ struct Set {
 }
 
 impl Set {
+    fn as_of(&self) -> Moment {
+        Moment { life: Life(self.life), revision: Revision(self.revision.get()) }
+    }
+
     /// `headers` is the digest of the segments' headers, one after the other.
     fn tag_over(&self, envelope: &Envelope, headers: Sha256) -> [u8; 16] {
         let numbers = &self.as_bytes()[..size_of::<Set>() - 16];
@@ -87,10 +92,10 @@ pub struct Shelf {
 }
 
 impl Shelf {
-    /// `revision`: every change of the truth up to it is in what is going to be put.
-    pub fn begin(url: &RedisUrl, store: [u8; 8], revision: Revision) -> Result<Shelf, ShelfError> {
+    /// `as_of`: every change of the truth up to it is in what is going to be put.
+    pub fn begin(url: &RedisUrl, store: [u8; 8], as_of: Moment) -> Result<Shelf, ShelfError> {
         let (segments, dongles) = (0.into(), 0.into());
-        let set = Set { revision: revision.0.into(), segments, dongles, tag: [0; 16] };
+        let set = Set { life: as_of.life.0, revision: as_of.revision.0.into(), segments, dongles, tag: [0; 16] };
         Ok(Shelf { connection: connect(url)?, names: Names::of_store(store), set, headers: Sha256::new() })
     }
 
@@ -101,7 +106,7 @@ impl Shelf {
         envelope: &Envelope,
         mut told: impl FnMut(usize),
     ) -> Result<(), ShelfError> {
-        let (revision, mut after) = (Revision(self.set.revision.get()), None);
+        let (revision, mut after) = (self.set.as_of().revision, None);
         loop {
             let dongles = keeper.dongles_after(after, SEGMENT_MAX);
             let Some(last) = dongles.last() else { return self.finish(envelope) };
@@ -114,7 +119,7 @@ impl Shelf {
     /// The next segment, in the order of the store.
     pub fn put(&mut self, segment: &[u8]) -> Result<(), ShelfError> {
         let header = segment::Header::read(segment)?;
-        let key = self.names.segment(self.set.revision.get(), self.set.segments.get());
+        let key = self.names.segment(self.set.as_of(), self.set.segments.get());
         redis::cmd("SET").arg(key).arg(segment).arg("EX").arg(TTL_S).query::<()>(&mut self.connection)?;
         self.headers.update(&segment[..HEADER_BYTES]);
         self.set.segments += U64::new(1);
@@ -129,34 +134,35 @@ impl Shelf {
         let mut put = redis::cmd("SET");
         put.arg(self.names.segments()).arg(self.set.as_bytes()).arg("EX").arg(TTL_S);
         put.query::<()>(&mut self.connection)?;
-        let Some(before) = before.filter(|before| before.revision != self.set.revision) else { return Ok(()) };
+        let Some(before) = before.filter(|before| before.as_of() != self.set.as_of()) else { return Ok(()) };
         for number in 0..before.segments.get() {
-            let key = self.names.segment(before.revision.get(), number);
+            let key = self.names.segment(before.as_of(), number);
             redis::cmd("UNLINK").arg(key).query::<()>(&mut self.connection)?;
         }
         Ok(())
     }
 }
 
-/// The dongles that Redis has of a store, opened on that many threads, and the truth's revision that they are of.
+/// The dongles that Redis has of a store, opened on that many threads, and the truth's moment that they are of.
 pub fn read(
     url: &RedisUrl,
     store: [u8; 8],
     envelope: &Envelope,
     threads: usize,
-) -> Result<(Roster, Revision), ShelfError> {
+) -> Result<(Roster, Moment), ShelfError> {
     let names = Names::of_store(store);
     let connections = (0..threads.max(1)).map(|_| connect(url)).collect::<Result<Vec<_>, _>>()?;
     let mut reader = Reader { connections, names, envelope };
     let set = Set::of(&mut reader.connections[0], &reader.names)?;
+    let as_of = set.as_of();
     let mut roster = RosterBuilder::new(usize::try_from(set.dongles.get()).map_err(|_| ShelfError::Damaged)?);
     let (mut headers, mut last) = (Sha256::new(), None);
     let turn = threads.max(1) * SEGMENTS_PER_TURN;
     for from in (0..set.segments.get()).step_by(turn) {
         let numbers: Vec<u64> = (from..set.segments.get().min(from + turn as u64)).collect();
-        for (header, segment) in reader.segments(set.revision.get(), &numbers)? {
+        for (header, segment) in reader.segments(as_of, &numbers)? {
             let ascends = last.is_none_or(|last: DeviceId| last.0.cast_signed() < header.first().0.cast_signed());
-            if !ascends || segment.revision.0 != set.revision.get() {
+            if !ascends || segment.revision != as_of.revision {
                 return Err(ShelfError::Damaged);
             }
             last = Some(header.last());
@@ -167,7 +173,7 @@ pub fn read(
     if roster.len() as u64 != set.dongles.get() || set.tag != set.tag_over(envelope, headers) {
         return Err(ShelfError::Damaged);
     }
-    Ok((roster.finish(), Revision(set.revision.get())))
+    Ok((roster.finish(), as_of))
 }
 
 struct Reader<'a> {
@@ -180,13 +186,13 @@ type Opened = (segment::Header, Segment);
 
 impl Reader<'_> {
     /// Reads and opens some segments, each thread a run of them.
-    fn segments(&mut self, revision: u64, numbers: &[u64]) -> Result<Vec<Opened>, ShelfError> {
+    fn segments(&mut self, as_of: Moment, numbers: &[u64]) -> Result<Vec<Opened>, ShelfError> {
         let each = numbers.len().div_ceil(self.connections.len()).max(1);
         let (names, envelope) = (&self.names, self.envelope);
         let parts = self.connections.iter_mut().zip(numbers.chunks(each));
         std::thread::scope(|scope| {
             let parts: Vec<_> = parts
-                .map(|(connection, part)| scope.spawn(move || open_all(connection, names, envelope, revision, part)))
+                .map(|(connection, part)| scope.spawn(move || open_all(connection, names, envelope, as_of, part)))
                 .collect();
             let opened = parts.into_iter().map(|part| part.join().expect("opening a segment never panics"));
             Ok(opened.collect::<Result<Vec<_>, ShelfError>>()?.into_iter().flatten().collect())
@@ -198,12 +204,12 @@ fn open_all(
     connection: &mut redis::Connection,
     names: &Names,
     envelope: &Envelope,
-    revision: u64,
+    as_of: Moment,
     numbers: &[u64],
 ) -> Result<Vec<Opened>, ShelfError> {
     let mut get = redis::cmd("MGET");
     for number in numbers {
-        get.arg(names.segment(revision, *number));
+        get.arg(names.segment(as_of, *number));
     }
     let found: Vec<Option<Vec<u8>>> = get.query(connection)?;
     let opened = found.into_iter().map(|bytes| {

@@ -1,11 +1,11 @@
 //! All dongles of the codebook on disk, so that a start does not read them one by one from the truth.
 //!
-//! `codebook.snapshot` is a header {magic, version, revision of the truth, dongles, segments, SHA-256 of the header so
+//! `codebook.snapshot` is a header {magic, version, life and revision of the truth, dongles, segments, SHA-256 of the header so
 //! far and of all segments' headers} and the [`segment`]s. It is written beside the old one, flushed and renamed, so
 //! that a crash leaves one of the two whole. Between two segments the fleet may change and roll: a dongle that changed
 //! after the snapshot's revision is asked for again at the start, whether the snapshot has it as it was or as it is.
 //!
-//! A snapshot is never the truth: a start takes it as what was true at its revision, and asks for what changed since.
+//! A snapshot is never the truth: a start takes it as what was true at its moment, if the truth was ever there, and asks for what changed since.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -18,7 +18,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::envelope::Envelope;
 use super::segment::{self, HEADER_BYTES, SEGMENT_MAX, Segment, SegmentError};
-use super::truth::Revision;
+use super::truth::{Life, Moment, Revision};
 use crate::engine::codebook::{Keeper, Roster, RosterBuilder};
 use crate::engine::id::DeviceId;
 
@@ -26,7 +26,7 @@ use crate::engine::id::DeviceId;
 pub const CODEBOOK_FILE: &str = "codebook.snapshot";
 
 const MAGIC: [u8; 4] = *b"FCCB";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Segments that each thread opens before they are put together: some 3 MB each.
 const SEGMENTS_PER_TURN: usize = 8;
@@ -60,6 +60,7 @@ impl From<io::Error> for SnapshotError {
 struct Header {
     magic: [u8; 4],
     version: U32,
+    life: [u8; 8],
     revision: U64,
     dongles: U64,
     segments: U64,
@@ -67,10 +68,14 @@ struct Header {
 }
 
 impl Header {
-    fn new(revision: Revision, dongles: u64, segments: u64) -> Header {
-        let version = VERSION.into();
-        let (revision, dongles, segments) = (revision.0.into(), dongles.into(), segments.into());
-        Header { magic: MAGIC, version, revision, dongles, segments, digest: [0; 32] }
+    fn new(as_of: Moment, dongles: u64, segments: u64) -> Header {
+        let (version, life, revision) = (VERSION.into(), as_of.life.0, as_of.revision.0.into());
+        let (dongles, segments) = (dongles.into(), segments.into());
+        Header { magic: MAGIC, version, life, revision, dongles, segments, digest: [0; 32] }
+    }
+
+    fn as_of(&self) -> Moment {
+        Moment { life: Life(self.life), revision: Revision(self.revision.get()) }
     }
 
     /// `headers` is the digest of the segments' headers, one after the other.
@@ -85,7 +90,7 @@ pub struct Writer {
     path: PathBuf,
     beside: PathBuf,
     file: File,
-    revision: Revision,
+    as_of: Moment,
     after: Option<DeviceId>,
     headers: Sha256,
     dongles: u64,
@@ -93,13 +98,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// `revision`: every change of the truth up to it is in the keeper that is going to be written.
-    pub fn begin(path: &Path, revision: Revision) -> io::Result<Writer> {
+    /// `as_of`: every change of the truth up to it is in the keeper that is going to be written.
+    pub fn begin(path: &Path, as_of: Moment) -> io::Result<Writer> {
         let beside = path.with_extension("writing");
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        file.write_all(Header::new(revision, 0, 0).as_bytes())?;
+        file.write_all(Header::new(as_of, 0, 0).as_bytes())?;
         let (after, headers) = (None, Sha256::new());
-        Ok(Writer { path: path.into(), beside, file, revision, after, headers, dongles: 0, segments: 0 })
+        Ok(Writer { path: path.into(), beside, file, as_of, after, headers, dongles: 0, segments: 0 })
     }
 
     /// Writes the next segment: about a millisecond, and what the disk takes. Answers it; `None` after the last.
@@ -107,7 +112,7 @@ impl Writer {
         let dongles = keeper.dongles_after(self.after, SEGMENT_MAX);
         let Some(last) = dongles.last() else { return Ok(None) };
         self.after = Some(last.device);
-        let segment = segment::seal(envelope, &dongles, self.revision);
+        let segment = segment::seal(envelope, &dongles, self.as_of.revision);
         self.file.write_all(&segment)?;
         self.headers.update(&segment[..HEADER_BYTES]);
         self.dongles += dongles.len() as u64;
@@ -117,7 +122,7 @@ impl Writer {
 
     /// Puts the snapshot in the last one's place. Waits for the disk. Answers its size.
     pub fn finish(self) -> io::Result<u64> {
-        let mut header = Header::new(self.revision, self.dongles, self.segments);
+        let mut header = Header::new(self.as_of, self.dongles, self.segments);
         header.digest = header.digest_over(&self.headers);
         self.file.write_all_at(header.as_bytes(), 0)?;
         self.file.sync_all()?;
@@ -127,10 +132,10 @@ impl Writer {
     }
 }
 
-/// The dongles of a snapshot, opened on that many threads, and the truth's revision that they are of.
-pub fn read(path: &Path, envelope: &Envelope, threads: usize) -> Result<(Roster, Revision), SnapshotError> {
+/// The dongles of a snapshot, opened on that many threads, and the truth's moment that they are of.
+pub fn read(path: &Path, envelope: &Envelope, threads: usize) -> Result<(Roster, Moment), SnapshotError> {
     let file = File::open(path)?;
-    let mut header = Header::new(Revision(0), 0, 0);
+    let mut header = Header::new(Moment::default(), 0, 0);
     file.read_exact_at(header.as_mut_bytes(), 0)?;
     if header.magic != MAGIC || header.version.get() != VERSION {
         return Err(SnapshotError::Foreign);
@@ -142,7 +147,7 @@ pub fn read(path: &Path, envelope: &Envelope, threads: usize) -> Result<(Roster,
             segment.push_onto(&mut roster);
         }
     }
-    Ok((roster.finish(), Revision(header.revision.get())))
+    Ok((roster.finish(), header.as_of()))
 }
 
 /// Where the segments are. Their headers are proven here to be the snapshot's own, all of them and in order.
@@ -200,6 +205,8 @@ mod tests {
     use crate::engine::codebook::Dongle;
     use crate::engine::time::SlotLength;
 
+    const AS_OF: Moment = Moment { life: Life([3; 8]), revision: Revision(5) };
+
     fn keeper(dongles: u64) -> Keeper {
         let mut roster = RosterBuilder::new(dongles as usize);
         for device in 0..dongles {
@@ -210,7 +217,7 @@ mod tests {
     }
 
     fn write(path: &Path, keeper: &Keeper, envelope: &Envelope) {
-        let mut writer = Writer::begin(path, Revision(5)).unwrap();
+        let mut writer = Writer::begin(path, AS_OF).unwrap();
         while writer.step(keeper, envelope).unwrap().is_some() {}
         writer.finish().unwrap();
     }
@@ -227,8 +234,8 @@ mod tests {
             let keeper = keeper(dongles);
             write(&path, &keeper, &envelope);
             for threads in [1, 3] {
-                let (roster, revision) = read(&path, &envelope, threads).unwrap();
-                assert_eq!(revision, Revision(5));
+                let (roster, as_of) = read(&path, &envelope, threads).unwrap();
+                assert_eq!(as_of, AS_OF);
                 assert!(all(&Keeper::new(SlotLength::DEFAULT, roster)) == all(&keeper));
             }
         }

@@ -487,6 +487,14 @@ async fn what_was_revoked_after_the_snapshot_does_not_come_back_with_it() {
     assert_eq!((book.find(&code_now()), book.len()), (None, 1));
 }
 
+/// As somebody does who has a copy of the store, and no engine at work.
+fn put_back(folder: &Path, backup: &[u8]) {
+    for of_the_log in ["registrations.db-wal", "registrations.db-shm"] {
+        let _ = std::fs::remove_file(folder.join(of_the_log));
+    }
+    std::fs::write(folder.join(STORE_FILE), backup).unwrap();
+}
+
 #[tokio::test]
 async fn a_snapshot_that_is_ahead_of_a_restored_store_is_not_used() {
     let folder = TempDir::new().unwrap();
@@ -494,17 +502,42 @@ async fn a_snapshot_that_is_ahead_of_a_restored_store_is_not_used() {
     couple(&registrations).await;
     registrations.stop();
     drop(registrations);
-    let store = folder.path().join(STORE_FILE);
-    let backup = std::fs::read(&store).unwrap();
+    let backup = std::fs::read(folder.path().join(STORE_FILE)).unwrap();
 
     let registrations = start(folder.path());
     import_another(&registrations).await;
     registrations.stop();
     drop(registrations);
-    for of_the_log in ["registrations.db-wal", "registrations.db-shm"] {
-        let _ = std::fs::remove_file(folder.path().join(of_the_log));
-    }
-    std::fs::write(&store, backup).unwrap();
+    put_back(folder.path(), &backup);
     let book = start(folder.path()).codebook();
     assert_eq!((book.len(), book.find(&code_now()).is_some()), (1, true));
+}
+
+#[tokio::test]
+async fn a_snapshot_of_after_the_backup_is_not_used_when_the_restored_store_comes_to_its_revision() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join(snapshot::CODEBOOK_FILE);
+    let registrations = start(folder.path());
+    let binding = couple(&registrations).await.registration.binding;
+    registrations.stop();
+    drop(registrations);
+    let backup = std::fs::read(folder.path().join(STORE_FILE)).unwrap();
+
+    let registrations = start(folder.path());
+    import_another(&registrations).await;
+    amend(&registrations, binding, Amendment::suspend()).await.unwrap();
+    registrations.stop();
+    drop(registrations);
+    let (snapshot, as_of) = (std::fs::read(&path).unwrap(), Truth::look(folder.path(), None).unwrap());
+
+    put_back(folder.path(), &backup);
+    let registrations = start(folder.path());
+    amend(&registrations, binding, Amendment::suspend()).await.unwrap();
+    amend(&registrations, binding, Amendment::revoke(Cause::default())).await.unwrap();
+    registrations.stop();
+    drop(registrations);
+    assert_eq!(Truth::look(folder.path(), None).unwrap(), as_of, "or this shows nothing");
+    // As when this engine crashed before it wrote one of its own.
+    std::fs::write(&path, snapshot).unwrap();
+    assert!(start(folder.path()).codebook().is_empty(), "one dongle was revoked, and the other never came");
 }

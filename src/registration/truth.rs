@@ -9,6 +9,7 @@ mod bindings;
 mod devices;
 mod journal;
 mod keks;
+mod moment;
 mod requests;
 mod revision;
 mod rotation;
@@ -31,6 +32,8 @@ pub(super) use devices::{
     set_proof_key,
 };
 pub use journal::JournalRow;
+pub use moment::{Life, Moment};
+pub(super) use moment::{has_been_at, moment, moment_of};
 pub use requests::Request;
 pub(super) use requests::{answered, remember};
 pub use revision::Revision;
@@ -63,7 +66,7 @@ struct Inner {
     writes_waiting: Queue,
     lookups: mpsc::Sender<Lookup>,
     reads_waiting: Queue,
-    revisions: watch::Receiver<Revision>,
+    moments: watch::Receiver<Moment>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -92,7 +95,7 @@ impl Truth {
         let (orders, mut to_write) = mpsc::channel(queue.max(1));
         let (lookups, mut to_read) = mpsc::channel::<Lookup>(queue.max(1));
         let reader = schema::open_reader(&path)?;
-        let (committed, revisions) = watch::channel(revision(&db)?);
+        let (committed, moments) = watch::channel(moment(&db)?);
         let (writes_waiting, reads_waiting) = queues();
         let waiting = writes_waiting.clone();
         let writer = spawn("registration-writer", move || writer::run(&db, &mut to_write, &committed, &waiting))?;
@@ -106,7 +109,7 @@ impl Truth {
         })?;
         let writer = Mutex::new(Some(writer));
         let envelope = Arc::new(envelope);
-        let inner = Inner { path, envelope, orders, writes_waiting, lookups, reads_waiting, revisions, writer };
+        let inner = Inner { path, envelope, orders, writes_waiting, lookups, reads_waiting, moments, writer };
         Ok(Truth { inner: Arc::new(inner) })
     }
 
@@ -136,9 +139,9 @@ impl Truth {
         Ok(Some(revision(&db)?))
     }
 
-    /// The revision that was committed last. It is here before the answer to whoever ordered the commit.
-    pub(super) fn revisions(&self) -> watch::Receiver<Revision> {
-        self.inner.revisions.clone()
+    /// The moment of the last commit. It is here before the answer to whoever ordered the commit.
+    pub(super) fn moments(&self) -> watch::Receiver<Moment> {
+        self.inner.moments.clone()
     }
 
     /// A look-up connection of one's own, for the long scan of the codebook's secrets.

@@ -1,9 +1,11 @@
 //! Registrations with a Redis that works, dies, is emptied, held, or set back to an old dump.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use reqwest::StatusCode;
+use rusqlite::Connection;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::{
     engine::{Engine, FORECOURT, eventually},
@@ -236,6 +238,73 @@ async fn what_another_process_changed_leaves_the_near_cache() {
     site.engine.post(&format!("/v1/stations/{STATION}/sessions"), &site.terminal, body).await.is(201);
 }
 
+/// The store's count of changes.
+fn revision(folder: &Path) -> i64 {
+    let db = Connection::open(folder.join("registrations.db")).expect("SQLite");
+    db.query_row("SELECT count FROM revision", [], |row| row.get(0)).expect("it has one")
+}
+
+/// `forecourt backup`, beside the engine.
+fn back_up(engine: &Engine) -> TempDir {
+    let backup = tempfile::tempdir().expect("a temporary folder");
+    let mut command = Command::new(FORECOURT);
+    command.arg("backup").arg(backup.path()).env("FORECOURT_ENGINE_DATA", engine.folder());
+    assert!(command.output().expect("it is built").status.success());
+    backup
+}
+
+/// Puts the store back as the command's help says; the engine must not run.
+fn put_back(backup: &TempDir, folder: &Path) {
+    for of_the_log in ["registrations.db-wal", "registrations.db-shm"] {
+        let _ = fs::remove_file(folder.join(of_the_log));
+    }
+    fs::copy(backup.path().join("registrations.db"), folder.join("registrations.db")).expect("both are there");
+}
+
+#[tokio::test]
+async fn a_restored_store_that_comes_to_the_revision_of_redis_believes_nothing_of_it() {
+    let Some(mut redis) = RedisServer::start().await else { return };
+    let (kept, suspended, revoked) = (car(), Car::new(8, "34나7777", "tok_ok"), Car::new(9, "56다8888", "tok_ok"));
+    let mut site = site(&redis, &[&kept, &suspended, &revoked]).await;
+    let (of_kept, of_suspended, of_revoked) = (
+        binding_of(&site.engine, &kept).await,
+        binding_of(&site.engine, &suspended).await,
+        binding_of(&site.engine, &revoked).await,
+    );
+    let backup = back_up(&site.engine);
+    // What the backup undoes: three changes, and Redis has them.
+    for (binding, what) in [(&of_kept, "suspension"), (&of_revoked, "suspension"), (&of_revoked, "restoration")] {
+        by_operator(&site.engine, binding, what).await;
+    }
+    assert!(cache(site.engine.folder(), &redis, "warm").0);
+    let (undone, dump) = (revision(site.engine.folder()), redis.dump());
+    redis.kill();
+
+    // As many changes of another kind, while Redis is away.
+    site.engine.crash();
+    put_back(&backup, site.engine.folder());
+    site.engine.restart().await;
+    for (binding, what) in [(&of_suspended, "suspension"), (&of_revoked, "suspension"), (&of_revoked, "revocation")] {
+        by_operator(&site.engine, binding, what).await;
+    }
+    assert_eq!(revision(site.engine.folder()), undone, "or this shows nothing");
+
+    // Both are back, the engine with nothing in its memory and no snapshot that was written since.
+    site.engine.crash();
+    redis.come_back(Some(&dump)).await;
+    let (went_well, said) = cache(site.engine.folder(), &redis, "verify");
+    assert!(went_well && said.contains("Redis is not where the store is") && said.contains("3 wrong"), "{said}");
+    site.engine.restart().await;
+    until_cache_is(&site.engine, "current").await;
+    assert!(site.engine.metric("forecourt_registration_codebook_starts_total", &["redis"]).await < 1.0);
+    site.until_visible(2).await;
+    site.select("3456").await.is(201);
+    site.select("7777").await.refused_as(423, "BINDING_SUSPENDED");
+    site.select("8888").await.is(404);
+    let (went_well, said) = cache(site.engine.folder(), &redis, "verify");
+    assert!(went_well && said.contains("Redis is where the store is") && said.contains(" 0 wrong"), "{said}");
+}
+
 /// `forecourt cache ...` on the data folder; whether it went well, and what it said.
 pub(crate) fn cache(folder: &Path, redis: &RedisServer, what: &str) -> (bool, String) {
     let mut command = Command::new(FORECOURT);
@@ -295,7 +364,7 @@ async fn segments_that_somebody_changed_are_not_believed() {
     let mut connection = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
     let mut set: Vec<u8> = redis::cmd("GET").arg(&sets[0]).query(&mut connection).unwrap();
     // A set of no segments at all, and every car would be a stranger; one of more dongles than any memory holds.
-    for (numbers, forged) in [(8..24, 0), (16..24, 0xff)] {
+    for (numbers, forged) in [(16..32, 0), (24..32, 0xff)] {
         set[numbers].fill(forged);
         redis::cmd("SET").arg(&sets[0]).arg(&set).query::<()>(&mut connection).unwrap();
         let _ = std::fs::remove_file(site.engine.folder().join("codebook.snapshot"));

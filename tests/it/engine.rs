@@ -92,9 +92,19 @@ impl Engine {
 
     /// Ends the process as a power cut would, and starts another on the same folder and ports.
     pub(crate) async fn crash_and_restart(&mut self) {
+        self.crash();
+        self.restart().await;
+    }
+
+    /// Ends the process as a power cut would.
+    pub(crate) fn crash(&mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it was ours");
         std::fs::remove_file(self.folder.path().join("engine.json")).expect("written at the start");
+    }
+
+    /// Starts another on the same folder and ports, after [`Engine::crash`].
+    pub(crate) async fn restart(&mut self) {
         self.child = spawn(self.folder.path(), self.addresses, &self.settings);
         let folder = self.folder.path();
         let (child, ports, settings) = (&mut self.child, self.addresses, &self.settings);

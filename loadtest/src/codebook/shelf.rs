@@ -5,7 +5,7 @@ use std::{io, time::Instant};
 use forecourt::{
     engine::codebook::Keeper,
     registration::{
-        RedisUrl, Revision,
+        Moment, RedisUrl,
         envelope::Envelope,
         roll_at_once,
         shelf::{Shelf, read},
@@ -32,7 +32,7 @@ pub struct FromRedis {
 pub(super) fn measure(keeper: Keeper, url: &RedisUrl, tell: &mut impl FnMut(&str)) -> io::Result<FromRedis> {
     let envelope = Envelope::new(1, &[7; 32]);
     let began = Instant::now();
-    let mut shelf = Shelf::begin(url, STORE, Revision(1)).map_err(io::Error::other)?;
+    let mut shelf = Shelf::begin(url, STORE, Moment::default()).map_err(io::Error::other)?;
     shelf.put_all(&keeper, &envelope, |_| {}).map_err(io::Error::other)?;
     let redis_write_s = began.elapsed().as_secs_f64();
     tell(&format!("segments written to Redis in {redis_write_s:.1} s"));

@@ -5,7 +5,7 @@ use std::{io, time::Instant};
 use forecourt::{
     engine::codebook::Keeper,
     registration::{
-        Revision,
+        Moment,
         envelope::Envelope,
         roll_at_once,
         snapshot::{CODEBOOK_FILE, Writer, read},
@@ -34,7 +34,7 @@ pub(super) fn measure(keeper: Keeper, config: &Config, tell: &mut impl FnMut(&st
     let folder = config.folder.as_deref().unwrap_or(temporary.path());
     let (path, envelope) = (folder.join(CODEBOOK_FILE), Envelope::new(1, &[7; 32]));
     let began = Instant::now();
-    let mut writer = Writer::begin(&path, Revision(1))?;
+    let mut writer = Writer::begin(&path, Moment::default())?;
     let (mut goes_on, mut longest_ms) = (true, 0.0_f64);
     while goes_on {
         let step = Instant::now();

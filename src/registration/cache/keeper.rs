@@ -23,7 +23,7 @@ use crate::{
         envelope::Envelope,
         error::StartError,
         metrics::CacheMetrics,
-        truth::{Revision, Truth, binding_of, changed_since, revision},
+        truth::{Moment, Truth, binding_of, changed_since, has_been_at, moment_of, revision},
     },
 };
 
@@ -58,9 +58,9 @@ pub(super) struct Keeper {
     names: Names,
     db: Connection,
     envelope: Arc<Envelope>,
-    revisions: watch::Receiver<Revision>,
+    moments: watch::Receiver<Moment>,
     /// What Redis is a copy of, as far as is known.
-    at: Revision,
+    at: Moment,
     state: Arc<State>,
     metrics: Arc<CacheMetrics>,
 }
@@ -76,8 +76,8 @@ impl Keeper {
         let db = truth.open_reader()?;
         let names = Names::of(&db)?;
         let (state, metrics) = (state.clone(), metrics.clone());
-        let (envelope, revisions) = (truth.envelope(), truth.revisions());
-        Ok(Keeper { client, wait, names, db, envelope, revisions, at: Revision(0), state, metrics })
+        let (envelope, moments) = (truth.envelope(), truth.moments());
+        Ok(Keeper { client, wait, names, db, envelope, moments, at: Moment::default(), state, metrics })
     }
 
     /// For somebody who has no truth at work, but its store to read.
@@ -86,11 +86,11 @@ impl Keeper {
         names: Names,
         db: Connection,
         envelope: Envelope,
-        revisions: watch::Receiver<Revision>,
+        moments: watch::Receiver<Moment>,
     ) -> Result<Keeper, redis::RedisError> {
         let (envelope, state, metrics) = (Arc::new(envelope), Arc::default(), Arc::new(CacheMetrics::new()));
-        let (client, wait, at) = (url.client()?, Duration::ZERO, Revision(0));
-        Ok(Keeper { client, wait, names, db, envelope, revisions, at, state, metrics })
+        let (client, wait, at) = (url.client()?, Duration::ZERO, Moment::default());
+        Ok(Keeper { client, wait, names, db, envelope, moments, at, state, metrics })
     }
 
     pub(super) fn names(&self) -> &Names {
@@ -132,7 +132,7 @@ impl Keeper {
     async fn converse(&mut self, inbox: &mut mpsc::Receiver<Order>) -> Result<(), KeeperError> {
         let mut link = Link::open(&self.client, &self.names).await?;
         self.catch_up(&mut link).await?;
-        tracing::info!(revision = self.at.0, "Redis is a copy of the registrations");
+        tracing::info!(moment = %self.at, "Redis is a copy of the registrations");
         let mut look = interval(LOOK_EACH);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -141,7 +141,7 @@ impl Keeper {
                     Some(order) => self.serve(&mut link, Together::gather(order, inbox)).await?,
                     None => return Ok(()),
                 },
-                changed = self.revisions.changed() => match changed {
+                changed = self.moments.changed() => match changed {
                     Ok(()) => self.catch_up(&mut link).await?,
                     Err(_) => return Ok(()),
                 },
@@ -161,7 +161,7 @@ impl Keeper {
         let asked = link.records(finds.iter().map(|(device, _)| *device));
         let (held, records) = timeout(self.wait, asked).await.map_err(|_| KeeperError::Slow(self.wait))??;
         // Compared after the answer: what was changed meanwhile must not be answered with what it was before.
-        if held != Some(*self.revisions.borrow()) {
+        if held != Some(*self.moments.borrow()) {
             self.metrics.stale.increment(finds.len() as u64);
             return if held == Some(self.at) { Ok(()) } else { self.catch_up(link).await };
         }
@@ -198,7 +198,7 @@ impl Keeper {
         self.fill_all(link, fresh.map(|(bound, _)| &**bound)).await.map(drop)
     }
 
-    /// Keeps registrations that were read at the revision which Redis was last seen at; `false` when it has left that.
+    /// Keeps registrations that were read at the moment which Redis was last seen at; `false` when it has left that.
     pub(super) async fn fill_all(
         &mut self,
         link: &mut Link,
@@ -213,20 +213,23 @@ impl Keeper {
         Ok(true)
     }
 
-    /// Brings Redis to the revision of the truth, from wherever it is.
+    /// Brings Redis to the moment of the truth, from wherever it is.
     pub(super) async fn catch_up(&mut self, link: &mut Link) -> Result<(), KeeperError> {
         loop {
-            let goal = *self.revisions.borrow_and_update();
-            let held = link.revision().await?;
-            self.metrics.behind.set(goal.0.saturating_sub(held.unwrap_or_default().0) as f64);
+            let goal = *self.moments.borrow_and_update();
+            let held = link.moment().await?;
+            let is_of_truth = held.map(|held| has_been_at(&self.db, held)).transpose()? == Some(true);
+            let behind = goal.revision.0.saturating_sub(held.unwrap_or_default().revision.0);
+            self.metrics.behind.set(behind as f64);
             match held {
-                Some(held) if held == goal => {
+                // Or ahead of what was told here: by another process, of a commit that is in the store already.
+                Some(held) if is_of_truth && behind == 0 => {
                     self.at = held;
                     self.metrics.up.set(1.0);
                     self.state.set(CacheState::Current);
                     return Ok(());
                 }
-                Some(held) if held < goal && goal.0 - held.0 <= BEHIND_MAX => {
+                Some(held) if is_of_truth && behind <= BEHIND_MAX => {
                     if held != self.at {
                         self.state.set(CacheState::Behind);
                     }
@@ -237,12 +240,13 @@ impl Keeper {
         }
     }
 
-    async fn step(&mut self, link: &mut Link, held: Revision) -> Result<(), KeeperError> {
+    async fn step(&mut self, link: &mut Link, held: Moment) -> Result<(), KeeperError> {
         // Read before the changes: they may be newer than it, and never older.
         let newest = revision(&self.db)?;
-        let devices = changed_since(&self.db, held, STEP)?;
-        let last = devices.last().map_or(held, |(revision, _)| *revision);
+        let devices = changed_since(&self.db, held.revision, STEP)?;
+        let last = devices.last().map_or(held.revision, |(revision, _)| *revision);
         let to = if devices.len() < STEP { newest.max(last) } else { last };
+        let to = moment_of(&self.db, to)?;
         let changes = devices.into_iter().map(|(_, device)| self.changed(device));
         let changes: Vec<Changed> = changes.collect::<rusqlite::Result<_>>()?;
         if link.advance(held, to, &changes).await? {
@@ -261,11 +265,11 @@ impl Keeper {
         Ok(Changed { device, bound })
     }
 
-    /// Redis is empty, far behind, or of a truth that this one was set back from.
-    async fn begin_anew(&mut self, link: &mut Link, held: Option<Revision>, goal: Revision) -> Result<(), KeeperError> {
+    /// Redis is empty, far behind, or of another life than this truth's.
+    async fn begin_anew(&mut self, link: &mut Link, held: Option<Moment>, goal: Moment) -> Result<(), KeeperError> {
         self.state.set(CacheState::Behind);
         self.metrics.resets.increment(1);
-        tracing::info!(held = held.map(|held| held.0), goal = goal.0, "Redis begins anew");
+        tracing::info!(held = held.map(tracing::field::display), %goal, "Redis begins anew");
         Ok(link.begin(goal).await?)
     }
 }

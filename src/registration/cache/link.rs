@@ -9,7 +9,7 @@ use redis::{
 use super::names::Names;
 use crate::{
     engine::id::DeviceId,
-    registration::{binding::BindingStatus, truth::Revision},
+    registration::{binding::BindingStatus, truth::Moment},
 };
 
 /// A connection that is not there by then is tried again later.
@@ -28,7 +28,7 @@ pub(super) const CHANGES_MAX: usize = 100_000;
 /// Names that one SCAN looks at: Redis serves nobody else meanwhile.
 const SCAN_COUNT: usize = 1_000;
 
-/// KEYS: revision, stream, the records. ARGV: the revision expected, the next, the stream's bound, a record's seconds;
+/// KEYS: moment, stream, the records. ARGV: the moment expected, the next, the stream's bound, a record's seconds;
 /// then for each record its bytes, dongle, epoch and status. A dongle that has no binding any more has no bytes.
 /// Records that nobody has looked up are left alone: an import of millions is none of the cache's business.
 static ADVANCE: LazyLock<Script> = LazyLock::new(|| {
@@ -49,7 +49,7 @@ static ADVANCE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// KEYS: revision, the records. ARGV: the revision expected, a record's seconds, the bytes of each.
+/// KEYS: moment, the records. ARGV: the moment expected, a record's seconds, the bytes of each.
 static FILL: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -58,7 +58,7 @@ static FILL: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// KEYS: revision, stream. ARGV: the revision to begin with, the stream's bound. Whoever follows the stream is told that
+/// KEYS: moment, stream. ARGV: the moment to begin with, the stream's bound. Whoever follows the stream is told that
 /// what he knows may be old.
 static BEGIN: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
@@ -94,33 +94,34 @@ impl Link {
         Ok(Link { connection, names: names.clone() })
     }
 
-    /// The revision that Redis is a copy of; `None` of one that is empty, or holds something else there.
-    pub(super) async fn revision(&mut self) -> RedisResult<Option<Revision>> {
-        let value: Value = cmd("GET").arg(self.names.revision()).query_async(&mut self.connection).await?;
-        Ok(revision(value))
+    /// The moment that Redis is a copy of; `None` of one that is empty, or holds something else there: an earlier version
+    /// wrote the revision alone.
+    pub(super) async fn moment(&mut self) -> RedisResult<Option<Moment>> {
+        let value: Value = cmd("GET").arg(self.names.moment()).query_async(&mut self.connection).await?;
+        Ok(moment(value))
     }
 
-    /// The records of these dongles, and the revision that they are of.
+    /// The records of these dongles, and the moment that they are of.
     pub(super) async fn records(
         &mut self,
         devices: impl Iterator<Item = DeviceId>,
-    ) -> RedisResult<(Option<Revision>, Vec<Option<Vec<u8>>>)> {
+    ) -> RedisResult<(Option<Moment>, Vec<Option<Vec<u8>>>)> {
         let mut command = cmd("MGET");
-        command.arg(self.names.revision());
+        command.arg(self.names.moment());
         for device in devices {
             command.arg(self.names.record(device));
         }
         let mut values: Vec<Value> = command.query_async(&mut self.connection).await?;
         let records = values.split_off(1.min(values.len())).into_iter().map(Option::<Vec<u8>>::from_redis_value);
-        let held = values.pop().and_then(revision);
+        let held = values.pop().and_then(moment);
         Ok((held, records.collect::<Result<_, _>>()?))
     }
 
-    /// Brings Redis from one revision to a later one; `false` when it was not at the first.
-    pub(super) async fn advance(&mut self, from: Revision, to: Revision, changes: &[Changed]) -> RedisResult<bool> {
+    /// Brings Redis from one moment to a later one; `false` when it was not at the first.
+    pub(super) async fn advance(&mut self, from: Moment, to: Moment, changes: &[Changed]) -> RedisResult<bool> {
         let mut call = ADVANCE.prepare_invoke();
-        call.key(self.names.revision()).key(self.names.changes());
-        call.arg(from.0).arg(to.0).arg(CHANGES_MAX).arg(RECORD_TTL_S);
+        call.key(self.names.moment()).key(self.names.changes());
+        call.arg(from.to_string()).arg(to.to_string()).arg(CHANGES_MAX).arg(RECORD_TTL_S);
         for change in changes {
             call.key(self.names.record(change.device));
             match &change.bound {
@@ -133,10 +134,10 @@ impl Link {
         call.invoke_async(&mut self.connection).await
     }
 
-    /// Keeps records that were read at this revision; `false` when Redis is at another.
-    pub(super) async fn fill(&mut self, at: Revision, records: &[(DeviceId, Vec<u8>)]) -> RedisResult<bool> {
+    /// Keeps records that were read at this moment; `false` when Redis is at another.
+    pub(super) async fn fill(&mut self, at: Moment, records: &[(DeviceId, Vec<u8>)]) -> RedisResult<bool> {
         let mut call = FILL.prepare_invoke();
-        call.key(self.names.revision()).arg(at.0).arg(RECORD_TTL_S);
+        call.key(self.names.moment()).arg(at.to_string()).arg(RECORD_TTL_S);
         for (device, record) in records {
             call.key(self.names.record(*device)).arg(record.as_slice());
         }
@@ -158,9 +159,9 @@ impl Link {
         scan.query_async(&mut self.connection).await
     }
 
-    /// Forgets every record, and then begins anew at this revision. In steps, so that Redis serves others in between.
-    pub(super) async fn begin(&mut self, at: Revision) -> RedisResult<()> {
-        cmd("UNLINK").arg(self.names.revision()).query_async::<()>(&mut self.connection).await?;
+    /// Forgets every record, and then begins anew at this moment. In steps, so that Redis serves others in between.
+    pub(super) async fn begin(&mut self, at: Moment) -> RedisResult<()> {
+        cmd("UNLINK").arg(self.names.moment()).query_async::<()>(&mut self.connection).await?;
         let mut cursor = 0_u64;
         loop {
             let (next, found) = self.scan_keys(cursor).await?;
@@ -173,11 +174,11 @@ impl Link {
             }
         }
         let mut call = BEGIN.prepare_invoke();
-        call.key(self.names.revision()).key(self.names.changes()).arg(at.0).arg(CHANGES_MAX);
+        call.key(self.names.moment()).key(self.names.changes()).arg(at.to_string()).arg(CHANGES_MAX);
         call.invoke_async(&mut self.connection).await
     }
 }
 
-fn revision(value: Value) -> Option<Revision> {
-    u64::from_redis_value(value).ok().map(Revision)
+fn moment(value: Value) -> Option<Moment> {
+    String::from_redis_value(value).ok()?.parse().ok()
 }

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Order;
 use crate::{
     engine::id::DeviceId,
-    registration::{binding::Registration, truth::Revision},
+    registration::{binding::Registration, truth::Moment},
 };
 
 /// Look-ups in one command: 256 answers of 300 bytes are 75 KB, some 0.2 ms of Redis' time.
@@ -16,8 +16,8 @@ const TOGETHER_MAX: usize = 256;
 /// Whoever waits for the answer learns from its end that there is none.
 pub(super) type Find = (DeviceId, oneshot::Sender<Registration>);
 
-/// What the truth had to say at this revision, or later.
-pub(super) type Fill = (Arc<Registration>, Revision);
+/// What the truth had to say at this moment, or later.
+pub(super) type Fill = (Arc<Registration>, Moment);
 
 /// What waited when the thread had time.
 #[derive(Default)]

@@ -2,7 +2,10 @@
 
 use rusqlite::Connection;
 
-use crate::{engine::id::DeviceId, registration::truth::store_id};
+use crate::{
+    engine::id::DeviceId,
+    registration::truth::{Moment, store_id},
+};
 
 #[derive(Debug, Clone)]
 pub(in crate::registration) struct Names {
@@ -33,8 +36,8 @@ impl Names {
         format!("{}:r:*", self.prefix)
     }
 
-    /// The truth's revision that all of it is a copy of.
-    pub(super) fn revision(&self) -> String {
+    /// The truth's moment that all of it is a copy of.
+    pub(super) fn moment(&self) -> String {
         format!("{}:revision", self.prefix)
     }
 
@@ -43,8 +46,8 @@ impl Names {
         format!("{}:segments", self.prefix)
     }
 
-    pub(in crate::registration) fn segment(&self, revision: u64, number: u64) -> String {
-        format!("{}:s:{revision}:{number}", self.prefix)
+    pub(in crate::registration) fn segment(&self, as_of: Moment, number: u64) -> String {
+        format!("{}:s:{as_of}:{number}", self.prefix)
     }
 
     /// The stream of changes.

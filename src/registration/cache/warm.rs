@@ -24,7 +24,7 @@ use crate::{
         error::StartError,
         fleet::Fleet,
         shelf::{Shelf, ShelfError},
-        truth::{Revision, Truth, binding_of, bound_after, revision, store_id},
+        truth::{Truth, binding_of, bound_after, moment, store_id},
     },
 };
 
@@ -61,7 +61,7 @@ pub struct Warmed {
 /// What a comparison found. Records that expire or are filled meanwhile may be counted or not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Verified {
-    /// Whether Redis is at the store's revision: of one that is not, nothing is believed.
+    /// Whether Redis is where the store is: of one that is not, nothing is believed.
     pub is_current: bool,
     /// Records that say what the store says.
     pub right: u64,
@@ -95,13 +95,13 @@ impl Operator {
     pub async fn warm(self, mut progress: impl FnMut(Warmed)) -> Result<Warmed, WarmError> {
         let names = Names::of(&self.db)?;
         let mut link = Link::open(&self.url.client()?, &names).await?;
-        let (told, revisions) = watch::channel(revision(&self.db)?);
+        let (told, moments) = watch::channel(moment(&self.db)?);
         let mut warmed = Warmed::default();
         self.shelve(&mut warmed, &mut progress)?;
-        let mut keeper = Keeper::of(&self.url, names, self.db, self.envelope, revisions)?;
+        let mut keeper = Keeper::of(&self.url, names, self.db, self.envelope, moments)?;
         let (mut after, mut overtaken) = (None, 0);
         loop {
-            told.send_replace(revision(keeper.db())?);
+            told.send_replace(moment(keeper.db())?);
             keeper.catch_up(&mut link).await?;
             let registrations = bound_after(keeper.db(), after, TOGETHER)?;
             let Some(last) = registrations.last().map(|bound| bound.device) else { return Ok(warmed) };
@@ -122,7 +122,7 @@ impl Operator {
     fn shelve(&self, warmed: &mut Warmed, progress: &mut impl FnMut(Warmed)) -> Result<(), WarmError> {
         // The slot length matters to codes, and none are made.
         let fleet = Fleet::read(SlotLength::DEFAULT, &self.db, &self.envelope)?;
-        let mut begun = Shelf::begin(&self.url, store_id(&self.db)?, fleet.revision)?;
+        let mut begun = Shelf::begin(&self.url, store_id(&self.db)?, fleet.as_of)?;
         begun.put_all(&fleet.keeper, &self.envelope, |dongles| {
             warmed.dongles += dongles as u64;
             progress(*warmed);
@@ -133,8 +133,8 @@ impl Operator {
     /// Every record in Redis against the store.
     pub async fn verify(&self, mut progress: impl FnMut(Verified)) -> Result<Verified, WarmError> {
         let mut link = Link::open(&self.url.client()?, &Names::of(&self.db)?).await?;
-        let held: Option<Revision> = link.revision().await?;
-        let mut verified = Verified { is_current: held == Some(revision(&self.db)?), ..Verified::default() };
+        let is_current = link.moment().await? == Some(moment(&self.db)?);
+        let mut verified = Verified { is_current, ..Verified::default() };
         let mut cursor = 0;
         loop {
             let (next, records) = link.scan(cursor).await?;

@@ -76,7 +76,7 @@ async fn a_dongle_that_is_read_again_keeps_the_clock_that_is_not_saved_yet() {
 
     let mut fleet = Fleet::read(SLOT, &db, &envelope).unwrap();
     assert_eq!(clock(&fleet), ClockOffset(0));
-    fleet.revision = Revision(0);
+    fleet.as_of.revision = Revision(0);
     assert!(fleet.catch_up(&db, &envelope, &unsaved).unwrap());
     assert_eq!(clock(&fleet), ClockOffset(17));
     assert!(!fleet.catch_up(&db, &envelope, &unsaved).unwrap(), "once for each change of the dongle");

@@ -8,10 +8,11 @@ use std::path::Path;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::moment::begin_life;
 use crate::registration::error::StartError;
 
 /// Raised with every change of the tables; an unknown one is refused, never guessed at.
-const SCHEMA_VERSION: i32 = 3;
+const SCHEMA_VERSION: i32 = 4;
 
 /// 3.51.3: earlier ones can lose committed writes when the WAL is reset.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -161,6 +162,13 @@ CREATE INDEX requests_age ON requests (at_ms);
 CREATE TABLE resolver (only INTEGER PRIMARY KEY CHECK (only = 1), public BLOB NOT NULL, sealed BLOB NOT NULL) STRICT;
 ";
 
+/// Since version 4, likewise. What is there so far is one life.
+const SINCE_VERSION_4: &str = "
+-- From which revision on the store has been opened for writing, under a random name each time.
+CREATE TABLE lives (first INTEGER PRIMARY KEY, name BLOB NOT NULL) STRICT;
+INSERT INTO lives (first, name) VALUES (0, randomblob(8));
+";
+
 /// From the tables of version 1: what is there counts as changed once, so that a copy of nothing asks for all of it.
 const TO_VERSION_2: &str = "
 CREATE TABLE revision (only INTEGER PRIMARY KEY CHECK (only = 1), count INTEGER NOT NULL) STRICT;
@@ -200,6 +208,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StartError> {
     assert_pragma(&db, "foreign_keys", "1")?;
     keep_plans(&db)?;
     migrate(&mut db)?;
+    begin_life(&db)?;
     Ok(db)
 }
 
@@ -253,9 +262,10 @@ fn migrate(db: &mut Connection) -> Result<(), StartError> {
     let version = version(db)?;
     let changes: &[&str] = match version {
         SCHEMA_VERSION => return Ok(()),
-        0 => &[TABLES, SINCE_VERSION_3],
-        1 => &[TO_VERSION_2, SINCE_VERSION_3, TO_VERSION_3],
-        2 => &[SINCE_VERSION_3, TO_VERSION_3],
+        0 => &[TABLES, SINCE_VERSION_3, SINCE_VERSION_4],
+        1 => &[TO_VERSION_2, SINCE_VERSION_3, TO_VERSION_3, SINCE_VERSION_4],
+        2 => &[SINCE_VERSION_3, TO_VERSION_3, SINCE_VERSION_4],
+        3 => &[SINCE_VERSION_4],
         found => return Err(StartError::Tables { found, known: SCHEMA_VERSION }),
     };
     let tx = db.transaction()?;

@@ -6,7 +6,7 @@
 use rusqlite::Connection;
 use tokio::sync::{mpsc, watch};
 
-use super::revision::{Revision, revision};
+use super::moment::{Moment, moment};
 use crate::engine::time::UnixMs;
 use crate::telemetry::{queue::Queue, yield_to_others};
 
@@ -30,11 +30,11 @@ const GROUP_MAX: usize = 256;
 /// Beside a station's thread that never rests it gets a quarter of the core.
 const NICENESS: i32 = 10;
 
-/// Runs until told to stop or until nobody can order any more. `committed` learns the revision of each commit.
+/// Runs until told to stop or until nobody can order any more. `committed` learns the moment of each commit.
 pub(super) fn run(
     db: &Connection,
     orders: &mut mpsc::Receiver<Order>,
-    committed: &watch::Sender<Revision>,
+    committed: &watch::Sender<Moment>,
     waiting: &Queue,
 ) {
     yield_to_others(NICENESS);
@@ -68,7 +68,7 @@ pub(super) fn run(
     }
 }
 
-fn commit(db: &Connection, group: Vec<Job>, revisions: &watch::Sender<Revision>) {
+fn commit(db: &Connection, group: Vec<Job>, moments: &watch::Sender<Moment>) {
     if group.is_empty() {
         return;
     }
@@ -84,17 +84,17 @@ fn commit(db: &Connection, group: Vec<Job>, revisions: &watch::Sender<Revision>)
             tracing::error!(%error, "registrations.db refused a rollback");
         }
     }
-    tell(db, revisions);
+    tell(db, moments);
     for settle in settles {
         settle(committed.is_ok());
     }
 }
 
 /// Before anybody is answered: who hears that his change is in effect meets no copy that is believed without it.
-fn tell(db: &Connection, revisions: &watch::Sender<Revision>) {
-    match revision(db) {
-        Ok(now) => drop(revisions.send_if_modified(|known| std::mem::replace(known, now) != now)),
-        Err(error) => tracing::error!(%error, "the revision of registrations.db cannot be read"),
+fn tell(db: &Connection, moments: &watch::Sender<Moment>) {
+    match moment(db) {
+        Ok(now) => drop(moments.send_if_modified(|known| std::mem::replace(known, now) != now)),
+        Err(error) => tracing::error!(%error, "the moment of registrations.db cannot be read"),
     }
 }
 
