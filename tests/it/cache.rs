@@ -297,7 +297,7 @@ async fn a_restored_store_that_comes_to_the_revision_of_redis_believes_nothing_o
     site.engine.restart().await;
     until_cache_is(&site.engine, "current").await;
     assert!(site.engine.metric("forecourt_registration_codebook_starts_total", &["redis"]).await < 1.0);
-    site.until_visible(2).await;
+    site.until_visible(1).await;
     site.select("3456").await.is(201);
     site.select("7777").await.refused_as(423, "BINDING_SUSPENDED");
     site.select("8888").await.is(404);
