@@ -40,6 +40,14 @@ impl Terminal {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Phone(pub(super) BindingId);
 
+/// A phone whose call takes its own token back: known by it, or, when the call is sent again because its answer was lost,
+/// by the token that was its and by what it said ([`Write::parting`](super::idempotency::Write::parting)).
+pub(super) struct Leaving {
+    pub(super) token: String,
+    /// The binding, or how somebody is refused who is neither.
+    pub(super) phone: Result<BindingId, Problem>,
+}
+
 /// An operator of the chain, by the name of the token.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Operator(pub(super) OperatorName);
@@ -100,6 +108,19 @@ impl FromRequestParts<Shared> for Phone {
         match role(parts, shared).await? {
             Role::Phone(binding) => Ok(Phone(binding)),
             Role::Terminal(_) | Role::Operator(_) => Err(not_for("phones")),
+        }
+    }
+}
+
+impl FromRequestParts<Shared> for Leaving {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Leaving, Problem> {
+        let token = bearer(&parts.headers)?.to_owned();
+        match Phone::from_request_parts(parts, shared).await {
+            Ok(Phone(binding)) => Ok(Leaving { token, phone: Ok(binding) }),
+            Err(problem) if problem.code() == Code::Unauthorised => Ok(Leaving { token, phone: Err(problem) }),
+            Err(problem) => Err(problem),
         }
     }
 }

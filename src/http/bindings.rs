@@ -204,7 +204,7 @@ async fn amend<T>(
     amendment: Amendment,
 ) -> Result<Json<Summary>, Problem> {
     let running = shared.in_flight.begin(By::Operator(name), &write)?;
-    let request = Request { key: running.request.key, body: running.request.body };
+    let request = Request { key: running.request.key, body: running.request.body, parting: None };
     Ok(Json(shared.surface.registrations.amend(binding, amendment, mandate, Some(request)).await?))
 }
 

@@ -11,7 +11,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Shared,
     answer::{DriverProblems, OfPhoneWrite, PhoneClaimProblems, ReadProblems},
-    auth::{Phone, Stranger},
+    auth::{Leaving, Phone, Stranger},
     extract::{Body, Hex},
     idempotency::Write,
     phone::Claimed,
@@ -149,17 +149,17 @@ struct ReplacingPhone {
     acceptance: Hex<64>,
 }
 
-/// Hands the binding over to another phone, which then asks for a token of its own; those of this one are void, and with
-/// them this call when it is sent again.
+/// Hands the binding over to another phone, which then asks for a token of its own; those of this one are void. The very
+/// same call, sent again with the token that it came with, has the same answer for a day.
 #[utoipa::path(post, path = "/v1/phone/replacement", tag = "phone", security(("phone" = [])), params(OfPhoneWrite),
     request_body = ReplacingPhone, responses((status = 200, body = Summary), DriverProblems))]
 async fn replace_phone(
     State(shared): State<Shared>,
-    Phone(binding): Phone,
+    leaving: Leaving,
     write: Write<ReplacingPhone>,
 ) -> Result<Json<Summary>, Problem> {
     let wish = Wish::Phone { key: write.body.phone_key.0, acceptance: write.body.acceptance.0 };
-    change(&shared, binding, &write, &write.body.signed, wish).await
+    leave(&shared, leaving, &write, &write.body.signed, wish).await
 }
 
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -172,17 +172,32 @@ struct Revoking {
 }
 
 /// Ends the binding for good: the car is sold, the dongle lost, or the driver wants no more of it. The phone's tokens are
-/// void, and with them this call when it is sent again.
+/// void. The very same call, sent again with the token that it came with, has the same answer for a day.
 #[utoipa::path(post, path = "/v1/phone/revocation", operation_id = "revoke_own", tag = "phone",
     security(("phone" = [])), params(OfPhoneWrite), request_body = Revoking,
     responses((status = 200, body = Summary), DriverProblems))]
 async fn revoke(
     State(shared): State<Shared>,
-    Phone(binding): Phone,
+    leaving: Leaving,
     write: Write<Revoking>,
 ) -> Result<Json<Summary>, Problem> {
     let wish = Wish::Revoke(write.body.cause);
-    change(&shared, binding, &write, &write.body.signed, wish).await
+    leave(&shared, leaving, &write, &write.body.signed, wish).await
+}
+
+/// A change after which the phone has no token; sent again with the one that it had, it is answered and not done again.
+async fn leave<T>(
+    shared: &Shared,
+    leaving: Leaving,
+    write: &Write<T>,
+    signed: &Signed,
+    wish: Wish,
+) -> Result<Json<Summary>, Problem> {
+    let parting = write.parting(&leaving.token);
+    match leaving.phone {
+        Ok(binding) => make(shared, binding, write, signed, wish, Some(parting)).await,
+        Err(unknown) => shared.surface.registrations.parted(parting).await?.map(Json).ok_or(unknown),
+    }
 }
 
 async fn change<T>(
@@ -192,8 +207,19 @@ async fn change<T>(
     signed: &Signed,
     wish: Wish,
 ) -> Result<Json<Summary>, Problem> {
+    make(shared, binding, write, signed, wish, None).await
+}
+
+async fn make<T>(
+    shared: &Shared,
+    binding: BindingId,
+    write: &Write<T>,
+    signed: &Signed,
+    wish: Wish,
+    parting: Option<[u8; 32]>,
+) -> Result<Json<Summary>, Problem> {
     let running = shared.in_flight.begin(By::Phone(binding), write)?;
-    let request = Request { key: running.request.key, body: running.request.body };
+    let request = Request { key: running.request.key, body: running.request.body, parting };
     let terms = ChangeTerms { nonce: signed.nonce.0, binding, epoch: signed.epoch };
     let change = DriverChange { terms, wish, signature: signed.signature.0 };
     Ok(Json(shared.surface.registrations.change_by_driver(change, Some(request)).await?))

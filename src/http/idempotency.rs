@@ -3,6 +3,9 @@
 //! The key is the caller's own: its digest covers the role, the path and the key, so that two callers, or two calls,
 //! may use the same text. The journal remembers digest and body with what was done; here is only what the journal
 //! cannot know, that the first of two equal requests is still running.
+//!
+//! A call that takes its caller's token back leaves nobody to whom the key would belong. It is known by its whole
+//! [parting](Write::parting) instead.
 
 use std::{
     collections::HashSet,
@@ -76,6 +79,17 @@ impl<T> Write<T> {
             key.update(part);
         }
         session::Request { key: key.finalize().into(), body: self.body_digest }
+    }
+
+    /// By which the write is known when it took back the token that it came with. The body is a part of it, and holds the
+    /// signature and the nonce that it is over: nobody else is answered, nor anybody who says anything else.
+    pub(super) fn parting(&self, token: &str) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        for part in [b"parting", token.as_bytes(), self.path.as_bytes(), self.key.as_bytes()] {
+            digest.update(part);
+            digest.update([0]);
+        }
+        digest.chain_update(self.body_digest).finalize().into()
     }
 }
 
@@ -170,6 +184,20 @@ mod tests {
         }
         let reused = write("/a", "k", "{ }").request(station);
         assert_eq!((reused.key, reused.body == first.body), (first.key, false));
+    }
+
+    #[test]
+    fn a_parting_is_the_same_token_call_key_and_body() {
+        let parting = write("/a", "k", "{}").parting("fcp_1");
+        assert_eq!(parting, write("/a", "k", "{}").parting("fcp_1"));
+        for other in [
+            write("/a", "k", "{}").parting("fcp_2"),
+            write("/b", "k", "{}").parting("fcp_1"),
+            write("/a", "l", "{}").parting("fcp_1"),
+            write("/a", "k", "{ }").parting("fcp_1"),
+        ] {
+            assert_ne!(parting, other);
+        }
     }
 
     #[test]

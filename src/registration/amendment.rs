@@ -192,7 +192,7 @@ pub(super) fn once(
         return Ok(Amended { summary, changed: None, tokens_void: false });
     }
     let amended = work()?;
-    remember(db, request, &amended.summary, now)?;
+    remember(db, request, &amended.summary, amended.tokens_void, now)?;
     Ok(amended)
 }
 

@@ -35,7 +35,7 @@ pub use journal::JournalRow;
 pub use moment::{Life, Moment};
 pub(super) use moment::{has_been_at, moment, moment_of};
 pub use requests::Request;
-pub(super) use requests::{answered, remember};
+pub(super) use requests::{answered, parted, remember};
 pub use revision::Revision;
 pub(super) use revision::{Revisions, changed_count, changed_since, revision, store_id};
 pub use rotation::{NewKek, NextStep, ROTATION_BATCH, RotateError, Rotated, Rotation};

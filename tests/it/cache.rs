@@ -345,7 +345,7 @@ async fn a_start_without_a_snapshot_takes_the_dongles_from_redis_and_what_change
     assert!(cache(site.engine.folder(), &redis, "warm").0);
     by_operator(&site.engine, &binding_of(&site.engine, &other).await, "revocation").await;
     // A crash, and no drain that would write a snapshot.
-    let _ = std::fs::remove_file(site.engine.folder().join("codebook.snapshot"));
+    let _ = fs::remove_file(site.engine.folder().join("codebook.snapshot"));
     site.engine.crash_and_restart().await;
     let started = "forecourt_registration_codebook_starts_total";
     assert!(site.engine.metric(started, &["redis"]).await > 0.0);
@@ -367,7 +367,7 @@ async fn segments_that_somebody_changed_are_not_believed() {
     for (numbers, forged) in [(16..32, 0), (24..32, 0xff)] {
         set[numbers].fill(forged);
         redis::cmd("SET").arg(&sets[0]).arg(&set).query::<()>(&mut connection).unwrap();
-        let _ = std::fs::remove_file(site.engine.folder().join("codebook.snapshot"));
+        let _ = fs::remove_file(site.engine.folder().join("codebook.snapshot"));
         site.engine.crash_and_restart().await;
         assert!(site.engine.metric("forecourt_registration_codebook_starts_total", &["truth"]).await > 0.0);
         site.until_visible(1).await;

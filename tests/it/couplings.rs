@@ -6,7 +6,8 @@ use forecourt::{
         id::DeviceId,
         proof::{CoupleTerms, ProofKey, Terms},
     },
-    registration::{Cause, ChangeTerms, claim_message, phone_claim_message},
+    registration::{Cause, ChangeTerms, claim_message, phone_claim_message, phone_token_message},
+    telemetry::now,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -50,6 +51,11 @@ impl Phone {
         let terms = CoupleTerms { nonce: bytes(&claimed.text("nonce")), device, phone_key: self.key() };
         let mac = terms.mac(dongle);
         json!({ "mac": hex::encode(mac), "signature": self.sign(&terms.phone_message(&mac)) })
+    }
+
+    fn login(&self) -> Value {
+        let at = now();
+        json!({ "device": DEVICE, "at": at, "signature": self.sign(&phone_token_message(DEVICE, at)) })
     }
 
     /// What the next change of the binding is signed over.
@@ -240,6 +246,44 @@ async fn a_lost_dongle_waits_for_an_operator_and_a_sold_car_for_its_buyer() {
     engine.post("/v1/phone/revocation", &token, body).await.is(200);
     engine.get("/v1/phone/binding", &token).await.refused_as(401, "UNAUTHORISED");
     couple(&engine, &buyer).await;
+}
+
+#[tokio::test]
+async fn a_phone_that_left_is_answered_again_when_it_sends_the_very_same_call() {
+    let mut engine = with_a_dongle().await;
+    let (old, new, thief) = (Phone::new(9), Phone::new(10), Phone::new(11));
+    let old_token = couple(&engine, &old).await.text("token");
+    let terms = old.terms(&engine, &old_token).await;
+    let hand_over = |to: &Phone| {
+        let signed = old.signed(&terms, &terms.replace_message(&to.key()));
+        let acceptance = to.sign(&terms.accept_message(&to.key()));
+        json!({ "phone_key": hex::encode(to.key()), "acceptance": acceptance, "signed": signed })
+    };
+    let path = "/v1/phone/replacement";
+    let first = engine.call_with_key(Method::POST, path, &old_token, hand_over(&new), "k").await.is(200);
+    let new_token = engine.post("/v1/phone/tokens", "", new.login()).await.is(201).text("token");
+    engine.crash_and_restart().await;
+
+    let send = async |path: &str, token: &str, body: Value, key: &str| {
+        engine.call_with_key(Method::POST, path, token, body, key).await
+    };
+    assert_eq!(send(path, &old_token, hand_over(&new), "k").await, first);
+    assert_eq!(engine.get("/v1/phone/binding", &new_token).await.is(200).body["epoch"], first.body["epoch"]);
+    let stranger = format!("fcp_{}", "0".repeat(64));
+    for (token, body, key) in
+        [(&old_token, hand_over(&new), "l"), (&old_token, hand_over(&thief), "k"), (&stranger, hand_over(&new), "k")]
+    {
+        send(path, token, body, key).await.refused_as(401, "UNAUTHORISED");
+    }
+    engine.get("/v1/phone/binding", &old_token).await.refused_as(401, "UNAUTHORISED");
+
+    let terms = new.terms(&engine, &new_token).await;
+    let body = json!({ "signed": new.signed(&terms, &terms.revoke_message(Cause::default())) });
+    let path = "/v1/phone/revocation";
+    let first = send(path, &new_token, body.clone(), "k").await.is(200);
+    assert_eq!(first.text("status"), "revoked");
+    assert_eq!(send(path, &new_token, body, "k").await, first);
+    engine.get("/v1/phone/binding", &new_token).await.refused_as(401, "UNAUTHORISED");
 }
 
 #[tokio::test]

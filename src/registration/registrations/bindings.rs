@@ -17,7 +17,7 @@ use crate::registration::mandate::{Author, Mandate, Who};
 use crate::registration::metrics;
 use crate::registration::permits::{Permit, PhoneClaim, permit};
 use crate::registration::truth::{
-    AuditRow, JournalRow, Request, audit, binding_by_id, binding_of, device, lost_since, set_lost,
+    AuditRow, JournalRow, Request, audit, binding_by_id, binding_of, device, lost_since, parted, set_lost,
 };
 use crate::telemetry;
 
@@ -54,6 +54,11 @@ impl Registrations {
         let nonces = Arc::clone(&self.inner.nonces);
         let changed = self.write_amended(move |db| once(db, request.as_ref(), now, || change.apply(db, &nonces, now)));
         metrics::phone_call(changed.await)
+    }
+
+    /// What was answered to a change that took its own phone's tokens back, known by its [`Request::parting`].
+    pub async fn parted(&self, parting: [u8; 32]) -> Result<Option<Summary>, Unavailable> {
+        self.inner.truth.read(move |db| parted(db, &parting)).await
     }
 
     /// Takes a binding's phone away, which was lost, and lets another one come by the code that is answered.

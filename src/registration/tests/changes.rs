@@ -97,7 +97,7 @@ async fn a_request_is_done_once_and_answered_the_same() {
     let folder = TempDir::new().unwrap();
     let registrations = start(folder.path());
     couple(&registrations).await;
-    let request = Request { key: [1; 32], body: [2; 32] };
+    let request = Request { key: [1; 32], body: [2; 32], parting: None };
     let change = plate_change(&registrations, "AB124").await;
     let first = registrations.change_by_driver(change.clone(), Some(request)).await.unwrap();
     amend(&registrations, first.binding, Amendment::suspend()).await.unwrap();
