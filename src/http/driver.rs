@@ -114,7 +114,7 @@ async fn change_plate(
     write: Write<ChangingPlate>,
 ) -> Result<Json<Summary>, Problem> {
     let wish = Wish::Plate(write.body.plate.clone());
-    change(&shared, binding, &write, &write.body.signed, wish).await
+    change(&shared, binding, &write, &write.body.signed, wish, None).await
 }
 
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -134,7 +134,7 @@ async fn change_means(
     write: Write<ChangingMeans>,
 ) -> Result<Json<Summary>, Problem> {
     let wish = Wish::Means(write.body.means.clone());
-    change(&shared, binding, &write, &write.body.signed, wish).await
+    change(&shared, binding, &write, &write.body.signed, wish, None).await
 }
 
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -195,22 +195,12 @@ async fn leave<T>(
 ) -> Result<Json<Summary>, Problem> {
     let parting = write.parting(&leaving.token);
     match leaving.phone {
-        Ok(binding) => make(shared, binding, write, signed, wish, Some(parting)).await,
+        Ok(binding) => change(shared, binding, write, signed, wish, Some(parting)).await,
         Err(unknown) => shared.surface.registrations.parted(parting).await?.map(Json).ok_or(unknown),
     }
 }
 
 async fn change<T>(
-    shared: &Shared,
-    binding: BindingId,
-    write: &Write<T>,
-    signed: &Signed,
-    wish: Wish,
-) -> Result<Json<Summary>, Problem> {
-    make(shared, binding, write, signed, wish, None).await
-}
-
-async fn make<T>(
     shared: &Shared,
     binding: BindingId,
     write: &Write<T>,
