@@ -153,10 +153,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let db = schema::open_writer(&folder.path().join("test.db")).unwrap();
         let old = moment(&db).unwrap();
+        db.execute_batch("BEGIN").unwrap();
         for _ in 0..2 * LIVES_MAX {
             next_revision(&db).unwrap();
             begin_life(&db).unwrap();
         }
+        db.execute_batch("COMMIT").unwrap();
         let count: u32 = db.query_row("SELECT count(*) FROM lives", [], |row| row.get(0)).unwrap();
         assert_eq!(count, LIVES_MAX);
         assert!(has_been_at(&db, moment(&db).unwrap()).unwrap());
