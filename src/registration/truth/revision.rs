@@ -1,7 +1,8 @@
 //! How far the store has come: a count of the changes of dongles and bindings.
 //!
 //! Each change takes the next revision in its own commit and leaves it on the dongle. Whoever keeps a copy (a cache, a
-//! snapshot) notes the revision that it copied (with the life it is of, [`moment`](super::moment)), and asks for the dongles that changed since instead of for all.
+//! snapshot) notes the revision that it copied, with the life that it is of ([`moment`](super::moment)), and asks for the
+//! dongles that changed since instead of for all.
 
 use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
