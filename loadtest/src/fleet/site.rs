@@ -45,7 +45,7 @@ const CANOPY_M: f64 = 5.0;
 const ENTER_DBM: i8 = -80;
 
 /// Where a neighbour is so near that its cars would enter by a reflection now and then, as much higher as the survey dares:
-/// from six dB below the worst pump on, one in 1,400 of those cars has not entered.
+/// six dB below the worst pump one in 13,000 of those cars has not entered, of the full station's last pump one in 800.
 const ENTER_DBM_MAX: i8 = -76;
 
 /// The loudest car that is elsewhere stays so far below: more than the largest outlier, and one in fourteen thousand of those

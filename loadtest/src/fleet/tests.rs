@@ -1,6 +1,6 @@
 //! The model against its own promises.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use forecourt::engine::{
     id::DeviceId,
@@ -109,6 +109,36 @@ fn every_arrival_has_entered_and_no_car_on_the_road_has() {
         assert!(entered.iter().any(|(site, car, _)| (*site, *car) == (arrival.site, arrival.car)), "{arrival:?}");
     }
     assert!(entered.iter().all(|(_, _, role)| *role != Role::Passer));
+}
+
+/// Where a neighbour is so near that its survey sets the threshold as high as any.
+#[test]
+fn a_car_whose_engine_is_soon_off_has_entered_even_at_the_highest_threshold() {
+    const STATIONS: u16 = 60;
+    const CARS: u16 = 6_000;
+    let mut config = demo::fleet_config(7, STATIONS, CARS, 60);
+    (config.pump_receivers, config.neighbours_within_m) = (3, 100.0);
+    for (number, station) in config.stations.iter_mut().enumerate() {
+        (station.pumps, station.coordinates.lat) =
+            (12, 40.0 + 0.01 * (number / 2) as f64 + 0.0005 * (number % 2) as f64);
+    }
+    let each = f64::from(CARS / STATIONS);
+    config.traffic = Traffic {
+        customers_per_s: 1.2,
+        customers: each,
+        passers_per_s: 0.0,
+        passers: 0.0,
+        strangers: 0.0,
+        ..config.traffic
+    };
+    config.away = Away { ms: 200_000..300_000, moves_on: 0.0 };
+    let mut fleet = fleet(config);
+    assert!(fleet.sites.iter().all(|site| site.enter_dbm() == -76));
+    let (heard, arrivals) = run(&mut fleet, 70);
+    let entered: HashSet<_> = entered(&fleet, &heard).into_iter().map(|(site, car, _)| (site, car)).collect();
+    let missed = arrivals.iter().filter(|arrival| !entered.contains(&(arrival.site, arrival.car))).count();
+    assert!(arrivals.len() > 4_000, "{}", arrivals.len());
+    assert!(missed <= 2, "{missed} of {} cars", arrivals.len());
 }
 
 #[test]

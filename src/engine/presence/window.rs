@@ -15,7 +15,10 @@
 //!
 //! A pinned window (its vehicle was selected) changes state like any other but does not leave before it is unpinned.
 
-use super::{Policy, traces::Traces};
+use super::{
+    Policy,
+    traces::{Smoothing, Traces},
+};
 use crate::engine::{
     batch::{Hearings, WireHearing},
     id::{DeviceId, ReceiverId},
@@ -226,6 +229,8 @@ impl Window {
             return None;
         }
         self.measured = self.measured.max(at);
-        Some(self.traces.hear(hearing.receiver, hearing.rssi))
+        let has_entered = self.state != State::Sighted;
+        let smoothing = if has_entered { Smoothing::STEADY } else { Smoothing::BEFORE_ENTRY };
+        Some(self.traces.hear(hearing.receiver, hearing.rssi, smoothing))
     }
 }
