@@ -22,7 +22,7 @@ use crate::{
         batch::BatchError,
         control::Receiver,
         id::{DeviceId, SpoolId, StationId},
-        presence::{Change, Record, Seen, State},
+        presence::{Change, Seen, State},
         time::UnixMs,
     },
     registration::Registration,
@@ -70,10 +70,6 @@ pub(super) struct EnteredElsewhere(pub(super) DeviceId);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct BindingChanged(pub(super) DeviceId);
-
-#[derive(Message)]
-#[rtype(result = "Vec<Record>")]
-pub(super) struct Snapshot;
 
 /// Answered with what was noted since it was last asked.
 #[derive(Message)]
@@ -376,17 +372,6 @@ impl Handler<SessionChanged> for StationActor {
         // An error says that nobody watches.
         let _ = self.events.send(StationEvent::Session { session });
         self.turn(ctx, |_, _, _| ());
-    }
-}
-
-impl Handler<Snapshot> for StationActor {
-    type Result = Vec<Record>;
-
-    fn handle(&mut self, _: Snapshot, ctx: &mut Context<Self>) -> Vec<Record> {
-        self.turn(ctx, |_, scene, now| {
-            scene.expire(now);
-            scene.forecourt().presence().records()
-        })
     }
 }
 

@@ -117,6 +117,12 @@ impl Scene {
         self.forecourt.presence_mut().expire(now, &mut self.changes);
     }
 
+    /// The windows that are worth keeping over a restart.
+    pub(super) fn records(&mut self, now: UnixMs) -> Vec<Record> {
+        self.expire(now);
+        self.forecourt.presence().records()
+    }
+
     /// What is to be told; give the list back with [`keep_memory_of`](Self::keep_memory_of).
     pub(super) fn take_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)
