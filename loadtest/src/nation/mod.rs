@@ -94,9 +94,10 @@ pub async fn run(options: &Options) -> Result<Run, NationError> {
         data: engine.data().into(),
     };
     let town = Town::open(&doors, world.clone(), plan.habits, scenario.seed, |step| eprintln!("{step}")).await?;
+    let plates = PlateQueries::start(scenario.people.plate_queries_per_s, scenario.seed)?;
     // The people have threads of their own: what they wait for is the engine, and not our radio.
     placement::yield_to_others()?;
-    let mut nation = Nation::new(&scenario, &engine, town);
+    let mut nation = Nation::new(&scenario, &engine, town, plates);
     let account = nation.live().await?;
     let metrics = engine.metrics().await?;
     let Nation { town, .. } = nation;
@@ -157,12 +158,12 @@ struct Nation<'a> {
 }
 
 impl Nation<'_> {
-    fn new<'a>(scenario: &Scenario, engine: &'a Serve, town: Town) -> Nation<'a> {
+    fn new<'a>(scenario: &Scenario, engine: &'a Serve, town: Town, plates: PlateQueries) -> Nation<'a> {
         let seconds = |seconds: u32| Duration::from_secs(seconds.into());
         let warm_up = seconds(scenario.warm_up_seconds);
         Nation {
             engine,
-            plates: PlateQueries::new(scenario.people.plate_queries_per_s, scenario.seed),
+            plates,
             town,
             pace: Pace::default(),
             warm_up,
@@ -190,7 +191,7 @@ impl Nation<'_> {
             if !is_measured && due >= self.warm_up {
                 is_measured = true;
                 self.pace.begin();
-                self.plates.begin(&self.town)?;
+                self.plates.begin(&self.town);
             }
             self.storm(due, &mut account);
             if due >= next_sample {

@@ -4,13 +4,14 @@
 //!
 //! They have a runtime and connections of their own, so that what is timed is the engine's answer, and not what thousands of other
 //! terminals are told meanwhile; and a clock of their own, a plain thread that sleeps to some 50 us, while the runtime's ticks in
-//! whole milliseconds and rounds up, which was a third of what an answer took.
+//! whole milliseconds and rounds up, which was a third of what an answer took. Neither yields to the radio as its own thread does:
+//! a terminal that stands at a station waits for no simulated one.
 //!
 //! Only cars that nobody comes to serve are asked for, so that no attendant finds his customer taken.
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -41,24 +42,31 @@ const TRIES: usize = 20;
 pub(super) type Shared = Arc<Mutex<Latencies>>;
 
 pub(super) struct PlateQueries {
-    per_s: f64,
     seed: u64,
     latencies: Shared,
     /// Kept for those who are still answered when nobody is asked any more.
-    thread: Option<Thread>,
+    _people: Thread,
+    clock: mpsc::Sender<Asker>,
     end: CancellationToken,
 }
 
 impl PlateQueries {
-    pub(super) fn new(per_s: f64, seed: u64) -> PlateQueries {
-        let latencies = Latencies::new("plate", "Plate query to answer");
-        PlateQueries {
-            per_s,
-            seed,
-            latencies: Arc::new(Mutex::new(latencies)),
-            thread: None,
-            end: CancellationToken::new(),
-        }
+    /// Starts the threads, which run at the niceness that the calling one has at this moment.
+    pub(super) fn start(per_s: f64, seed: u64) -> io::Result<PlateQueries> {
+        let people = Thread::start("plates")?;
+        let (clock, begun) = mpsc::channel::<Asker>();
+        let (handle, end) = (people.handle().clone(), CancellationToken::new());
+        let ended = end.clone();
+        let ask = move || {
+            if let Ok(asker) = begun.recv()
+                && per_s > 0.0
+            {
+                asker.ask(Duration::from_secs_f64(1.0 / per_s), &handle, &ended);
+            }
+        };
+        thread::Builder::new().name("plates clock".into()).spawn(ask)?;
+        let latencies = Arc::new(Mutex::new(Latencies::new("plate", "Plate query to answer")));
+        Ok(PlateQueries { seed, latencies, _people: people, clock, end })
     }
 
     pub(super) fn latencies(&self) -> Shared {
@@ -66,11 +74,7 @@ impl PlateQueries {
     }
 
     /// Asks from now on.
-    pub(super) fn begin(&mut self, town: &Town) -> io::Result<()> {
-        if self.per_s <= 0.0 {
-            return Ok(());
-        }
-        let people = self.thread.insert(Thread::start("plates")?).handle().clone();
+    pub(super) fn begin(&self, town: &Town) {
         let asker = Asker {
             world: town.world.clone(),
             terminals: town.terminals(),
@@ -79,13 +83,12 @@ impl PlateQueries {
             latencies: self.latencies.clone(),
             began: Instant::now(),
         };
-        let (every, end) = (Duration::from_secs_f64(1.0 / self.per_s), self.end.clone());
-        thread::Builder::new().name("plates clock".into()).spawn(move || asker.ask(every, &people, &end))?;
-        Ok(())
+        // The clock waits for this one.
+        let _ = self.clock.send(asker);
     }
 
     /// Asks no more. Those on their way may still be answered, and count.
-    pub(super) fn end(&mut self) {
+    pub(super) fn end(&self) {
         self.end.cancel();
     }
 }
