@@ -304,7 +304,7 @@ impl Stations {
                 () = tokio::time::sleep(period) => false,
                 () = shutdown.cancelled() => true,
             };
-            let windows = self.windows((!is_last).then_some(SNAPSHOT_PAUSE)).await;
+            let windows = self.windows(&shutdown).await;
             self.write_snapshot(windows).await;
             if is_last {
                 return;
@@ -312,17 +312,15 @@ impl Stations {
         }
     }
 
-    /// The windows of all stations, those of the last run included that were not asked for yet.
-    async fn windows(&self, pause: Option<Duration>) -> snapshot::Windows {
+    /// The windows of all stations, those of the last run included that were not asked for yet; at once when the engine drains.
+    async fn windows(&self, shutdown: &CancellationToken) -> snapshot::Windows {
         let scenes: Vec<_> = self.0.running.iter().map(|entry| (*entry.key(), entry.scene.clone())).collect();
         let mut windows: snapshot::Windows =
             self.0.restored.iter().map(|entry| (*entry.key(), entry.value().clone())).collect();
         for turn in scenes.chunks(SNAPSHOT_TURN) {
             let records = turn.iter().map(|(station, scene)| (*station, scene.lock().records(now())));
             windows.extend(records.filter(|(_, records)| !records.is_empty()));
-            if let Some(pause) = pause {
-                tokio::time::sleep(pause).await;
-            }
+            shutdown.run_until_cancelled(tokio::time::sleep(SNAPSHOT_PAUSE)).await;
         }
         windows
     }
