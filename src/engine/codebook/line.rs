@@ -66,12 +66,10 @@ impl Line {
     #[inline]
     pub(super) fn read(&self, fingerprint: Fingerprint) -> Option<(DeviceId, Phase)> {
         let place = place_of(&self.words(), fingerprint)?;
-        let word = Word(self.words[place].load(Acquire));
         let device = self.device(place);
         fence(Acquire);
         let after = Word(self.words[place].load(Relaxed));
-        let is_same = word.fingerprint() == fingerprint && after.fingerprint() == fingerprint;
-        is_same.then_some((device, word.phase()))
+        (after.fingerprint() == fingerprint).then_some((device, after.phase()))
     }
 
     /// Whether one with such a fingerprint went on to another line.

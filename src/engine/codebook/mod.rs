@@ -88,7 +88,7 @@ impl Codebook {
         self.table.find(code)
     }
 
-    /// Looks many codes up and tells what was found of each, in order: their reads are under way together, which
+    /// Looks many codes up and tells, by its number, what was found of each: their reads are under way together, which
     /// takes less time than as many [`find`]s in a book that no cache holds.
     ///
     /// [`find`]: Codebook::find

@@ -131,6 +131,7 @@ fn check(book: &Codebook, model: &Model, strangers: &Model, now: UnixMs) -> Resu
     }
     let mut told = Vec::new();
     book.find_all(&asked, |nth, hit| told.push((nth, hit.map(|hit| (hit.device, hit.phase)))));
+    told.sort_by_key(|(nth, _)| *nth);
     prop_assert_eq!(told, answers.into_iter().enumerate().collect::<Vec<_>>());
     Ok(())
 }
