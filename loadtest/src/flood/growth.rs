@@ -147,11 +147,11 @@ impl Config {
         load.check()?;
         let data = self.bench.prepare(load.chain())?;
         let threads = Threads::start(self.bench.sender_threads)?;
-        let engine = self.bench.engine(&data, load.stations).await?;
+        let mut engine = self.bench.engine(&data, load.stations).await?;
         let mut visited = 0;
         if axis == Axis::Stations {
             let all = Load { connections: load.stations - 1, ..load };
-            visited = uplinks::visit(&all, &data, &threads, engine.address()).await?;
+            visited = uplinks::visit(&all, &data, &threads, &mut engine).await?;
         }
         let mut group = Group::connect(engine, &load, &data, &threads, false).await?;
         let Receiver::Engine(serve) = &group.receiver else { unreachable!("it was just started") };

@@ -133,12 +133,13 @@ pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Ou
     })
 }
 
-/// Every uplink calls once, says who stands on its forecourt, and goes; the answer is how many frames that were.
-pub async fn visit(load: &Load, data: &Path, threads: &Threads, server: SocketAddr) -> Result<u64, FloodError> {
-    let mut crowd = Crowd::gather(load, data, threads, server)?;
+/// Every uplink calls once, says who stands on its forecourt, and goes when the engine has read that; the answer is how
+/// many frames that was.
+pub async fn visit(load: &Load, data: &Path, threads: &Threads, engine: &mut Receiver) -> Result<u64, FloodError> {
+    let mut crowd = Crowd::gather(load, data, threads, engine.address())?;
     crowd.call().await?;
     let frames = crowd.greet().await?;
-    sleep(SETTLED).await;
+    settle(engine, frames).await?;
     crowd.cut();
     Ok(frames)
 }
