@@ -1,16 +1,16 @@
 //! What the table holds of a code: a fingerprint, and what the code is to its dongle, in one word of 64 bits.
 //!
 //! ```text
-//! 63                                  8 7     5 4    3 2      0
-//! +------------------------------------+-------+------+--------+
-//! | fingerprint                        | phase | turn | passed |
-//! +------------------------------------+-------+------+--------+
+//! 63                            11 10    8 7    6 5      0
+//! +-------------------------------+-------+------+--------+
+//! | fingerprint                   | phase | turn | passed |
+//! +-------------------------------+-------+------+--------+
 //! ```
 //!
-//! The line that a code is looked for in follows from other bits of its hash than the fingerprint, so that 56 bits of
+//! The line that a code is looked for in follows from other bits of its hash than the fingerprint, so that 53 bits of
 //! fingerprint and some 25 of the line are compared, in a book of 30 million dongles. A random code meets three entries
-//! and is taken for one of them once in 2^54 times, 2e16: a million new strangers' codes a second, day and night, would
-//! in five hundred years once put a car for one slot on one terminal's list, and nothing could be charged to it, since no
+//! and is taken for one of them once in 2^51 times, 2e15: a million new strangers' codes a second, day and night, would
+//! in seventy years once put a car for one slot on one terminal's list, and nothing could be charged to it, since no
 //! proof follows. All 128 bits would take each look-up a line of memory more, and nobody guesses where repeating what a
 //! car sends does the same.
 
@@ -18,15 +18,16 @@ use super::moment::Turn;
 use crate::engine::code::Code;
 use crate::engine::time::Slot;
 
-/// Of the line and not of the entry: something with this quarter of the fingerprints went on to another line. A bit for
-/// each [`Turn`], so that a roll takes back the bits of what it takes out.
-const PASSED: u64 = 0b111;
-const TURN_SHIFT: u32 = 3;
+/// Of the line and not of the entry: something with this eighth of the fingerprints went on to another line, the even one
+/// in the lower half. A bit for each [`Turn`], so that a roll takes back the bits of what it takes out.
+const PASSED: u64 = 0b111_111;
+const PASSED_HALF: u64 = 0b111;
+const TURN_SHIFT: u32 = 6;
 const TURN: u64 = 0b11 << TURN_SHIFT;
 /// In the place of a turn: each roll renews it.
 const RENEWED: u64 = TURN;
-const PHASE_SHIFT: u32 = 5;
-const FINGERPRINT_SHIFT: u32 = 8;
+const PHASE_SHIFT: u32 = 8;
+const FINGERPRINT_SHIFT: u32 = 11;
 const FINGERPRINT: u64 = u64::MAX << FINGERPRINT_SHIFT;
 
 /// A slot of a dongle's clock modulo 8: who knows about where the clock is knows the slot.
@@ -54,7 +55,7 @@ pub(super) struct Hash {
     pub(super) fingerprint: Fingerprint,
 }
 
-/// The upper 56 bits of a word, never all of them zero.
+/// The upper 53 bits of a word, never all of them zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Fingerprint(u64);
 
@@ -80,10 +81,15 @@ impl Fingerprint {
         Fingerprint((bits & FINGERPRINT).max(1 << FINGERPRINT_SHIFT))
     }
 
-    /// The place of a line that keeps the marks of such as this.
+    /// The place of a line that keeps the marks of such as this, in one half of [`PASSED`].
     #[inline]
-    pub(super) fn quarter(self) -> usize {
-        (self.0 >> FINGERPRINT_SHIFT & 3) as usize
+    pub(super) fn marked_place(self) -> usize {
+        (self.0 >> (FINGERPRINT_SHIFT + 1) & 3) as usize
+    }
+
+    #[inline]
+    fn half(self) -> u32 {
+        (self.0 >> FINGERPRINT_SHIFT & 1) as u32 * PASSED_HALF.count_ones()
     }
 
     /// 32 bits of it, for the way that it takes from its line on.
@@ -119,9 +125,10 @@ impl Word {
         self.0 & FINGERPRINT == 0
     }
 
+    /// Whether such a one went on.
     #[inline]
-    pub(super) fn has_passed(self) -> bool {
-        self.0 & PASSED != 0
+    pub(super) fn has_passed(self, fingerprint: Fingerprint) -> bool {
+        self.0 >> fingerprint.half() & PASSED_HALF != 0
     }
 
     /// With the marks that an entry with the word `of` leaves where it went on: what each roll renews leaves those of all
@@ -129,7 +136,8 @@ impl Word {
     #[inline]
     pub(super) fn passed(self, of: Word) -> Word {
         let is_renewed = of.0 & TURN == RENEWED;
-        Word(self.0 | if is_renewed { PASSED } else { 1 << (of.0 >> TURN_SHIFT & 3) })
+        let marks = if is_renewed { PASSED_HALF } else { 1 << (of.0 >> TURN_SHIFT & 3) };
+        Word(self.0 | marks << of.fingerprint().half())
     }
 
     /// Another entry, or none, in the place of this one: the line's marks stay.
@@ -138,13 +146,13 @@ impl Word {
         Word(by.0 & !PASSED | self.0 & PASSED)
     }
 
-    /// Without the entry, if it is of this turn, and without the turn's mark. Without a branch: which it is, nobody can
+    /// Without the entry, if it is of this turn, and without the turn's marks. Without a branch: which it is, nobody can
     /// foresee.
     #[inline]
     pub(super) fn without(self, turn: Turn) -> Word {
         let is_over = self.0 & TURN == u64::from(turn.0) << TURN_SHIFT;
         let kept = u64::from(is_over).wrapping_sub(1) | PASSED;
-        Word(self.0 & kept & !(1 << turn.0))
+        Word(self.0 & kept & !(0b001_001 << turn.0))
     }
 }
 
@@ -179,20 +187,21 @@ mod tests {
             let (fingerprint, phase) = (Fingerprint::of(bits), Phase::of(Slot(slot)));
             let word = Word::of(fingerprint, phase, turn.map(Turn));
             prop_assert_eq!((word.fingerprint(), word.phase()), (fingerprint, phase));
-            prop_assert_eq!((word.is_empty(), word.has_passed()), (false, false));
+            prop_assert_eq!((word.is_empty(), word.has_passed(fingerprint)), (false, false));
             let bare = word.passed(word).replaced(Word(0));
-            prop_assert_eq!((bare.is_empty(), bare.has_passed()), (true, true));
+            prop_assert_eq!((bare.is_empty(), bare.has_passed(fingerprint)), (true, true));
             prop_assert_eq!(bare.replaced(word), word.passed(word));
         }
 
         #[test]
         fn a_turn_takes_its_own_entries_and_marks_with_it(bits: u64, turn in prop::option::of(0..3_u8), over in 0..3_u8) {
-            let word = |turn: Option<u8>| Word::of(Fingerprint::of(bits), Phase::of(Slot(0)), turn.map(Turn));
+            let fingerprint = Fingerprint::of(bits);
+            let word = |turn: Option<u8>| Word::of(fingerprint, Phase::of(Slot(0)), turn.map(Turn));
             let left = word(turn).passed(word(turn)).without(Turn(over));
             let is_over = turn == Some(over);
-            prop_assert_eq!((left.is_empty(), left.has_passed()), (is_over, !is_over));
+            prop_assert_eq!((left.is_empty(), left.has_passed(fingerprint)), (is_over, !is_over));
             let marked = Word(0).passed(word(None)).without(Turn(over)).without(Turn((over + 1) % 3));
-            prop_assert!(marked.has_passed() && !marked.without(Turn((over + 2) % 3)).has_passed());
+            prop_assert!(marked.has_passed(fingerprint) && !marked.without(Turn((over + 2) % 3)).has_passed(fingerprint));
         }
 
         #[test]

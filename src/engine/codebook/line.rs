@@ -75,7 +75,7 @@ impl Line {
     /// Whether one with such a fingerprint went on to another line.
     #[inline]
     pub(super) fn has_passed(&self, fingerprint: Fingerprint) -> bool {
-        Word(self.words[fingerprint.quarter()].load(Acquire)).has_passed()
+        Word(self.words[fingerprint.marked_place()].load(Acquire)).has_passed(fingerprint)
     }
 
     /// For the one who writes: an entry into an empty place, or other bits of the same entry.
@@ -108,7 +108,7 @@ impl Line {
 
     /// Marks that an entry with this word went on to another line.
     pub(super) fn pass(&self, entry: Word) {
-        let word = &self.words[entry.fingerprint().quarter()];
+        let word = &self.words[entry.fingerprint().marked_place()];
         word.store(Word(word.load(Relaxed)).passed(entry).0, Release);
     }
 }

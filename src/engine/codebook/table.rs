@@ -3,7 +3,8 @@
 //!
 //! A code that finds its line full goes on to the three beside it, which the same page of memory has, and then to lines all
 //! over the table; each line that it passed keeps a mark for such as it, so that what was never sent on is not looked for
-//! elsewhere. Of a table made for its codes a line in six has sent one on, and a code in ten lies elsewhere.
+//! elsewhere. In a table made for its codes a line in three has sent one on when it went through some rolls, and a code in
+//! six lies elsewhere.
 //!
 //! One thread writes while others look up. Entries are put in and taken out, and none is moved. A roll goes once through
 //! the lines and takes out what is over, with the marks that it left, and then puts the codes of one slot in: marks are
@@ -35,12 +36,12 @@ const CODES_PER_100_FULL: usize = 70;
 /// Codes that the smallest table is made for: room for newcomers of a chain that begins.
 const CODES_MIN: usize = 3 << 16;
 
-/// How often a code that finds its line full may go on. A code in eight does, and each further line is full as often: of
-/// 9e7 codes 1e-19 finds all of them full.
+/// How often a code that finds its line full may go on. A code in six does, and each further line is full once in three
+/// times: of 9e7 codes 1e-8 finds all of them full.
 const DISTANCE_MAX: u32 = 31;
 
 /// Lines that a code tries beside each other, its own among them. More of them are read than where each further one lies
-/// anywhere (1.15 instead of 1.10 for a miss), but on a page that the core has just found.
+/// anywhere, but on a page that the core has just found.
 const BESIDE: u32 = 4;
 
 /// Look-ups whose lines are asked for in a burst. With 30 million dongles a look-up took 31 ns so, 40 in bursts of 8, and 40
