@@ -48,8 +48,8 @@ const LEARN_STEP: usize = 512;
 const TURN_MS: u64 = 10;
 
 /// As far below the stations as can be, which run at 5 and offer their core often: at 10 a roll had half of it, and frames
-/// waited for 100 ms. At 19 it gets a 23rd beside a station's thread that never rests, so that 30 million dongles, of 220
-/// to 400 ns each, are rolled in 150 to 275 s of a slot's 300.
+/// waited for 100 ms. At 19 it gets a 23rd beside a station's thread that never rests, so that 30 million dongles, of 160
+/// to 210 ns each, are rolled in 110 to 145 s of a slot's 300.
 const NICENESS: i32 = 19;
 
 /// What wakes the thread.
