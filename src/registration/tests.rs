@@ -495,14 +495,19 @@ fn put_back(folder: &Path, backup: &[u8]) {
     std::fs::write(folder.join(STORE_FILE), backup).unwrap();
 }
 
+/// A store with one coupling, of which no engine is at work, and a copy of it.
+async fn backed_up(folder: &Path) -> (BindingId, Vec<u8>) {
+    let registrations = start(folder);
+    let binding = couple(&registrations).await.registration.binding;
+    registrations.stop();
+    drop(registrations);
+    (binding, std::fs::read(folder.join(STORE_FILE)).unwrap())
+}
+
 #[tokio::test]
 async fn a_snapshot_that_is_ahead_of_a_restored_store_is_not_used() {
     let folder = TempDir::new().unwrap();
-    let registrations = start(folder.path());
-    couple(&registrations).await;
-    registrations.stop();
-    drop(registrations);
-    let backup = std::fs::read(folder.path().join(STORE_FILE)).unwrap();
+    let (_, backup) = backed_up(folder.path()).await;
 
     let registrations = start(folder.path());
     import_another(&registrations).await;
@@ -517,11 +522,7 @@ async fn a_snapshot_that_is_ahead_of_a_restored_store_is_not_used() {
 async fn a_snapshot_of_after_the_backup_is_not_used_when_the_restored_store_comes_to_its_revision() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join(snapshot::CODEBOOK_FILE);
-    let registrations = start(folder.path());
-    let binding = couple(&registrations).await.registration.binding;
-    registrations.stop();
-    drop(registrations);
-    let backup = std::fs::read(folder.path().join(STORE_FILE)).unwrap();
+    let (binding, backup) = backed_up(folder.path()).await;
 
     let registrations = start(folder.path());
     import_another(&registrations).await;

@@ -1,9 +1,9 @@
 //! Stations: one actor each, and what a terminal sees of it.
 //!
 //! [`Stations`] is the directory: it starts a station's actor on one of the current-thread arbiters when its uplink or
-//! its terminal first asks; an uplink's is started where the uplink is served, so that neither wakes another thread. The actor is a shell: [`Forecourt`] takes in batches and keeps presence, [`Selection`]
-//! decides whom the attendant means, on the thread of who asks ([`scene`]), [`Whereabouts`] knows at which stations a dongle
-//! is. What is resolved comes from
+//! its terminal first asks; an uplink's is started where the uplink is served, so that neither wakes another thread. The
+//! actor is a shell: [`Forecourt`] takes in batches and keeps presence, [`Selection`] decides whom the attendant means, on
+//! the thread of who asks ([`scene`]), [`Whereabouts`] knows at which stations a dongle is. What is resolved comes from
 //! `registration`, what is selected goes to `session`.
 //!
 //! The actor owns the stream of its uplink ([`intake`]): no batch is a message.

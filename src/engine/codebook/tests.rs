@@ -69,7 +69,7 @@ fn no_more_dongles_go_in_than_were_announced() {
     assert_eq!(builder.add(DeviceId(1), &secret(1), ClockOffset::default()), Err(AddError::Full));
 }
 
-/// Its row is behind those that the roll goes through, and its codes are in an index whose memory is still being had.
+/// Its row is behind those that the roll goes through, and its codes come into a table that is still being cleared.
 #[test]
 fn who_comes_at_the_very_start_of_a_roll_is_there_when_it_is_over() {
     let mut keeper = keeper_of(&Model::new(), NOW);
@@ -410,7 +410,7 @@ fn a_dongle_costs_at_most_120_bytes_with_its_key_and_200_while_a_table_is_made()
     assert!(keeper.bytes() <= 200 * dongles, "{} bytes of {} with two tables", keeper.bytes(), dongles);
 }
 
-/// Where one code in ten lies elsewhere than in its own line.
+/// Where one code in six lies elsewhere than in its own line.
 #[test]
 fn a_full_table_neither_loses_nor_keeps_a_code_over_rolls_and_changes() {
     let dongles = 66_000;
