@@ -96,8 +96,10 @@ pub struct Figures {
     pub lookup_p99_ns: f64,
     pub lookup_p99_in_roll_ns: f64,
     pub lookup_p99_in_roll_ratio: f64,
-    /// One dongle that goes, comes, or moves by a slot, until it is in the table.
+    /// One dongle that goes, comes, or moves by a slot, until it is in the table: the median, and the longest, which gets
+    /// memory for newcomers from the system.
     pub change_us: f64,
+    pub change_longest_us: f64,
     #[serde(flatten)]
     pub snapshot: Snapshot,
     #[serde(flatten)]
@@ -143,7 +145,7 @@ fn measure(config: &Config, tell: &mut impl FnMut(&str)) -> io::Result<(Figures,
     tell(&format!("a hit {:.1} ns, a miss {:.1} ns", lookups.lookup_hit_ns, lookups.lookup_miss_ns));
     let forged = lookups::forged(&book, config.forged, config.seed, &mut *tell);
 
-    let change_us = change(&mut keeper, &synthetic);
+    let (change_us, change_longest_us) = change(&mut keeper, &synthetic, now);
     let is_in = |index: usize| !synthetic.goes(index, CHANGES);
     now = now.plus(SLOT.ms());
     let rolled = roll(&mut keeper, &resident, now)?;
@@ -180,6 +182,7 @@ fn measure(config: &Config, tell: &mut impl FnMut(&str)) -> io::Result<(Figures,
         lookup_p99_in_roll_ns: in_roll.p99_ns,
         lookup_p99_in_roll_ratio: in_roll.p99_ns / alone.p99_ns,
         change_us,
+        change_longest_us,
         snapshot,
         redis,
         wrong,
@@ -201,18 +204,25 @@ fn warm_memory(devices: usize) {
     }
 }
 
-/// Dongles that go, that come, and that are heard in their next slot: the microseconds of each.
-fn change(keeper: &mut Keeper, synthetic: &Synthetic) -> f64 {
-    let began = Instant::now();
+/// Dongles that go, that come, and that are heard in their next slot: the microseconds of each, the median and the most.
+fn change(keeper: &mut Keeper, synthetic: &Synthetic, now: UnixMs) -> (f64, f64) {
+    let next = forecourt::engine::time::Slot(SLOT.slot_at(now).0 + 1);
+    let mut times = Vec::with_capacity(3 * CHANGES);
+    let mut measure = |change: &mut dyn FnMut()| {
+        let began = Instant::now();
+        change();
+        times.push(began.elapsed().as_secs_f64() * 1e6);
+    };
     for nth in 0..CHANGES {
         let known = synthetic.spread(nth, CHANGES);
-        keeper.change(Synthetic::device(known), None);
+        measure(&mut || _ = keeper.change(Synthetic::device(known), None));
         let newcomer = synthetic.dongle(synthetic.count + nth);
-        keeper.change(newcomer.device, Some(newcomer));
-        let slot = forecourt::engine::time::Slot(SLOT.slot_at(NOW).0 + 1);
-        keeper.learn(Reading { device: Synthetic::device(known + 1), slot }, NOW);
+        measure(&mut || _ = keeper.change(newcomer.device, Some(newcomer.clone())));
+        let reading = Reading { device: Synthetic::device(known + 1), slot: next };
+        measure(&mut || _ = keeper.learn(reading, now));
     }
-    began.elapsed().as_secs_f64() * 1e6 / (3 * CHANGES) as f64
+    let median = lookups::median(&mut times);
+    (median, times[times.len() - 1])
 }
 
 #[derive(Default)]

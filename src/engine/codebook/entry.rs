@@ -7,12 +7,14 @@
 //! +-------------------------------+-------+------+--------+
 //! ```
 //!
-//! The line that a code is looked for in follows from other bits of its hash than the fingerprint, so that 53 bits of
-//! fingerprint and some 25 of the line are compared, in a book of 30 million dongles. A random code meets three entries
-//! and is taken for one of them once in 2^51 times, 2e15: a million new strangers' codes a second, day and night, would
-//! in seventy years once put a car for one slot on one terminal's list, and nothing could be charged to it, since no
-//! proof follows. All 128 bits would take each look-up a line of memory more, and nobody guesses where repeating what a
-//! car sends does the same.
+//! The lines that a code is looked for in follow from other bits of its hash than the fingerprint, but for which of four
+//! beside each other comes first: so 53 bits of fingerprint and some 23 of the place are compared, in a book of 30 million
+//! dongles. A random code meets three entries with the same such bits as its own, and is taken for one of them once in
+//! 2^49 times, 7e14: a million new strangers' codes a second, day and night, would in twenty years once put a car for one
+//! slot on one terminal's list, and nothing could be charged to it, since no proof follows. All 128 bits would take each
+//! look-up a line of memory more, and nobody guesses where repeating what a car sends does the same.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::moment::Turn;
 use crate::engine::code::Code;
@@ -48,10 +50,10 @@ impl Phase {
     }
 }
 
-/// A code's hash: for its line, and for its fingerprint.
+/// A code's hash: for the lines where it is looked for, and for its fingerprint.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hash {
-    pub(super) line: u32,
+    pub(super) lines: u32,
     pub(super) fingerprint: Fingerprint,
 }
 
@@ -69,9 +71,9 @@ impl Hash {
         const C: u64 = 0x1656_67B1_9E37_79F9;
         let (halves, _) = code.0.as_chunks::<8>();
         let [low, high] = [u64::from_le_bytes(halves[0]), u64::from_le_bytes(halves[1])];
-        let line = (low ^ high.wrapping_mul(A).rotate_left(32)).wrapping_mul(B);
+        let lines = (low ^ high.wrapping_mul(A).rotate_left(32)).wrapping_mul(B);
         let print = (high ^ low.wrapping_mul(C).rotate_left(32)).wrapping_mul(A);
-        Hash { line: ((line ^ line >> 29) >> 32) as u32, fingerprint: Fingerprint::of(print ^ print >> 29) }
+        Hash { lines: ((lines ^ lines >> 29) >> 32) as u32, fingerprint: Fingerprint::of(print ^ print >> 29) }
     }
 }
 
@@ -87,6 +89,12 @@ impl Fingerprint {
         (self.0 >> (FINGERPRINT_SHIFT + 1) & 3) as usize
     }
 
+    /// Which of the lines beside each other is its own, so that whoever finds it in another one knows where it belongs.
+    #[inline]
+    pub(super) fn own_line(self) -> usize {
+        (self.0 >> (FINGERPRINT_SHIFT + 3) & 3) as usize
+    }
+
     #[inline]
     fn half(self) -> u32 {
         (self.0 >> FINGERPRINT_SHIFT & 1) as u32 * PASSED_HALF.count_ones()
@@ -99,7 +107,8 @@ impl Fingerprint {
 }
 
 /// A word of a line: an entry, or none, and marks of the line's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
 pub(super) struct Word(pub(super) u64);
 
 impl Word {
@@ -156,6 +165,12 @@ impl Word {
     }
 }
 
+/// The marks that all of these have.
+#[inline]
+pub(super) fn common_marks<const N: usize>(words: [Word; N]) -> Word {
+    Word(words.iter().fold(PASSED, |all, word| all & word.0))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -172,7 +187,7 @@ mod tests {
                 let mut code = [0xaa; 16];
                 code[half..half + 8].copy_from_slice(&device.to_be_bytes());
                 let hash = Hash::of(&Code(code));
-                *lines.entry(hash.line >> 22).or_default() += 1;
+                *lines.entry(hash.lines >> 22).or_default() += 1;
                 prints.insert(hash.fingerprint.0);
             }
             let most = lines.values().max().copied().unwrap();

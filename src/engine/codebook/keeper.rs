@@ -113,6 +113,11 @@ impl Keeper {
         self.roster.is_empty()
     }
 
+    #[cfg(test)]
+    pub(super) fn table(&self) -> &Table {
+        &self.writer.table
+    }
+
     /// Dongles that have the code of another one, and are not in the table.
     pub fn left_out(&self) -> usize {
         self.writer.left_out.len()
@@ -128,8 +133,7 @@ impl Keeper {
 
     /// Keys, clocks and table, and what a roll has made of the next one.
     pub fn bytes(&self) -> usize {
-        let tables: usize = self.writers().map(|writer| writer.table.bytes()).sum();
-        self.roster.bytes() + tables
+        self.roster.bytes() + self.writers().map(Writer::bytes).sum::<usize>()
     }
 
     /// Of the tables that the present dongles are in, or will be.
@@ -156,7 +160,7 @@ impl Keeper {
         if known == now {
             return false;
         }
-        let outdated = row.map_or_else(Vec::new, |row| codes_at(&self.roster, row, &self.moments()));
+        let outdated = row.map_or_else(Vec::new, |row| self.withdraw(row));
         let is_same = known.zip(now.as_ref()).is_some_and(|(known, now)| known.secret == now.secret);
         if !is_same {
             self.writers().for_each(|writer| writer.remove(device, &outdated));
@@ -198,14 +202,22 @@ impl Keeper {
         let kind = self.roster.kind(row).filter(|kind| !kind.is_single())?;
         let known = self.roster.offset(row);
         let offset = known.learned(kind.slot_ms(self.chain), reading.slot, at).filter(|offset| *offset != known)?;
-        let moments = self.moments();
-        let is_moved = moments.iter().any(|moment| moment.middle_slot(kind, known) != moment.middle_slot(kind, offset));
-        let outdated = if is_moved { codes_at(&self.roster, row, &moments) } else { Vec::new() };
+        let differs = |moment: &Moment| moment.middle_slot(kind, known) != moment.middle_slot(kind, offset);
+        let is_moved = self.moments().iter().any(differs);
+        let outdated = if is_moved { self.withdraw(row) } else { Vec::new() };
         self.roster.set_offset(row, offset);
         if is_moved {
             self.renew(row, &outdated);
         }
         Some(Learned { offset, is_moved })
+    }
+
+    /// The codes that a row has before it is changed: those of them that wait to be put in wait no more.
+    fn withdraw(&mut self, row: usize) -> Vec<Fresh> {
+        let codes = codes_at(&self.roster, row, &self.moments());
+        let next = self.rolling.as_mut().and_then(|rolling| rolling.next.as_mut());
+        std::iter::once(&mut self.writer).chain(next).for_each(|writer| writer.withdraw(&codes));
+        codes
     }
 
     /// Gives a dongle the codes that it should have now, and takes those of `outdated` away that it should not: in this
@@ -255,8 +267,10 @@ impl Keeper {
         let last = std::mem::replace(&mut self.moment, Moment::of(self.chain, now));
         let (table, codes) = (&self.writer.table, dongles * CODES_EACH);
         let goes_on = self.before.is_none() && self.moment.follows(&last) && table.fits(codes);
-        let next = (!goes_on).then(|| Writer::of(Table::of(codes, table.edition().wrapping_add(1))));
-        let lines = 0..next.as_ref().map_or(table, |next| &next.table).lines();
+        let mut next = (!goes_on).then(|| Writer::of(Table::of(codes, table.edition().wrapping_add(1))));
+        let writer = next.as_mut().unwrap_or(&mut self.writer);
+        writer.begin_roll();
+        let lines = 0..writer.table.lines();
         self.rolling = Some(Rolling { next, last, lines, rows: self.roster.all(), schemes: Schemes::All });
     }
 
@@ -291,12 +305,14 @@ impl Keeper {
         } else if !rolling.rows.is_empty() {
             self.compute();
         } else {
-            self.end_roll();
+            let writer = rolling.next.as_mut().unwrap_or(&mut self.writer);
+            if !writer.put_waiting(&self.roster, &self.moment) {
+                self.end_roll();
+            }
         }
         self.rolling.is_some()
     }
 
-    /// While the codes of a chunk are computed, the memory brings the lines for those of the two before.
     fn compute(&mut self) {
         let (roster, moment) = (&self.roster, self.moment);
         let Some(Rolling { next, last, rows, schemes, .. }) = &mut self.rolling else { return };
@@ -306,8 +322,7 @@ impl Keeper {
         for rows in chunks(step.clone(), CHUNK) {
             let had = is_had.then_some(Had { moment: *last, left_out: &writer.left_out });
             self.renewal.compute(roster, &Wanted { schemes, moment, had }, rows, &mut self.fresh);
-            writer.advance(roster, &moment);
-            writer.note(roster, &self.fresh);
+            writer.note(roster, &moment, &self.fresh);
             self.fresh.clear();
         }
         writer.settle(roster, &moment);
@@ -365,19 +380,7 @@ pub struct Sink<'a> {
 }
 
 impl Sink<'_> {
-    pub fn take(&mut self, mut codes: &[Fresh]) {
-        while !codes.is_empty() {
-            let mut count = NOTED.min(codes.len());
-            while count < codes.len() && codes[count].row == codes[count - 1].row {
-                count += 1;
-            }
-            self.writer.note(self.roster, &codes[..count]);
-            self.writer.advance(self.roster, &self.moment);
-            codes = &codes[count..];
-        }
-        self.writer.settle(self.roster, &self.moment);
+    pub fn take(&mut self, codes: &[Fresh]) {
+        self.writer.note(self.roster, &self.moment, codes);
     }
 }
-
-/// Codes whose lines are asked for together, or as many more as their row has.
-const NOTED: usize = 16;

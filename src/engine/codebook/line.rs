@@ -93,11 +93,21 @@ impl Line {
         self.words[place].store(before.replaced(Word(0)).0, Release);
     }
 
-    /// Takes out what is of a turn, and its marks.
+    /// Takes out what is of a turn, and its marks, and tells what is left.
     #[inline]
-    pub(super) fn expire(&self, turn: Turn) {
-        for word in &self.words {
-            word.store(Word(word.load(Relaxed)).without(turn).0, Release);
+    pub(super) fn expire(&self, turn: Turn) -> [Word; PLACES] {
+        std::array::from_fn(|place| {
+            let left = Word(self.words[place].load(Relaxed)).without(turn);
+            self.words[place].store(left.0, Release);
+            left
+        })
+    }
+
+    /// With the entries that it has these marks and no others.
+    #[inline]
+    pub(super) fn mark(&self, entries: &[Word; PLACES], marks: &[Word; PLACES]) {
+        for ((word, entry), marks) in self.words.iter().zip(entries).zip(marks) {
+            word.store(marks.replaced(*entry).0, Release);
         }
     }
 

@@ -81,6 +81,71 @@ fn who_comes_at_the_very_start_of_a_roll_is_there_when_it_is_over() {
     check_present(&keeper.book(), &model, now).unwrap();
 }
 
+/// Of a code that goes on to a part of the table that is cleared already, the marks were taken away where the clearing comes
+/// later, and nobody would find it any more to take it out.
+#[test]
+fn what_changes_while_a_roll_clears_is_gone_when_it_goes() {
+    let (now, slot) = (NOW.plus(LENGTH.ms()), LENGTH.slot_at(NOW));
+    let mut keeper = keeper_of(&Model::new(), NOW);
+    let coming = |device: u64| dongle_of(device, 3, 0).secret.code(Slot(slot.0 + 2));
+    let four_of = |keeper: &Keeper, code: &Code, nth: usize| keeper.table().way_of(code).nth(4 * nth).unwrap() / 4;
+    let last = keeper.table().lines() / 4;
+    let is_suited = |device: &u64| {
+        four_of(&keeper, &coming(*device), 0) > last / 2 && four_of(&keeper, &coming(*device), 1) < 1_000
+    };
+    let device = (0..10_000).find(is_suited).unwrap();
+    let full = four_of(&keeper, &coming(device), 0);
+    let fills = |code: &Code| four_of(&keeper, code, 0) == full;
+    let codes = (1..).map(|nth: u128| Code(nth.wrapping_mul(0x9E37_79B9_7F4A_7C15_C2B2_AE3D_27D4_EB4F).to_le_bytes()));
+    let fillers: Vec<Dongle> = (1..17)
+        .zip(codes.filter(fills))
+        .map(|(nth, code)| Dongle { device: DeviceId(nth), secret: Secret::Fixed { code }, offset: ClockOffset(0) })
+        .collect();
+    for filler in &fillers {
+        assert!(keeper.change(filler.device, Some(filler.clone())));
+    }
+    keeper.begin_roll(now);
+    keeper.step();
+    let dongle = dongle_of(device, 3, 0);
+    keeper.change(dongle.device, Some(dongle.clone()));
+    while keeper.is_preparing() {
+        keeper.step();
+    }
+    keeper.change(fillers[0].device, None);
+    while keeper.step() {}
+    assert!(keeper.book().find(&coming(device)).is_some());
+    keeper.change(dongle.device, None);
+    assert!(!keeper.table().has(dongle.device));
+}
+
+#[test]
+fn what_waits_to_be_put_in_changes_with_its_dongle() {
+    let mut model: Model = (0..6).map(|device| (device, dongle_of(device, 3, 0))).collect();
+    let old = model.clone();
+    let mut keeper = keeper_of(&model, NOW);
+    let now = NOW.plus(LENGTH.ms());
+    keeper.begin_roll(now);
+    while keeper.is_preparing() {
+        keeper.step();
+    }
+    assert!(keeper.step(), "all codes are computed, and wait");
+    assert!(keeper.book().find(&old[&0].secret.code(Slot(LENGTH.slot_at(now).0 + 1))).is_none());
+    keeper.change(old[&1].device, None);
+    model.remove(&1);
+    let other_key = Dongle { device: old[&2].device, ..dongle_of(12, 3, 0) };
+    keeper.change(other_key.device, Some(other_key.clone()));
+    model.insert(2, other_key);
+    hear(&mut keeper, &mut model, 3, 1, now);
+    hear(&mut keeper, &mut model, 4, -1, now);
+    while keeper.step() {}
+    let strangers = [1, 2].map(|device| (device, old[&device].clone())).into();
+    check(&keeper.book(), &model, &strangers, now).unwrap();
+    // What has the number of another slot than its own would go with that one, or stay when its own goes.
+    let now = now.plus(LENGTH.ms());
+    roll(&mut keeper, now);
+    check(&keeper.book(), &model, &strangers, now).unwrap();
+}
+
 /// Dongles with all schemes and clocks: what the keeper is to know.
 type Model = BTreeMap<u64, Dongle>;
 

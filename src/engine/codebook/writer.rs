@@ -3,81 +3,121 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::entry::Word;
+use super::backlog::Backlog;
 use super::moment::Moment;
 use super::renewal::{Fresh, codes_of, without};
 use super::roster::Roster;
-use super::table::{Put, Spot, Table};
-use super::{CODES_EACH, DeviceId, Phase};
+use super::table::{Entry, Table};
+use super::{CODES_EACH, DeviceId};
+
+/// Parts of the backlog that one step puts in: some 0.2 ms.
+const PARTS_PER_STEP: usize = 8;
 
 pub(super) struct Writer {
     pub(super) table: Arc<Table>,
     /// Rows of dongles that have the code of another one, and so no code at all.
     pub(super) left_out: BTreeSet<usize>,
-    /// What is to be put in, where the memory was asked for the first line.
-    noted: Vec<Noted>,
-    /// The same, where it was asked for the second as well.
-    ready: Vec<Noted>,
-}
-
-#[derive(Clone, Copy)]
-struct Noted {
-    spot: Spot,
-    word: Word,
-    device: DeviceId,
-    row: usize,
+    /// What is to be put in next, of one step at most.
+    noted: Vec<Entry>,
+    /// What a roll puts in as it comes to it.
+    backlog: Option<Backlog>,
 }
 
 impl Writer {
     pub(super) fn of(table: Table) -> Writer {
-        Writer { table: Arc::new(table), left_out: BTreeSet::new(), noted: Vec::new(), ready: Vec::new() }
+        Writer { table: Arc::new(table), left_out: BTreeSet::new(), noted: Vec::new(), backlog: None }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.table.bytes() + self.backlog.as_ref().map_or(0, Backlog::bytes)
+    }
+
+    /// From here on what keeps step with the chain may wait.
+    pub(super) fn begin_roll(&mut self) {
+        self.backlog = Some(Backlog::of(&self.table));
     }
 
     /// Puts the codes of a row in where they are not yet, and tells whether that could be done.
     pub(super) fn add(&mut self, roster: &Roster, moment: &Moment, codes: &[Fresh]) -> bool {
-        self.note(roster, codes);
+        for fresh in codes {
+            let entry = self.entry(roster, fresh);
+            self.noted.push(entry);
+        }
         self.settle(roster, moment);
         codes.iter().all(|fresh| !self.left_out.contains(&fresh.row))
     }
 
-    /// Notes codes that are to be put in, and asks the memory for their lines: in a burst, see [`Table::find_all`]. All codes
-    /// of a row come together.
-    pub(super) fn note(&mut self, roster: &Roster, codes: &[Fresh]) {
-        let first = self.noted.len();
-        for &Fresh { row, slot, turn, code } in codes {
-            let spot = self.table.spot(&code);
-            let word = Word::of(spot.fingerprint(), Phase::of(slot), turn);
-            self.noted.push(Noted { spot, word, device: roster.device(row), row });
-            if !self.left_out.is_empty() {
-                self.left_out.remove(&row);
-            }
+    fn entry(&mut self, roster: &Roster, &Fresh { row, slot, turn, code }: &Fresh) -> Entry {
+        if !self.left_out.is_empty() {
+            self.left_out.remove(&row);
         }
-        self.noted[first..].iter().for_each(|noted| self.table.fetch(noted.spot));
+        self.table.entry(&code, slot, turn, roster.device(row), row)
     }
 
-    /// Goes a step on with what was noted: at the second it is in. Best with something else done for a while in between.
-    pub(super) fn advance(&mut self, roster: &Roster, moment: &Moment) {
-        let mut ready = std::mem::take(&mut self.ready);
-        for Noted { spot, word, device, row } in ready.drain(..) {
-            let is_out = !self.left_out.is_empty() && self.left_out.contains(&row);
-            if !is_out && !matches!(self.table.put(spot, word, device), Put::New | Put::Known) {
-                self.leave_out(roster, row, moment);
+    /// Takes codes that are to be put in, all of a row together. Those of dongles that keep step with the chain are on the
+    /// air no sooner than in the next slot, and wait for others that go to the same part of the table; the rest for
+    /// [`settle`].
+    ///
+    /// [`settle`]: Writer::settle
+    pub(super) fn note(&mut self, roster: &Roster, moment: &Moment, codes: &[Fresh]) {
+        for fresh in codes {
+            let entry = self.entry(roster, fresh);
+            let waiting = self.backlog.as_mut().filter(|_| fresh.turn.is_some());
+            let Some(backlog) = waiting else {
+                self.noted.push(entry);
+                continue;
+            };
+            if let Some(full) = backlog.push(entry) {
+                self.put_part(roster, moment, full);
             }
         }
-        self.ready = std::mem::replace(&mut self.noted, ready);
-        self.ready.iter().for_each(|noted| self.table.fetch_on(noted.spot));
     }
 
-    /// Puts in all that was noted.
+    /// Puts in what was noted.
     pub(super) fn settle(&mut self, roster: &Roster, moment: &Moment) {
-        self.advance(roster, moment);
-        self.advance(roster, moment);
+        let mut refused = Vec::new();
+        self.table.put_all(&self.noted, |row| refused.push(row));
+        self.noted.clear();
+        self.leave_out(roster, moment, &refused);
+    }
+
+    /// Goes on with what waits. `false` when that is over.
+    pub(super) fn put_waiting(&mut self, roster: &Roster, moment: &Moment) -> bool {
+        for _ in 0..PARTS_PER_STEP {
+            let Some(part) = self.backlog.as_ref().and_then(Backlog::last_part) else {
+                self.backlog = None;
+                return false;
+            };
+            self.put_part(roster, moment, part);
+            self.backlog.iter_mut().for_each(Backlog::drop_last);
+        }
+        true
+    }
+
+    fn put_part(&mut self, roster: &Roster, moment: &Moment, part: usize) {
+        let Some(backlog) = &mut self.backlog else { return };
+        let mut refused = Vec::new();
+        self.table.put_all(backlog.of_part(part), |row| refused.push(row));
+        backlog.empty(part);
+        self.leave_out(roster, moment, &refused);
     }
 
     /// Of two dongles with one code the one that has it keeps it, and the other is left out whole.
-    fn leave_out(&mut self, roster: &Roster, row: usize, moment: &Moment) {
-        self.remove(roster.device(row), &codes_of(roster, row, moment).collect::<Vec<_>>());
-        self.left_out.insert(row);
+    fn leave_out(&mut self, roster: &Roster, moment: &Moment, rows: &[usize]) {
+        for &row in rows {
+            let codes: Vec<Fresh> = codes_of(roster, row, moment).collect();
+            self.withdraw(&codes);
+            self.remove(roster.device(row), &codes);
+            self.left_out.insert(row);
+        }
+    }
+
+    /// Lets codes not come in that wait to: they are changed, or their dongle is.
+    pub(super) fn withdraw(&mut self, codes: &[Fresh]) {
+        let Some(backlog) = &mut self.backlog else { return };
+        for fresh in codes {
+            backlog.withdraw(fresh.row, self.table.home(&fresh.code));
+        }
     }
 
     /// Takes codes of a dongle out, those that are there.
