@@ -36,6 +36,7 @@ impl Backlog {
     pub(super) fn push(&mut self, entry: Entry) -> Option<usize> {
         let part = entry.home() / LINES_EACH;
         let len = &mut self.lens[part];
+        debug_assert!(*len < ENTRIES_EACH, "a full part is emptied");
         self.entries[part * ENTRIES_EACH + *len] = entry;
         *len += 1;
         (*len == ENTRIES_EACH).then_some(part)

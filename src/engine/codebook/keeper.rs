@@ -1,7 +1,9 @@
 //! Keeps the dongles and writes their codes: what changes is in the table at once.
 //!
 //! A roll is done in steps, and whoever drives it deals with what comes in between them. It goes through the table and
-//! takes out what is over, and then through the dongles and puts the code in that each has in the slot after the middle.
+//! takes out what is over, then through the dongles and computes the code that each has in the slot after the middle, and
+//! puts them in by parts of the table. Those that were left out are tried again at the end, when whoever has their codes
+//! has them all.
 //! Readers look up meanwhile, and find what is on the air: the codes of two slots stay, of the one that began and of the
 //! one before.
 //!
@@ -12,20 +14,28 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::dongle::Dongle;
+use super::dongle::{Dongle, Kind};
 use super::moment::Moment;
 use super::renewal::{CHUNK, Fresh, Had, Renewal, Schemes, Share, Wanted, chunks, codes_of, without};
 use super::roster::Roster;
 use super::table::Table;
 use super::writer::Writer;
-use super::{CODES_EACH, Codebook, DeviceId, Hit, Reading, SlotLength, UnixMs};
+use super::{CODES_EACH, Codebook, DeviceId, Hit, Reading, Slot, SlotLength, UnixMs};
 use crate::engine::clock::ClockOffset;
 
-/// Dongles of one step: some 0.2 ms.
+/// Dongles of one step: some 0.2 ms, and as much again when many parts of the table are due at once.
 const STEP: usize = 1024;
 
 /// Lines of the table that one step clears, or gets from the system: 256 KB, in some 0.2 ms.
 const LINES_PER_STEP: usize = 1 << 12;
+
+/// Dongles that were left out, of one step.
+const LEFT_OUT_PER_STEP: usize = 64;
+
+/// Slots between the codes of two moments in one table, so that a [`Phase`] says which it is.
+///
+/// [`Phase`]: super::Phase
+const APART_MAX: u64 = 2;
 
 /// What a hearing taught of a clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +45,8 @@ pub struct Learned {
     pub is_moved: bool,
 }
 
-/// A roll that is under way, and what it has not come to: first lines, then rows.
+/// A roll that is under way, and what it has not come to: first lines, then rows, then what waits for its part of the table,
+/// then rows that were left out.
 struct Rolling {
     /// Of another table, if one is made.
     next: Option<Writer>,
@@ -47,6 +58,7 @@ struct Rolling {
     /// Rows whose codes are to be computed, and the schemes that are left of them.
     rows: Range<usize>,
     schemes: Schemes,
+    left_out: Vec<usize>,
 }
 
 impl Rolling {
@@ -188,12 +200,23 @@ impl Keeper {
     pub fn reading(&self, hit: Hit) -> Option<Reading> {
         let row = self.roster.members.find(hit.device)?;
         let kind = self.roster.kind(row).filter(|kind| !kind.is_single())?;
-        let made_for = match &self.rolling {
-            Some(rolling) if rolling.next.is_some() => rolling.last,
-            _ => self.moment,
+        let is_present = hit.edition == self.writer.table.edition();
+        let slot = match &self.rolling {
+            Some(rolling) if rolling.next.is_some() => self.middle_slot(row, kind, &rolling.last),
+            Some(_) if self.middles_apart(row, kind) > APART_MAX => return None,
+            _ => self.middle_slot(row, kind, &self.moment),
         };
-        let slot = hit.phase.near(made_for.middle_slot(kind, self.roster.offset(row)));
-        (hit.edition == self.writer.table.edition()).then_some(Reading { device: hit.device, slot })
+        is_present.then(|| Reading { device: hit.device, slot: hit.phase.near(slot) })
+    }
+
+    fn middle_slot(&self, row: usize, kind: Kind, moment: &Moment) -> Slot {
+        moment.middle_slot(kind, self.roster.offset(row))
+    }
+
+    /// Slots of the dongle's clock from the moment before to that of the roll.
+    fn middles_apart(&self, row: usize, kind: Kind) -> u64 {
+        let now = self.middle_slot(row, kind, &self.moment);
+        self.rolling.as_ref().map_or(0, |rolling| self.middle_slot(row, kind, &rolling.last).0.abs_diff(now.0))
     }
 
     /// Learns from a verified reading, when there is something to learn.
@@ -232,14 +255,17 @@ impl Keeper {
         }
         let device = self.roster.device(row);
         let mut has_them = true;
-        if self.before.is_none() {
-            has_them = self.writer.add(&self.roster, &moment, &codes);
+        let is_far = self.roster.kind(row).is_some_and(|kind| self.middles_apart(row, kind) > APART_MAX);
+        let has_next = self.rolling.as_ref().is_some_and(|rolling| rolling.next.is_some());
+        // Where the clock was set, the old table goes on with the codes of its own moment alone.
+        if self.before.is_none() && !(has_next && is_far) {
+            has_them = self.writer.add(&self.roster, &moment, row, &codes);
             self.writer.remove(device, &outdated);
         }
         if let Some(next) = self.rolling.as_mut().and_then(|rolling| rolling.next.as_mut()) {
             // Whoever has its code is perhaps not in the next table yet.
             if has_them {
-                next.add(&self.roster, &moment, &codes);
+                next.add(&self.roster, &moment, row, &codes);
             } else {
                 next.left_out.insert(row);
             }
@@ -270,8 +296,9 @@ impl Keeper {
         let mut next = (!goes_on).then(|| Writer::of(Table::of(codes, table.edition().wrapping_add(1))));
         let writer = next.as_mut().unwrap_or(&mut self.writer);
         writer.begin_roll();
-        let lines = 0..writer.table.lines();
-        self.rolling = Some(Rolling { next, last, lines, rows: self.roster.all(), schemes: Schemes::All });
+        let (lines, left_out) = (0..writer.table.lines(), writer.left_out.iter().copied().collect());
+        let rows = self.roster.all();
+        self.rolling = Some(Rolling { next, last, lines, rows, schemes: Schemes::All, left_out });
     }
 
     /// The roll has not come to computing codes yet.
@@ -304,11 +331,8 @@ impl Keeper {
             rolling.rows = self.roster.all();
         } else if !rolling.rows.is_empty() {
             self.compute();
-        } else {
-            let writer = rolling.next.as_mut().unwrap_or(&mut self.writer);
-            if !writer.put_waiting(&self.roster, &self.moment) {
-                self.end_roll();
-            }
+        } else if !rolling.next.as_mut().unwrap_or(&mut self.writer).put_waiting(&self.roster, &self.moment) {
+            self.try_again();
         }
         self.rolling.is_some()
     }
@@ -328,6 +352,21 @@ impl Keeper {
         writer.settle(roster, &moment);
         if is_had {
             step.for_each(|row| writer.retire(roster, row, last, &moment));
+        }
+    }
+
+    /// Those that were left out, after all others.
+    fn try_again(&mut self) {
+        let Some(left_out) = self.rolling.as_mut().map(|rolling| &mut rolling.left_out) else { return };
+        let rows = left_out.split_off(left_out.len().saturating_sub(LEFT_OUT_PER_STEP));
+        if rows.is_empty() {
+            return self.end_roll();
+        }
+        for row in rows {
+            if self.writer.is_left_out(row) {
+                let codes: Vec<Fresh> = codes_of(&self.roster, row, &self.moment).collect();
+                self.writer.add(&self.roster, &self.moment, row, &codes);
+            }
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! One thread writes, any number read, and nobody waits: the writer empties a place before it writes another dongle's id
 //! into it, and writes the word last. A reader looks at the word before and after it reads the id, and believes the id when
-//! both have its fingerprint. So it never takes one dongle for another.
+//! both have its fingerprint. So it takes no dongle for another, unless it stands still between two reads while the code
+//! goes, another dongle gets the place and goes, and the code comes back into the same place.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU64, fence};
@@ -68,7 +69,7 @@ impl Line {
         let place = place_of(&self.words(), fingerprint)?;
         let device = self.device(place);
         fence(Acquire);
-        let after = Word(self.words[place].load(Relaxed));
+        let after = Word(self.words[place].load(Acquire));
         (after.fingerprint() == fingerprint).then_some((device, after.phase()))
     }
 

@@ -11,8 +11,8 @@
 //! the one after come in with it: those of clocks that are ahead may be a miss until it is over.
 //!
 //! Memory: the table takes 73.8 bytes a dongle, its id, scheme, key and clock, which only the [`Roster`] has, 45: 119, and
-//! in a roll the [`backlog`] one more. A chain that outgrows its table has two while the larger one is made: 193. A look-up reads one line of
-//! memory, hit or miss.
+//! in a roll the [`backlog`] one more. A chain that outgrows its table has two while the larger one is made: 194. A look-up
+//! reads one line of memory, hit or miss.
 //!
 //! ```text
 //! changes, learned clocks, a new slot -> Keeper (Roster: keys, clocks) --in place--> table <--look-ups-- Codebook

@@ -1,8 +1,8 @@
 //! The codes that a roll brings in.
 //!
 //! A dongle that keeps step with the chain goes on by one slot with it: the table keeps two of its codes, and one is
-//! computed. Any other (an EID, whose slots are of another length; one that has no code in the table) has all of its codes
-//! computed, and so has everybody when a table is made. What is in the table is the same either way.
+//! computed. Any other (an EID, whose slots are of another length) has all of its codes computed, and so has everybody when
+//! a table is made. What is in the table is the same either way.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -15,8 +15,7 @@ use super::roster::Roster;
 use crate::engine::code::{Code, hmac_codes};
 use crate::engine::time::Slot;
 
-/// Dongles that are computed together: the lanes are full, and as many lines of the table are asked for meanwhile as the
-/// memory brings at a time.
+/// Dongles that are computed together: so many lanes the widest vectors have.
 pub(super) const CHUNK: usize = 16;
 
 pub(super) fn chunks(all: Range<usize>, each: usize) -> impl Iterator<Item = Range<usize>> {
@@ -53,7 +52,7 @@ pub(super) struct Wanted<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Had<'a> {
     pub(super) moment: Moment,
-    /// Rows that have none.
+    /// Rows that have none, and are not to have any before all others have theirs.
     pub(super) left_out: &'a BTreeSet<usize>,
 }
 
@@ -61,10 +60,12 @@ impl Wanted<'_> {
     /// Whether the table has the codes already that this dongle keeps.
     #[inline]
     fn keeps_step(&self, roster: &Roster, row: usize, middle: Slot) -> bool {
-        self.had.is_some_and(|had| {
-            let before = had.moment.middle_slot(Kind::HMAC, roster.offset(row));
-            before.0 + 1 == middle.0 && (had.left_out.is_empty() || !had.left_out.contains(&row))
-        })
+        self.had.is_some_and(|had| had.moment.middle_slot(Kind::HMAC, roster.offset(row)).0 + 1 == middle.0)
+    }
+
+    #[inline]
+    fn is_left_out(&self, row: usize) -> bool {
+        self.had.is_some_and(|had| !had.left_out.is_empty() && had.left_out.contains(&row))
     }
 }
 
@@ -93,6 +94,9 @@ impl Renewal {
     /// Appends the codes that are wanted of a chunk of rows at most.
     pub(super) fn compute(&mut self, roster: &Roster, wanted: &Wanted<'_>, rows: Range<usize>, fresh: &mut Vec<Fresh>) {
         for row in rows {
+            if wanted.is_left_out(row) {
+                continue;
+            }
             match roster.kind(row) {
                 Some(Kind::HMAC) if wanted.schemes != Schemes::Others => {
                     let middle = wanted.moment.middle_slot(Kind::HMAC, roster.offset(row));

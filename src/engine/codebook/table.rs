@@ -306,7 +306,7 @@ impl Table {
                 }
             }
             for entry in late[1].drain(..) {
-                if !matches!(self.put_on(entry), Put::New | Put::Known) {
+                if !self.put(entry) {
                     refused(entry.row());
                 }
             }
@@ -325,6 +325,11 @@ impl Table {
         true
     }
 
+    /// The same for one.
+    pub(super) fn put(&self, entry: &Entry) -> bool {
+        matches!(self.put_on(entry), Put::New | Put::Known)
+    }
+
     /// An entry wherever it belongs, or another word for one that is there.
     fn put_on(&self, entry: &Entry) -> Put {
         let (spot, word, device) = (entry.spot(), entry.word, DeviceId(entry.device));
@@ -341,14 +346,13 @@ impl Table {
             }
             empty = empty.or_else(|| Some((distance, empty_place(&words)?)));
             goes_on &= line.has_passed(spot.fingerprint);
-            if let Some((distance, place)) = empty
-                && !goes_on
-            {
-                self.put_at(spot, distance, place, word, device);
-                return Put::New;
+            if empty.is_some() && !goes_on {
+                break;
             }
         }
-        Put::Full
+        let Some((distance, place)) = empty else { return Put::Full };
+        self.put_at(spot, distance, place, word, device);
+        Put::New
     }
 
     fn put_at(&self, spot: Spot, distance: u32, place: usize, word: Word, device: DeviceId) {

@@ -69,6 +69,53 @@ fn no_more_dongles_go_in_than_were_announced() {
     assert_eq!(builder.add(DeviceId(1), &secret(1), ClockOffset::default()), Err(AddError::Full));
 }
 
+/// The row of the second is before that of the first, which has the codes.
+#[test]
+fn who_has_a_code_keeps_it_over_rolls_whatever_the_order() {
+    for scheme in 0..4 {
+        let model: Model = (0..200).map(|device| (device, dongle_of(device, scheme, 0))).collect();
+        let mut ids: Vec<u64> = model.keys().copied().collect();
+        ids.sort_by_key(|id| model[id].device.0.cast_signed());
+        let mut keeper = keeper_of(&model, NOW);
+        // All of the first half want what the second half has.
+        let (wanting, having) = ids.split_at(100);
+        let wants = |nth: usize| Dongle { device: model[&wanting[nth]].device, ..model[&having[nth]].clone() };
+        for nth in 0..100 {
+            keeper.change(model[&wanting[nth]].device, Some(wants(nth)));
+        }
+        let has: Model = having.iter().map(|id| (*id, model[id].clone())).collect();
+        let mut now = NOW;
+        for _ in 0..4 {
+            assert_eq!(keeper.left_out(), 100);
+            check(&keeper.book(), &has, &Model::new(), now).unwrap();
+            now = now.plus(LENGTH.ms());
+            roll(&mut keeper, now);
+        }
+        for id in having {
+            assert!(keeper.change(model[id].device, None));
+        }
+        now = now.plus(LENGTH.ms());
+        roll(&mut keeper, now);
+        let has: Model = (0..100).map(|nth| (wanting[nth], wants(nth))).collect();
+        check(&keeper.book(), &has, &Model::new(), now).unwrap();
+    }
+}
+
+/// The phases of its codes would be taken for those of the moment long before that the old table is of.
+#[test]
+fn who_comes_while_a_clock_was_set_teaches_nothing_wrong() {
+    let mut keeper = keeper_of(&Model::new(), NOW);
+    let now = NOW.plus(1_003 * LENGTH.ms());
+    keeper.begin_roll(now);
+    let dongle = dongle_of(7, 3, 0);
+    keeper.change(dongle.device, Some(dongle.clone()));
+    let slot = LENGTH.slot_at(now);
+    assert_eq!(keeper.book().find(&dongle.secret.code(slot)), None);
+    while keeper.step() {}
+    let hit = keeper.book().find(&dongle.secret.code(slot)).unwrap();
+    assert_eq!(keeper.reading(hit), Some(Reading { device: dongle.device, slot }));
+}
+
 /// Its row is behind those that the roll goes through, and its codes come into a table that is still being cleared.
 #[test]
 fn who_comes_at_the_very_start_of_a_roll_is_there_when_it_is_over() {

@@ -15,7 +15,7 @@ const PARTS_PER_STEP: usize = 8;
 
 pub(super) struct Writer {
     pub(super) table: Arc<Table>,
-    /// Rows of dongles that have the code of another one, and so no code at all.
+    /// Rows of dongles that have the code of another one, or found no room, and so have no code at all.
     pub(super) left_out: BTreeSet<usize>,
     /// What is to be put in next, of one step at most.
     noted: Vec<Entry>,
@@ -37,30 +37,29 @@ impl Writer {
         self.backlog = Some(Backlog::of(&self.table));
     }
 
-    /// Puts the codes of a row in where they are not yet, and tells whether that could be done.
-    pub(super) fn add(&mut self, roster: &Roster, moment: &Moment, codes: &[Fresh]) -> bool {
-        for fresh in codes {
-            let entry = self.entry(roster, fresh);
-            self.noted.push(entry);
+    /// Puts the codes of a row in where they are not yet, and tells whether that could be done: if not, it is left out.
+    pub(super) fn add(&mut self, roster: &Roster, moment: &Moment, row: usize, codes: &[Fresh]) -> bool {
+        self.left_out.remove(&row);
+        let is_in = codes.iter().all(|fresh| self.table.put(&self.entry(roster, fresh)));
+        if !is_in {
+            self.leave_out(roster, moment, &[row]);
         }
-        self.settle(roster, moment);
-        codes.iter().all(|fresh| !self.left_out.contains(&fresh.row))
+        is_in
     }
 
-    fn entry(&mut self, roster: &Roster, &Fresh { row, slot, turn, code }: &Fresh) -> Entry {
-        if !self.left_out.is_empty() {
-            self.left_out.remove(&row);
-        }
-        self.table.entry(&code, slot, turn, roster.device(row), row)
+    fn entry(&self, roster: &Roster, fresh: &Fresh) -> Entry {
+        self.table.entry(&fresh.code, fresh.slot, fresh.turn, roster.device(fresh.row), fresh.row)
     }
 
-    /// Takes codes that are to be put in, all of a row together. Those of dongles that keep step with the chain are on the
-    /// air no sooner than in the next slot, and wait for others that go to the same part of the table; the rest for
-    /// [`settle`].
+    /// Takes codes that are to be put in. Those of dongles that keep step with the chain wait for others that go to the same
+    /// part of the table: in a roll they are on the air no sooner than in the next slot. The rest waits for [`settle`].
     ///
     /// [`settle`]: Writer::settle
     pub(super) fn note(&mut self, roster: &Roster, moment: &Moment, codes: &[Fresh]) {
         for fresh in codes {
+            if self.is_left_out(fresh.row) {
+                continue;
+            }
             let entry = self.entry(roster, fresh);
             let waiting = self.backlog.as_mut().filter(|_| fresh.turn.is_some());
             let Some(backlog) = waiting else {
@@ -71,6 +70,11 @@ impl Writer {
                 self.put_part(roster, moment, full);
             }
         }
+    }
+
+    #[inline]
+    pub(super) fn is_left_out(&self, row: usize) -> bool {
+        !self.left_out.is_empty() && self.left_out.contains(&row)
     }
 
     /// Puts in what was noted.
@@ -105,10 +109,11 @@ impl Writer {
     /// Of two dongles with one code the one that has it keeps it, and the other is left out whole.
     fn leave_out(&mut self, roster: &Roster, moment: &Moment, rows: &[usize]) {
         for &row in rows {
-            let codes: Vec<Fresh> = codes_of(roster, row, moment).collect();
-            self.withdraw(&codes);
-            self.remove(roster.device(row), &codes);
-            self.left_out.insert(row);
+            if self.left_out.insert(row) {
+                let codes: Vec<Fresh> = codes_of(roster, row, moment).collect();
+                self.withdraw(&codes);
+                self.remove(roster.device(row), &codes);
+            }
         }
     }
 
