@@ -522,7 +522,7 @@ fn a_dongle_costs_at_most_120_bytes_with_its_key_and_200_while_a_table_is_made()
     assert!(keeper.bytes() <= 200 * dongles, "{} bytes of {} with two tables", keeper.bytes(), dongles);
 }
 
-/// Where one code in six lies elsewhere than in its own line.
+/// Where one code in ten lies elsewhere than in its own line.
 #[test]
 fn a_full_table_neither_loses_nor_keeps_a_code_over_rolls_and_changes() {
     let dongles = 66_000;
