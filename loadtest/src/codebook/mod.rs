@@ -118,7 +118,7 @@ pub fn run(config: &Config, mut tell: impl FnMut(&str)) -> io::Result<Outcome> {
     Ok(Outcome { full, code_ns, code_floor_ns, forged: config.forged, accepted, forged_ns, at_100_thousand })
 }
 
-/// Rolls before look-ups are measured: a table that has gone through some has more codes elsewhere than in their own lines.
+/// Rolls before look-ups are measured: where codes lie after some is what a chain has, not where a new table puts them.
 const ROLLS_BEFORE: usize = 6;
 
 fn measure(config: &Config, tell: &mut impl FnMut(&str)) -> io::Result<(Figures, (u64, f64))> {

@@ -64,7 +64,12 @@ struct Rolling {
 impl Rolling {
     /// What is over goes out of the table before what has its number comes in.
     fn is_clearing(&self) -> bool {
-        self.next.is_none() && !self.lines.is_empty()
+        !self.makes_another() && !self.lines.is_empty()
+    }
+
+    /// Readers have the table of before meanwhile.
+    fn makes_another(&self) -> bool {
+        self.next.is_some()
     }
 }
 
@@ -202,7 +207,7 @@ impl Keeper {
         let kind = self.roster.kind(row).filter(|kind| !kind.is_single())?;
         let is_present = hit.edition == self.writer.table.edition();
         let slot = match &self.rolling {
-            Some(rolling) if rolling.next.is_some() => self.middle_slot(row, kind, &rolling.last),
+            Some(rolling) if rolling.makes_another() => self.middle_slot(row, kind, &rolling.last),
             Some(_) if self.middles_apart(row, kind) > APART_MAX => return None,
             _ => self.middle_slot(row, kind, &self.moment),
         };
@@ -255,10 +260,10 @@ impl Keeper {
         }
         let device = self.roster.device(row);
         let mut has_them = true;
-        let is_far = self.roster.kind(row).is_some_and(|kind| self.middles_apart(row, kind) > APART_MAX);
-        let has_next = self.rolling.as_ref().is_some_and(|rolling| rolling.next.is_some());
         // Where the clock was set, the old table goes on with the codes of its own moment alone.
-        if self.before.is_none() && !(has_next && is_far) {
+        let goes_on_alone = self.rolling.as_ref().is_some_and(Rolling::makes_another)
+            && self.roster.kind(row).is_some_and(|kind| self.middles_apart(row, kind) > APART_MAX);
+        if self.before.is_none() && !goes_on_alone {
             has_them = self.writer.add(&self.roster, &moment, row, &codes);
             self.writer.remove(device, &outdated);
         }

@@ -157,7 +157,8 @@ impl Table {
     /// Takes out of some lines what is of a turn, and lets what is left come nearer to its own line where there is room now.
     /// They are whole fours.
     pub(super) fn expire(&self, lines: Range<usize>, turn: Turn) {
-        let (fours, _) = self.lines.all()[lines].as_chunks();
+        let (fours, rest) = self.lines.all()[lines].as_chunks();
+        debug_assert!(rest.is_empty(), "a roll goes through whole fours");
         for four in fours {
             four::expire(four, turn);
         }
