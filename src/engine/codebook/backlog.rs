@@ -7,6 +7,10 @@
 //!
 //! It has room for 24 KB for each 2 MB of table, 0.9 bytes a dongle, and is there while a roll is.
 
+use std::ops::Range;
+
+use zerocopy::FromZeros;
+
 use super::column::Column;
 use super::table::{Entry, Table};
 
@@ -29,6 +33,14 @@ impl Backlog {
 
     pub(super) fn bytes(&self) -> usize {
         self.lens.len() * ENTRIES_EACH * size_of::<Entry>()
+    }
+
+    /// Has the memory of the parts that begin in some lines, while nothing waits yet.
+    pub(super) fn touch(&mut self, lines: &Range<usize>) {
+        for part in lines.start.div_ceil(LINES_EACH)..lines.end.div_ceil(LINES_EACH) {
+            debug_assert_eq!(self.lens[part], 0, "nothing waits");
+            self.entries[part * ENTRIES_EACH..][..ENTRIES_EACH].fill(Entry::new_zeroed());
+        }
     }
 
     /// Tells the part when it is full now: it has to be emptied before the next comes.

@@ -330,7 +330,7 @@ impl Keeper {
             let lines = take_first(&mut rolling.lines, LINES_PER_STEP);
             match &rolling.next {
                 Some(next) => next.table.touch(lines),
-                None => self.writer.table.expire(lines, self.moment.changing_turn()),
+                None => self.writer.expire(lines, self.moment.changing_turn()),
             }
             // Whoever came meanwhile has a row as well.
             rolling.rows = self.roster.all();

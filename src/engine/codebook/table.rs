@@ -102,6 +102,12 @@ pub(super) enum Put {
     Full,
 }
 
+impl Put {
+    fn is_in(self) -> bool {
+        matches!(self, Put::New | Put::Known)
+    }
+}
+
 pub(super) struct Table {
     lines: Lines,
     count: usize,
@@ -290,27 +296,36 @@ impl Table {
     }
 
     /// For the one who writes: puts entries in, and tells the rows of those that found no place. While a group of them is
-    /// written, the memory brings the lines of the next; those that go on to another line come two groups later.
+    /// written, the memory brings the lines of the next. What its own line does not settle comes a group later, when those
+    /// beside it are there, and what they do not another one: in a roll one code in five, and one in thirty.
     pub(super) fn put_all(&self, entries: &[Entry], mut refused: impl FnMut(usize)) {
+        let lines = self.lines.all();
         // Of the group before, and of the one before that.
-        let mut late = [(); 2].map(|()| Vec::<&Entry>::with_capacity(GROUP));
+        let [mut beside, mut far] = [(); 2].map(|()| [(); 2].map(|()| Vec::<&Entry>::with_capacity(GROUP)));
         let group = |nth: usize| entries.get(nth * GROUP..entries.len().min((nth + 1) * GROUP)).unwrap_or_default();
-        for stage in 0..entries.len().div_ceil(GROUP) + 2 {
+        for stage in 0..entries.len().div_ceil(GROUP) + 3 {
             for entry in group(stage) {
-                prefetch_index(self.lines.all(), entry.home());
+                prefetch_index(lines, entry.home());
             }
-            late.swap(0, 1);
+            beside.swap(0, 1);
+            far.swap(0, 1);
             for entry in stage.checked_sub(1).map_or(&[][..], group) {
                 if !self.put_at_home(entry) {
-                    prefetch_index(self.lines.all(), entry.home() ^ 1);
-                    late[0].push(entry);
+                    (1..BESIDE as usize).for_each(|other| prefetch_index(lines, entry.home() ^ other));
+                    beside[0].push(entry);
                 }
             }
-            for entry in late[1].drain(..) {
-                if !self.put(entry) {
-                    refused(entry.row());
+            for entry in beside[1].drain(..) {
+                match self.put_within(entry, BESIDE - 1) {
+                    Some(put) if put.is_in() => {}
+                    Some(_) => refused(entry.row()),
+                    None => {
+                        prefetch_index(lines, self.line_at(entry.spot(), BESIDE) as usize);
+                        far[0].push(entry);
+                    }
                 }
             }
+            far[1].drain(..).filter(|entry| !self.put(entry)).for_each(|entry| refused(entry.row()));
         }
     }
 
@@ -328,22 +343,27 @@ impl Table {
 
     /// The same for one.
     pub(super) fn put(&self, entry: &Entry) -> bool {
-        matches!(self.put_on(entry), Put::New | Put::Known)
+        self.put_on(entry).is_in()
     }
 
     /// An entry wherever it belongs, or another word for one that is there.
     fn put_on(&self, entry: &Entry) -> Put {
+        self.put_within(entry, DISTANCE_MAX).unwrap_or(Put::Full)
+    }
+
+    /// The same, if the lines up to a distance settle where that is.
+    fn put_within(&self, entry: &Entry, distance_max: u32) -> Option<Put> {
         let (spot, word, device) = (entry.spot(), entry.word, DeviceId(entry.device));
         let (mut empty, mut goes_on) = (None, true);
-        for distance in 0..=DISTANCE_MAX {
+        for distance in 0..=distance_max {
             let line = self.line(self.line_at(spot, distance));
             let words = line.words();
             if let Some(place) = place_of(&words, spot.fingerprint) {
                 if line.device(place) != device {
-                    return Put::Taken;
+                    return Some(Put::Taken);
                 }
                 self.put_at(spot, distance, place, word, device);
-                return Put::Known;
+                return Some(Put::Known);
             }
             empty = empty.or_else(|| Some((distance, empty_place(&words)?)));
             goes_on &= line.has_passed(spot.fingerprint);
@@ -351,9 +371,9 @@ impl Table {
                 break;
             }
         }
-        let Some((distance, place)) = empty else { return Put::Full };
+        let (distance, place) = empty.filter(|_| !goes_on || distance_max == DISTANCE_MAX)?;
         self.put_at(spot, distance, place, word, device);
-        Put::New
+        Some(Put::New)
     }
 
     fn put_at(&self, spot: Spot, distance: u32, place: usize, word: Word, device: DeviceId) {
@@ -524,6 +544,41 @@ mod tests {
             reader.join().unwrap()
         });
         assert!(found > 1_000, "{found}");
+    }
+
+    #[test]
+    fn of_many_put_in_at_once_each_code_has_one_dongle_however_far_it_lies() {
+        // As full as it gets: many go on from their own line, and some to other fours.
+        let table = Table::of(0, 5);
+        let codes = table.codes_max() as u64;
+        let turn = |nth: u64| nth.is_multiple_of(2).then_some(Turn(0));
+        let entry =
+            |nth: u64, device: u64| table.entry(&code_of(nth), Slot(nth), turn(nth), DeviceId(device), device as usize);
+        let put_all = |entries: &[Entry]| {
+            let mut refused = Vec::new();
+            table.put_all(entries, |row| refused.push(row));
+            refused.sort_unstable();
+            refused
+        };
+        let has = |nth: u64| table.find(&code_of(nth)).map(|hit| hit.device) == Some(DeviceId(nth));
+        let twins = |first: u64, step: usize| (first..codes).step_by(step).map(|nth| (nth + codes) as usize);
+        let with_twin = |nth: u64| [Some(entry(nth, nth)), nth.is_multiple_of(8).then(|| entry(nth, nth + codes))];
+        let entries: Vec<Entry> = (0..codes).flat_map(with_twin).flatten().collect();
+        assert!(put_all(&entries).into_iter().eq(twins(0, 8)));
+        assert!((0..codes).all(has));
+        let is_far = |nth: &u64| {
+            let code = code_of(*nth);
+            let fingerprint = table.spot(&code).fingerprint;
+            let is_in = |line: usize| place_of(&table.line(line as u32).words(), fingerprint).is_some();
+            !table.way_of(&code).take(BESIDE as usize).any(is_in)
+        };
+        let far = (1..codes).step_by(2).filter(is_far).count();
+        assert!(far > 1_000, "{far} codes are in other fours than their own");
+        // There is room near their own lines now, which is not for others with the same codes.
+        table.expire(0..table.lines(), Turn(0));
+        let late: Vec<Entry> = (1..codes).step_by(2).map(|nth| entry(nth, nth + codes)).collect();
+        assert!(put_all(&late).into_iter().eq(twins(1, 2)));
+        assert!((1..codes).step_by(2).all(has));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The one who writes a table.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::backlog::Backlog;
-use super::moment::Moment;
+use super::moment::{Moment, Turn};
 use super::renewal::{Fresh, codes_of, without};
 use super::roster::Roster;
 use super::table::{Entry, Table};
@@ -35,6 +36,13 @@ impl Writer {
     /// From here on what keeps step with the chain may wait.
     pub(super) fn begin_roll(&mut self) {
         self.backlog = Some(Backlog::of(&self.table));
+    }
+
+    /// Takes out of some lines of the table what is over.
+    pub(super) fn expire(&mut self, lines: Range<usize>, turn: Turn) {
+        // All at once, in the first step that computes, it would take milliseconds.
+        self.backlog.iter_mut().for_each(|backlog| backlog.touch(&lines));
+        self.table.expire(lines, turn);
     }
 
     /// Puts the codes of a row in where they are not yet, and tells whether that could be done: if not, it is left out.
