@@ -11,6 +11,7 @@
 
 use std::ops::Range;
 
+use arrayvec::ArrayVec;
 use prefetch_index::prefetch_index;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -38,14 +39,16 @@ const CODES_PER_100_FULL: usize = 70;
 /// Codes that the smallest table is made for: room for newcomers of a chain that begins.
 const CODES_MIN: usize = 3 << 16;
 
-/// How often a code that finds its line full may go on: over sixteen fours of lines. In a table as full as it gets 18 of 100
-/// fours are full: of 9e7 codes 1e-4 finds all of them so, and of a table that was made for them 1e-12.
-const DISTANCE_MAX: u32 = 16 * BESIDE - 1;
+/// Lines that a code may come to, its own and those that it goes on to: sixteen fours. In a table as full as it gets 18 of
+/// 100 fours are full: of 9e7 codes 1e-4 finds all of them so, and of a table that was made for them 1e-12.
+const DISTANCES: u32 = 16 * BESIDE;
 
-/// Look-ups whose lines are asked for in a burst. With 30 million dongles a look-up took 31 ns so, 40 in bursts of 8, and 40
-/// where each asks while another is compared: a core waits for the page tables with each prefetch, and the fewer
-/// instructions lie between two of them, the more it waits for at a time. Bursts of more than 24 lines come to nothing.
-const GROUP: usize = 16;
+/// Codes whose lines are asked for in a burst, and bursts that are asked for before the first of them is read: the memory
+/// brings many lines at a time. With 30 million dongles on a Zen 5 a hit took 10 ns so and in bursts of 64, one ahead; 21 in
+/// bursts of 16, one ahead; and 11 where each asks while another is compared: a branch that goes the wrong way loses the
+/// walks through the page tables that are under way.
+const BURST: usize = 48;
+const BURSTS_AHEAD: usize = 2;
 
 /// Where a code is looked for first, and what tells it from others.
 #[derive(Debug, Clone, Copy, Default)]
@@ -106,6 +109,11 @@ impl Put {
     fn is_in(self) -> bool {
         matches!(self, Put::New | Put::Known)
     }
+}
+
+/// Of the bursts that all of these make the `nth`; none where there is no such one.
+fn burst<T>(all: &[T], nth: usize) -> &[T] {
+    all.chunks(BURST).nth(nth).unwrap_or_default()
 }
 
 pub(super) struct Table {
@@ -198,13 +206,25 @@ impl Table {
         self.spot(code).home as usize
     }
 
-    /// Asks the memory for a code's line.
+    /// Asks the memory for a code's own line.
     #[inline]
     fn fetch(&self, spot: Spot) {
         prefetch_index(self.lines.all(), spot.home as usize);
     }
 
+    /// For those that a code comes to next.
+    #[inline]
+    fn fetch_beside(&self, spot: Spot) {
+        (1..BESIDE).for_each(|distance| prefetch_index(self.lines.all(), self.line_at(spot, distance) as usize));
+    }
+
+    /// And for the first of those after them.
+    fn fetch_far(&self, spot: Spot) {
+        prefetch_index(self.lines.all(), self.line_at(spot, BESIDE) as usize);
+    }
+
     /// The lines of a code, by how often it went on: its own, those beside it, and such fours all over the table.
+    #[inline]
     fn line_at(&self, spot: Spot, distance: u32) -> u32 {
         let nearest = spot.home ^ (distance % BESIDE);
         if distance < BESIDE {
@@ -224,108 +244,108 @@ impl Table {
     #[inline]
     pub(super) fn find(&self, code: &Code) -> Option<Hit> {
         let spot = self.spot(code);
-        match self.glance(spot) {
+        match self.look(spot, 0..1) {
             Glance::Is(hit) => hit,
-            Glance::GoesOn => self.find_on(spot),
+            Glance::GoesOn => self.find_on(spot, 1),
         }
     }
 
+    /// What these lines of a code say.
     #[inline]
-    fn read(&self, line: &Line, spot: Spot) -> Option<Hit> {
-        let (device, phase) = line.read(spot.fingerprint)?;
-        Some(Hit { device, phase, edition: self.edition })
-    }
-
-    /// Goes on behind its own line. What a roll moves meanwhile comes nearer, perhaps to a line that was read before, and
-    /// that once in a slot: a second look finds it.
-    fn find_on(&self, spot: Spot) -> Option<Hit> {
-        self.find_from(spot, 1).or_else(|| self.find_from(spot, 0))
-    }
-
-    fn find_from(&self, spot: Spot, distance: u32) -> Option<Hit> {
-        for distance in distance..=DISTANCE_MAX {
+    fn look(&self, spot: Spot, distances: Range<u32>) -> Glance {
+        for distance in distances {
             let line = self.line(self.line_at(spot, distance));
+            // Before what the line has: where a roll takes a mark away, what had left it came into the line before.
             let has_passed = line.has_passed(spot.fingerprint);
-            let hit = self.read(line, spot);
+            let hit = line.read(spot.fingerprint);
             if hit.is_some() || !has_passed {
-                return hit;
+                return Glance::Is(hit.map(|(device, phase)| Hit { device, phase, edition: self.edition }));
             }
         }
-        None
+        Glance::GoesOn
     }
 
-    /// Tells of each code, by its number, what was found. While a group of them is compared, the memory brings the lines of
-    /// the next; those that may have gone on to another line come a group later than the others.
+    /// Goes on behind its own line, from a distance on.
+    fn find_on(&self, spot: Spot, distance: u32) -> Option<Hit> {
+        match self.look(spot, distance..DISTANCES) {
+            Glance::Is(Some(hit)) => Some(hit),
+            Glance::Is(None) | Glance::GoesOn => self.find_again(spot),
+        }
+    }
+
+    /// What a roll moves comes nearer, perhaps to a line that was read before, and that once in a slot: a second look finds
+    /// it.
+    fn find_again(&self, spot: Spot) -> Option<Hit> {
+        match self.look(spot, 0..DISTANCES) {
+            Glance::Is(hit) => hit,
+            Glance::GoesOn => None,
+        }
+    }
+
+    /// Tells of each code, by its number, what was found. While a burst of them is compared, the memory brings the lines of
+    /// those after it. Those that go on come a burst later, when the lines beside their own are there as well, and those
+    /// that go on from there, one in sixty, another burst later.
     #[inline]
     pub(super) fn find_all(&self, asked: &[Code], mut tell: impl FnMut(usize, Option<Hit>)) {
-        let mut spots = [[Spot::default(); GROUP]; 2];
-        let mut late = [(0, Spot::default()); GROUP];
-        let mut late_count = 0;
-        let group = |nth: usize| asked.get(nth * GROUP..asked.len().min((nth + 1) * GROUP)).unwrap_or_default();
-        for stage in 0..asked.len().div_ceil(GROUP) + 2 {
-            let asked = group(stage);
-            asked.iter().zip(&mut spots[stage % 2]).for_each(|(code, spot)| *spot = self.spot(code));
-            spots[stage % 2][..asked.len()].iter().for_each(|spot| self.fetch(*spot));
-            late[..late_count].iter().for_each(|(nth, spot)| tell(*nth, self.find_on(*spot)));
-            late_count = 0;
-            let Some(last) = stage.checked_sub(1) else { continue };
-            for (nth, spot) in (last * GROUP..).zip(&spots[last % 2][..group(last).len()]) {
-                match self.glance(*spot) {
+        let mut spots = [[Spot::default(); BURST]; BURSTS_AHEAD];
+        let [mut beside, mut far] = [(); 2].map(|()| ArrayVec::<(usize, Spot), BURST>::new());
+        for stage in 0..asked.len().div_ceil(BURST) + BURSTS_AHEAD + 2 {
+            far.drain(..).for_each(|(nth, spot)| tell(nth, self.find_on(spot, BESIDE)));
+            for (nth, spot) in beside.drain(..) {
+                match self.look(spot, 1..BESIDE) {
+                    Glance::Is(None) => tell(nth, self.find_again(spot)),
                     Glance::Is(hit) => tell(nth, hit),
                     Glance::GoesOn => {
-                        late[late_count] = (nth, *spot);
-                        late_count += 1;
+                        self.fetch_far(spot);
+                        far.push((nth, spot));
                     }
                 }
             }
-        }
-    }
-
-    /// What a code's own line says. When that may not be all, the memory is asked for the next.
-    #[inline]
-    fn glance(&self, spot: Spot) -> Glance {
-        let line = self.line(spot.home);
-        // Before what the line has: where a roll takes a mark away, what had left it came into the line before.
-        let has_passed = line.has_passed(spot.fingerprint);
-        let hit = self.read(line, spot);
-        if hit.is_none() && has_passed {
-            prefetch_index(self.lines.all(), (spot.home ^ 1) as usize);
-            return Glance::GoesOn;
-        }
-        Glance::Is(hit)
-    }
-
-    /// For the one who writes: puts entries in, and tells the rows of those that found no place. While a group of them is
-    /// written, the memory brings the lines of the next. What its own line does not settle comes a group later, when those
-    /// beside it are there, and what they do not another one: in a roll one code in five, and one in thirty.
-    pub(super) fn put_all(&self, entries: &[Entry], mut refused: impl FnMut(usize)) {
-        let lines = self.lines.all();
-        // Of the group before, and of the one before that.
-        let [mut beside, mut far] = [(); 2].map(|()| [(); 2].map(|()| Vec::<&Entry>::with_capacity(GROUP)));
-        let group = |nth: usize| entries.get(nth * GROUP..entries.len().min((nth + 1) * GROUP)).unwrap_or_default();
-        for stage in 0..entries.len().div_ceil(GROUP) + 3 {
-            for entry in group(stage) {
-                prefetch_index(lines, entry.home());
-            }
-            beside.swap(0, 1);
-            far.swap(0, 1);
-            for entry in stage.checked_sub(1).map_or(&[][..], group) {
-                if !self.put_at_home(entry) {
-                    (1..BESIDE as usize).for_each(|other| prefetch_index(lines, entry.home() ^ other));
-                    beside[0].push(entry);
+            let spots = &mut spots[stage % BURSTS_AHEAD];
+            if let Some(last) = stage.checked_sub(BURSTS_AHEAD) {
+                for (nth, spot) in (last * BURST..).zip(&spots[..burst(asked, last).len()]) {
+                    match self.look(*spot, 0..1) {
+                        Glance::Is(hit) => tell(nth, hit),
+                        Glance::GoesOn => {
+                            self.fetch_beside(*spot);
+                            beside.push((nth, *spot));
+                        }
+                    }
                 }
             }
-            for entry in beside[1].drain(..) {
-                match self.put_within(entry, BESIDE - 1) {
+            for (code, spot) in burst(asked, stage).iter().zip(spots) {
+                *spot = self.spot(code);
+                self.fetch(*spot);
+            }
+        }
+    }
+
+    /// For the one who writes: puts entries in, and tells the rows of those that found no place. In bursts as look-ups are:
+    /// what its own line does not settle comes a burst later, when those beside it are there, and what they do not another
+    /// one: in a roll one code in five, and one in thirty.
+    pub(super) fn put_all(&self, entries: &[Entry], mut refused: impl FnMut(usize)) {
+        let [mut beside, mut far] = [(); 2].map(|()| ArrayVec::<&Entry, BURST>::new());
+        for stage in 0..entries.len().div_ceil(BURST) + BURSTS_AHEAD + 2 {
+            far.drain(..).filter(|entry| !self.put(entry)).for_each(|entry| refused(entry.row()));
+            for entry in beside.drain(..) {
+                match self.put_within(entry, BESIDE) {
                     Some(put) if put.is_in() => {}
                     Some(_) => refused(entry.row()),
                     None => {
-                        prefetch_index(lines, self.line_at(entry.spot(), BESIDE) as usize);
-                        far[0].push(entry);
+                        self.fetch_far(entry.spot());
+                        far.push(entry);
                     }
                 }
             }
-            far[1].drain(..).filter(|entry| !self.put(entry)).for_each(|entry| refused(entry.row()));
+            for entry in stage.checked_sub(BURSTS_AHEAD).map_or(&[][..], |last| burst(entries, last)) {
+                if !self.put_at_home(entry) {
+                    self.fetch_beside(entry.spot());
+                    beside.push(entry);
+                }
+            }
+            for entry in burst(entries, stage) {
+                self.fetch(entry.spot());
+            }
         }
     }
 
@@ -348,14 +368,14 @@ impl Table {
 
     /// An entry wherever it belongs, or another word for one that is there.
     fn put_on(&self, entry: &Entry) -> Put {
-        self.put_within(entry, DISTANCE_MAX).unwrap_or(Put::Full)
+        self.put_within(entry, DISTANCES).unwrap_or(Put::Full)
     }
 
-    /// The same, if the lines up to a distance settle where that is.
-    fn put_within(&self, entry: &Entry, distance_max: u32) -> Option<Put> {
+    /// The same, if so many of its lines settle where that is.
+    fn put_within(&self, entry: &Entry, distances: u32) -> Option<Put> {
         let (spot, word, device) = (entry.spot(), entry.word, DeviceId(entry.device));
         let (mut empty, mut goes_on) = (None, true);
-        for distance in 0..=distance_max {
+        for distance in 0..distances {
             let line = self.line(self.line_at(spot, distance));
             let words = line.words();
             if let Some(place) = place_of(&words, spot.fingerprint) {
@@ -371,7 +391,7 @@ impl Table {
                 break;
             }
         }
-        let (distance, place) = empty.filter(|_| !goes_on || distance_max == DISTANCE_MAX)?;
+        let (distance, place) = empty.filter(|_| !goes_on || distances == DISTANCES)?;
         self.put_at(spot, distance, place, word, device);
         Some(Put::New)
     }
@@ -384,7 +404,7 @@ impl Table {
 
     /// Where an entry with this fingerprint is: its line, and its place there.
     fn place_of(&self, spot: Spot) -> Option<(&Line, usize)> {
-        for distance in 0..=DISTANCE_MAX {
+        for distance in 0..DISTANCES {
             let line = self.line(self.line_at(spot, distance));
             if let Some(place) = place_of(&line.words(), spot.fingerprint) {
                 return Some((line, place));
@@ -399,7 +419,7 @@ impl Table {
     #[cfg(test)]
     pub(super) fn way_of(&self, code: &Code) -> impl Iterator<Item = usize> {
         let spot = self.spot(code);
-        (0..=DISTANCE_MAX).map(move |distance| self.line_at(spot, distance) as usize)
+        (0..DISTANCES).map(move |distance| self.line_at(spot, distance) as usize)
     }
 
     /// Whether it has any code of a dongle, where that would be found or anywhere else.
@@ -441,7 +461,7 @@ mod tests {
         let reads = |nth: u64| {
             let spot = table.spot(&code_of(nth));
             let goes_on = |distance: &u32| table.line(table.line_at(spot, *distance)).has_passed(spot.fingerprint);
-            1 + (0..DISTANCE_MAX).take_while(goes_on).count()
+            1 + (0..DISTANCES - 1).take_while(goes_on).count()
         };
         strangers.map(reads).sum::<usize>() as f64 / count as f64
     }
