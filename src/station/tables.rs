@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use arrayvec::ArrayVec;
+
 use crate::engine::{
     batch::Batch,
     code::Code,
@@ -15,8 +17,9 @@ use crate::engine::{
 /// Starts of a gateway that are told apart. A late batch of an older one is applied as if it were new.
 const SPOOLS_MAX: usize = 4;
 
-/// Codes of a batch that are looked up together: their reads of the codebook are under way at the same time.
-const TOGETHER: usize = 32;
+/// Codes of a batch that are looked up together: their reads of the codebook are under way at the same time. Receivers send
+/// some 40 in one.
+const TOGETHER: usize = 64;
 
 /// Looks at unknown codes that stand strong at a pump, in a second: a stranger's flood takes no more from the sweep.
 const MISSED_PER_S: u32 = 64;
@@ -73,27 +76,17 @@ impl CodeTable {
             return;
         }
         self.generation = generation;
-        let mut numbers = batch.groups().map(|group| group.number);
-        let (mut asked, mut codes) = ([0; TOGETHER], [Code([0; 16]); TOGETHER]);
+        let mut numbers = batch.groups().map(|group| usize::from(group.number));
         loop {
-            let mut count = 0;
-            for number in numbers.by_ref() {
-                let entry = &mut self.entries[usize::from(number)];
-                if entry.generation == generation {
-                    continue;
-                }
-                entry.generation = generation;
-                (asked[count], codes[count]) = (number, self.codes[usize::from(number)]);
-                count += 1;
-                if count == TOGETHER {
-                    break;
-                }
-            }
-            book.find_all(&codes[..count], |nth, hit| {
-                self.entries[usize::from(asked[nth])].answer(hit);
+            let entries = &mut self.entries;
+            let is_due = |number: &usize| std::mem::replace(&mut entries[*number].generation, generation) != generation;
+            let asked: ArrayVec<usize, TOGETHER> = numbers.by_ref().filter(is_due).take(TOGETHER).collect();
+            let codes: ArrayVec<Code, TOGETHER> = asked.iter().map(|number| self.codes[*number]).collect();
+            book.find_all(&codes, |nth, hit| {
+                self.entries[asked[nth]].answer(hit);
                 hit.map(&mut found);
             });
-            if count < TOGETHER {
+            if !asked.is_full() {
                 return;
             }
         }
