@@ -525,6 +525,11 @@ mod tests {
         let in_first_line = |nth: &u64| table.home(&code_of(*nth)) == 0;
         let [movers, fillers] =
             [0, 1 << 32].map(|first| (first..).filter(in_first_line).take(64).collect::<Vec<u64>>());
+        let find_in_batch = |code: Code| {
+            let mut found = None;
+            table.find_all(&[code], |_, hit| found = hit);
+            found
+        };
         // The number of the mover that is there, plus one.
         let (present, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
         let read = || {
@@ -534,7 +539,8 @@ mod tests {
                 if nth == 0 {
                     continue;
                 }
-                let hit = table.find(&code_of(nth - 1));
+                let code = code_of(nth - 1);
+                let hit = if found % 2 == 0 { table.find(&code) } else { find_in_batch(code) };
                 fence(Acquire);
                 if present.load(Acquire) == nth {
                     assert_eq!(hit.map(|hit| hit.device), Some(DeviceId(nth - 1)));
