@@ -9,17 +9,13 @@ use crate::engine::{
     code::Code,
     codebook::{Codebook, Hit},
     id::{DeviceId, SpoolId},
-    limits::RECEIVERS_MAX,
+    limits::{HEARINGS_MAX, RECEIVERS_MAX},
     presence::WindowHandle,
     time::UnixMs,
 };
 
 /// Starts of a gateway that are told apart. A late batch of an older one is applied as if it were new.
 const SPOOLS_MAX: usize = 4;
-
-/// Codes of a batch that are looked up together: their reads of the codebook are under way at the same time. Receivers send
-/// some 40 in one.
-const TOGETHER: usize = 64;
 
 /// Looks at unknown codes that stand strong at a pump, in a second: a stranger's flood takes no more from the sweep.
 const MISSED_PER_S: u32 = 64;
@@ -76,20 +72,17 @@ impl CodeTable {
             return;
         }
         self.generation = generation;
-        let mut numbers = batch.groups().map(|group| usize::from(group.number));
-        loop {
-            let entries = &mut self.entries;
-            let is_due = |number: &usize| std::mem::replace(&mut entries[*number].generation, generation) != generation;
-            let asked: ArrayVec<usize, TOGETHER> = numbers.by_ref().filter(is_due).take(TOGETHER).collect();
-            let codes: ArrayVec<Code, TOGETHER> = asked.iter().map(|number| self.codes[*number]).collect();
-            book.find_all(&codes, |nth, hit| {
-                self.entries[asked[nth]].answer(hit);
-                hit.map(&mut found);
-            });
-            if !asked.is_full() {
-                return;
-            }
-        }
+        // Taken once, in however many groups it is.
+        let entries = &mut self.entries;
+        let takes = |number: &usize| std::mem::replace(&mut entries[*number].generation, generation) != generation;
+        let numbers = batch.groups().map(|group| usize::from(group.number));
+        // No batch has more groups than hearings.
+        let asked: ArrayVec<usize, HEARINGS_MAX> = numbers.filter(takes).collect();
+        let codes: ArrayVec<Code, HEARINGS_MAX> = asked.iter().map(|number| self.codes[*number]).collect();
+        book.find_all(&codes, |nth, hit| {
+            self.entries[asked[nth]].answer(hit);
+            hit.map(&mut found);
+        });
     }
 
     /// The code with this number, which nobody has; `None` when it was asked for before.

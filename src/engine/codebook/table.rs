@@ -43,11 +43,12 @@ const CODES_MIN: usize = 3 << 16;
 /// 100 fours are full: of 9e7 codes 1e-4 finds all of them so, and of a table that was made for them 1e-12.
 const DISTANCES: u32 = 16 * BESIDE;
 
-/// Codes whose lines are asked for in a burst, and bursts that are asked for before the first of them is read: the memory
-/// brings many lines at a time. With 30 million dongles on a Zen 5 a hit took 10 ns so and in bursts of 64, one ahead; 21 in
-/// bursts of 16, one ahead; and 11 where each asks while another is compared: a branch that goes the wrong way loses the
-/// walks through the page tables that are under way.
+/// Codes whose lines are asked for together. The memory brings many lines at a time: of 4,096 look-ups in 30 million dongles
+/// on a Zen 5 a hit took 10 ns so, and 21 in bursts of 16, one ahead; and 11 where each asks while another is compared, since
+/// a branch that goes the wrong way loses the walks through the page tables that are under way.
 const BURST: usize = 48;
+
+/// Bursts that are asked for before the first of them is read.
 const BURSTS_AHEAD: usize = 2;
 
 /// Where a code is looked for first, and what tells it from others.
@@ -85,12 +86,21 @@ impl Entry {
     }
 }
 
-/// What the line says of a code.
+/// What some lines say of a code.
 #[derive(Clone, Copy)]
 enum Glance {
     Is(Option<Hit>),
-    /// It may be in the next.
+    /// It may be in those after these.
     GoesOn,
+}
+
+impl Glance {
+    fn hit(self) -> Option<Hit> {
+        match self {
+            Glance::Is(hit) => hit,
+            Glance::GoesOn => None,
+        }
+    }
 }
 
 /// What became of an entry.
@@ -111,9 +121,16 @@ impl Put {
     }
 }
 
-/// Of the bursts that all of these make the `nth`; none where there is no such one.
+/// Of the bursts that all of these make the `nth`; empty where there is no such one.
 fn burst<T>(all: &[T], nth: usize) -> &[T] {
     all.chunks(BURST).nth(nth).unwrap_or_default()
+}
+
+/// In stage `n` the `n`th burst is asked for, [`BURSTS_AHEAD`] later it is read, and what goes on has a stage at the lines
+/// beside its own and one beyond. Each stage begins with those that went on farthest, so that what goes on finds its list
+/// empty.
+fn stages(len: usize) -> Range<usize> {
+    0..len.div_ceil(BURST) + BURSTS_AHEAD + 2
 }
 
 pub(super) struct Table {
@@ -212,13 +229,13 @@ impl Table {
         prefetch_index(self.lines.all(), spot.home as usize);
     }
 
-    /// For those that a code comes to next.
+    /// Asks for the lines beside a code's own.
     #[inline]
     fn fetch_beside(&self, spot: Spot) {
         (1..BESIDE).for_each(|distance| prefetch_index(self.lines.all(), self.line_at(spot, distance) as usize));
     }
 
-    /// And for the first of those after them.
+    /// Asks for the first line that a code comes to after those beside its own.
     fn fetch_far(&self, spot: Spot) {
         prefetch_index(self.lines.all(), self.line_at(spot, BESIDE) as usize);
     }
@@ -265,36 +282,28 @@ impl Table {
         Glance::GoesOn
     }
 
-    /// Goes on behind its own line, from a distance on.
+    /// Goes on from a distance, and begins again where that finds nothing: what a roll moves comes nearer, perhaps to a line
+    /// that was read before, and that once in a slot.
     fn find_on(&self, spot: Spot, distance: u32) -> Option<Hit> {
-        match self.look(spot, distance..DISTANCES) {
-            Glance::Is(Some(hit)) => Some(hit),
-            Glance::Is(None) | Glance::GoesOn => self.find_again(spot),
-        }
+        self.look(spot, distance..DISTANCES).hit().or_else(|| self.find_again(spot))
     }
 
-    /// What a roll moves comes nearer, perhaps to a line that was read before, and that once in a slot: a second look finds
-    /// it.
     fn find_again(&self, spot: Spot) -> Option<Hit> {
-        match self.look(spot, 0..DISTANCES) {
-            Glance::Is(hit) => hit,
-            Glance::GoesOn => None,
-        }
+        self.look(spot, 0..DISTANCES).hit()
     }
 
     /// Tells of each code, by its number, what was found. While a burst of them is compared, the memory brings the lines of
-    /// those after it. Those that go on come a burst later, when the lines beside their own are there as well, and those
-    /// that go on from there, one in sixty, another burst later.
+    /// those after it. Those that go on, one hit in ten, come a burst later, when the lines beside their own are there
+    /// as well, and those that go on from there, one hit in sixty, another burst later.
     #[inline]
     pub(super) fn find_all(&self, asked: &[Code], mut tell: impl FnMut(usize, Option<Hit>)) {
         let mut spots = [[Spot::default(); BURST]; BURSTS_AHEAD];
-        let [mut beside, mut far] = [(); 2].map(|()| ArrayVec::<(usize, Spot), BURST>::new());
-        for stage in 0..asked.len().div_ceil(BURST) + BURSTS_AHEAD + 2 {
+        let (mut beside, mut far) = (ArrayVec::<_, BURST>::new(), ArrayVec::<_, BURST>::new());
+        for stage in stages(asked.len()) {
             far.drain(..).for_each(|(nth, spot)| tell(nth, self.find_on(spot, BESIDE)));
             for (nth, spot) in beside.drain(..) {
                 match self.look(spot, 1..BESIDE) {
-                    Glance::Is(None) => tell(nth, self.find_again(spot)),
-                    Glance::Is(hit) => tell(nth, hit),
+                    Glance::Is(hit) => tell(nth, hit.or_else(|| self.find_again(spot))),
                     Glance::GoesOn => {
                         self.fetch_far(spot);
                         far.push((nth, spot));
@@ -302,8 +311,8 @@ impl Table {
                 }
             }
             let spots = &mut spots[stage % BURSTS_AHEAD];
-            if let Some(last) = stage.checked_sub(BURSTS_AHEAD) {
-                for (nth, spot) in (last * BURST..).zip(&spots[..burst(asked, last).len()]) {
+            if let Some(due) = stage.checked_sub(BURSTS_AHEAD) {
+                for (nth, spot) in (due * BURST..).zip(&spots[..burst(asked, due).len()]) {
                     match self.look(*spot, 0..1) {
                         Glance::Is(hit) => tell(nth, hit),
                         Glance::GoesOn => {
@@ -321,11 +330,10 @@ impl Table {
     }
 
     /// For the one who writes: puts entries in, and tells the rows of those that found no place. In bursts as look-ups are:
-    /// what its own line does not settle comes a burst later, when those beside it are there, and what they do not another
-    /// one: in a roll one code in five, and one in thirty.
+    /// one code of a roll in five is not settled by its own line, and one in thirty not by those beside it.
     pub(super) fn put_all(&self, entries: &[Entry], mut refused: impl FnMut(usize)) {
-        let [mut beside, mut far] = [(); 2].map(|()| ArrayVec::<&Entry, BURST>::new());
-        for stage in 0..entries.len().div_ceil(BURST) + BURSTS_AHEAD + 2 {
+        let (mut beside, mut far) = (ArrayVec::<&Entry, BURST>::new(), ArrayVec::<&Entry, BURST>::new());
+        for stage in stages(entries.len()) {
             far.drain(..).filter(|entry| !self.put(entry)).for_each(|entry| refused(entry.row()));
             for entry in beside.drain(..) {
                 match self.put_within(entry, BESIDE) {
@@ -337,7 +345,7 @@ impl Table {
                     }
                 }
             }
-            for entry in stage.checked_sub(BURSTS_AHEAD).map_or(&[][..], |last| burst(entries, last)) {
+            for entry in stage.checked_sub(BURSTS_AHEAD).map_or(&[][..], |due| burst(entries, due)) {
                 if !self.put_at_home(entry) {
                     self.fetch_beside(entry.spot());
                     beside.push(entry);
@@ -361,7 +369,7 @@ impl Table {
         true
     }
 
-    /// The same for one.
+    /// Puts one in, and tells whether it is.
     pub(super) fn put(&self, entry: &Entry) -> bool {
         self.put_on(entry).is_in()
     }
@@ -371,7 +379,7 @@ impl Table {
         self.put_within(entry, DISTANCES).unwrap_or(Put::Full)
     }
 
-    /// The same, if so many of its lines settle where that is.
+    /// Puts it in if so many of its lines settle where it belongs.
     fn put_within(&self, entry: &Entry, distances: u32) -> Option<Put> {
         let (spot, word, device) = (entry.spot(), entry.word, DeviceId(entry.device));
         let (mut empty, mut goes_on) = (None, true);
@@ -456,6 +464,17 @@ mod tests {
         table.put_on(&table.entry(&code_of(nth), Slot(nth), None, DeviceId(nth), 0))
     }
 
+    /// Whether it is in another four of lines than its own.
+    fn is_far(table: &Table, nth: u64) -> bool {
+        let code = code_of(nth);
+        let fingerprint = table.spot(&code).fingerprint;
+        let is_in = |line: usize| place_of(&table.line(line as u32).words(), fingerprint).is_some();
+        !table.way_of(&code).take(BESIDE as usize).any(is_in)
+    }
+
+    /// Round bursts, and about those that are under way.
+    const COUNTS: [usize; 11] = [0, 1, 47, 48, 49, 95, 96, 97, 143, 144, 145];
+
     fn lines_of_a_miss(table: &Table, strangers: Range<u64>) -> f64 {
         let count = strangers.end - strangers.start;
         let reads = |nth: u64| {
@@ -530,20 +549,21 @@ mod tests {
             table.find_all(&[code], |_, hit| found = hit);
             found
         };
-        // The number of the mover that is there, plus one.
+        // The number of the writer's round in which a mover is there, plus one: it may come again in a later one.
         let (present, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
         let read = || {
             let mut found = 0;
             while !is_over.load(Acquire) {
-                let nth = present.load(Acquire);
-                if nth == 0 {
+                let round = present.load(Acquire);
+                if round == 0 {
                     continue;
                 }
-                let code = code_of(nth - 1);
+                let mover = movers[(round - 1) as usize % movers.len()];
+                let code = code_of(mover);
                 let hit = if found % 2 == 0 { table.find(&code) } else { find_in_batch(code) };
                 fence(Acquire);
-                if present.load(Acquire) == nth {
-                    assert_eq!(hit.map(|hit| hit.device), Some(DeviceId(nth - 1)));
+                if present.load(Acquire) == round {
+                    assert_eq!(hit.map(|hit| hit.device), Some(DeviceId(mover)));
                     found += 1;
                 }
             }
@@ -555,7 +575,7 @@ mod tests {
                 table.put_on(&table.entry(&code_of(filler), Slot(0), Some(turn), DeviceId(filler), 0));
             }
             table.put_on(&table.entry(&code_of(mover), Slot(0), None, DeviceId(mover), 0));
-            present.store(mover + 1, Release);
+            present.store(nth as u64 + 1, Release);
             std::hint::spin_loop();
             table.expire(0..table.lines(), turn);
             let is_home = place_of(&table.line(0).words(), table.spot(&code_of(mover)).fingerprint).is_some();
@@ -570,6 +590,42 @@ mod tests {
             reader.join().unwrap()
         });
         assert!(found > 1_000, "{found}");
+    }
+
+    #[test]
+    fn many_asked_at_once_are_told_once_each_what_one_alone_is_told() {
+        let table = Table::of(0, 5);
+        let codes = table.codes_max() as u64;
+        assert!((0..codes).all(|nth| put(&table, nth) == Put::New));
+        // A third are strangers'.
+        let mixed: Vec<Code> = (0..codes).map(|nth| code_of(if nth % 3 == 0 { codes + nth } else { nth })).collect();
+        let far = code_of((0..codes).find(|nth| is_far(&table, *nth)).unwrap());
+        let check = |asked: &[Code]| {
+            let mut told = vec![Vec::new(); asked.len()];
+            table.find_all(asked, |nth, hit| told[nth].push(hit));
+            assert!(told.iter().zip(asked).all(|(told, code)| *told == [table.find(code)]));
+        };
+        check(&mixed);
+        for count in COUNTS {
+            check(&mixed[..count]);
+            check(&vec![far; count]);
+        }
+    }
+
+    #[test]
+    fn all_that_are_put_in_at_once_are_there_when_each_has_to_go_far() {
+        let table = Table::of(0, 5);
+        let mut next = table.codes_max() as u64;
+        assert!((0..next).all(|nth| put(&table, nth) == Put::New));
+        let is_full = |line: usize| empty_place(&table.line(line as u32).words()).is_none();
+        for count in COUNTS {
+            let goes_far = |nth: &u64| table.way_of(&code_of(*nth)).take(BESIDE as usize).all(is_full);
+            let newcomers: Vec<u64> = (next..).filter(goes_far).take(count).collect();
+            let entry = |nth: &u64| table.entry(&code_of(*nth), Slot(*nth), None, DeviceId(*nth), 0);
+            table.put_all(&newcomers.iter().map(entry).collect::<Vec<_>>(), |_| panic!("there is room"));
+            assert!(newcomers.iter().all(|nth| is_far(&table, *nth) && table.find(&code_of(*nth)).is_some()));
+            next = newcomers.last().map_or(next, |last| last + 1);
+        }
     }
 
     #[test]
@@ -588,17 +644,15 @@ mod tests {
         };
         let has = |nth: u64| table.find(&code_of(nth)).map(|hit| hit.device) == Some(DeviceId(nth));
         let twins = |first: u64, step: usize| (first..codes).step_by(step).map(|nth| (nth + codes) as usize);
-        let with_twin = |nth: u64| [Some(entry(nth, nth)), nth.is_multiple_of(8).then(|| entry(nth, nth + codes))];
-        let entries: Vec<Entry> = (0..codes).flat_map(with_twin).flatten().collect();
+        // A twin comes next, or a burst or two later.
+        let twin = |nth: u64| (nth + [0, 40, 48, 80, 96, 130][nth as usize / 8 % 6], 1, entry(nth, nth + codes));
+        let mut entries: Vec<(u64, u8, Entry)> = (0..codes).map(|nth| (nth, 0, entry(nth, nth))).collect();
+        entries.extend((0..codes).step_by(8).map(twin));
+        entries.sort_by_key(|&(at, twin, _)| (at, twin));
+        let entries: Vec<Entry> = entries.into_iter().map(|(_, _, entry)| entry).collect();
         assert!(put_all(&entries).into_iter().eq(twins(0, 8)));
         assert!((0..codes).all(has));
-        let is_far = |nth: &u64| {
-            let code = code_of(*nth);
-            let fingerprint = table.spot(&code).fingerprint;
-            let is_in = |line: usize| place_of(&table.line(line as u32).words(), fingerprint).is_some();
-            !table.way_of(&code).take(BESIDE as usize).any(is_in)
-        };
-        let far = (1..codes).step_by(2).filter(is_far).count();
+        let far = (1..codes).step_by(2).filter(|nth| is_far(&table, *nth)).count();
         assert!(far > 1_000, "{far} codes are in other fours than their own");
         // There is room near their own lines now, which is not for others with the same codes.
         table.expire(0..table.lines(), Turn(0));
