@@ -178,3 +178,79 @@ impl Rates {
         *count <= max
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{
+        batch::{Encoder, Hearing},
+        clock::ClockOffset,
+        code::Secret,
+        codebook::Builder,
+        id::ReceiverId,
+        time::SlotLength,
+    };
+
+    const NOW: UnixMs = UnixMs(1_800_000_000_000);
+
+    fn secret(device: u64) -> Secret {
+        Secret::Fixed { code: Code([device as u8 + 1; 16]) }
+    }
+
+    fn book(devices: impl Iterator<Item = u64>) -> Codebook {
+        let mut builder = Builder::new(SlotLength::DEFAULT, NOW, HEARINGS_MAX);
+        devices.for_each(|device| builder.add(DeviceId(device), &secret(device), ClockOffset::default()).unwrap());
+        builder.finish(1)
+    }
+
+    /// One hearing of each of the first `count` dongles, with its length prefix.
+    fn encoded(count: usize) -> Vec<u8> {
+        let slot = SlotLength::DEFAULT.slot_at(NOW);
+        let hearing =
+            |device: u64| Hearing { code: secret(device).code(slot), receiver: ReceiverId(1), rssi: -50, at: NOW };
+        let mut bytes = Vec::new();
+        Encoder::new().encode(1, &(0..count as u64).map(hearing).collect::<Vec<_>>(), &mut bytes).unwrap();
+        bytes
+    }
+
+    fn refreshed(bytes: &[u8], book: &Codebook) -> (CodeTable, Vec<DeviceId>) {
+        let batch = Batch::read(&bytes[2..]).unwrap();
+        let (mut table, mut found) = (CodeTable::default(), Vec::new());
+        table.introduce(&batch);
+        batch.check_numbers(0).unwrap();
+        table.refresh(&batch, book, |hit| found.push(hit.device));
+        found.sort_unstable_by_key(|device| device.0);
+        (table, found)
+    }
+
+    /// What the table says without another look at a book.
+    fn owner(table: &mut CodeTable, number: u16, book: &Codebook) -> Option<DeviceId> {
+        table.resolve(number, book, |_| panic!("it was looked up")).map(|owner| owner.device)
+    }
+
+    #[test]
+    fn all_codes_of_the_largest_batch_are_looked_up_at_once_and_each_gets_its_own_answer() {
+        let bytes = encoded(HEARINGS_MAX);
+        let is_known = |device: &u64| device % 3 != 1;
+        let book = book((0..HEARINGS_MAX as u64).filter(is_known));
+        let (mut table, found) = refreshed(&bytes, &book);
+        assert!(found.into_iter().eq((0..HEARINGS_MAX as u64).filter(is_known).map(DeviceId)));
+        for device in 0..HEARINGS_MAX as u64 {
+            let expected = is_known(&device).then_some(DeviceId(device));
+            assert_eq!(owner(&mut table, device as u16, &book), expected);
+        }
+    }
+
+    #[test]
+    fn a_number_in_two_groups_is_looked_up_once() {
+        let mut bytes = encoded(3);
+        // Prefix, header, three codes, and a group with one hearing: the next group gets the same number.
+        let second = 2 + 22 + 3 * 16 + 8;
+        assert_eq!(bytes[second..second + 2], [1, 0]);
+        bytes[second] = 0;
+        let book = book(0..3);
+        let (mut table, found) = refreshed(&bytes, &book);
+        assert_eq!(found, [0, 2].map(DeviceId));
+        assert_eq!([0, 2].map(|number| owner(&mut table, number, &book)), [0, 2].map(|id| Some(DeviceId(id))));
+    }
+}

@@ -399,9 +399,14 @@ fn take_first(range: &mut Range<usize>, count: usize) -> Range<usize> {
     first
 }
 
-/// The codes of a row at any of these moments.
+/// The codes of a row at any of these moments, each once.
 fn codes_at(roster: &Roster, row: usize, moments: &[Moment]) -> Vec<Fresh> {
-    moments.iter().flat_map(|moment| codes_of(roster, row, moment)).collect()
+    let mut codes = Vec::new();
+    for moment in moments {
+        let of_it: Vec<Fresh> = codes_of(roster, row, moment).collect();
+        codes.extend(without(&of_it, &codes));
+    }
+    codes
 }
 
 impl Before {

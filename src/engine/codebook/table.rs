@@ -410,18 +410,13 @@ impl Table {
         (0..distance).for_each(|before| self.line(self.line_at(spot, before)).pass(word));
     }
 
-    /// Where an entry with this fingerprint is: its line, and its place there.
+    /// Where an entry with this fingerprint is: its line, and its place there. On whichever line of its way, whatever the
+    /// marks say: while a roll clears, what is over can lie in one that is cleared later than those before it.
     fn place_of(&self, spot: Spot) -> Option<(&Line, usize)> {
-        for distance in 0..DISTANCES {
+        (0..DISTANCES).find_map(|distance| {
             let line = self.line(self.line_at(spot, distance));
-            if let Some(place) = place_of(&line.words(), spot.fingerprint) {
-                return Some((line, place));
-            }
-            if !line.has_passed(spot.fingerprint) {
-                return None;
-            }
-        }
-        None
+            place_of(&line.words(), spot.fingerprint).map(|place| (line, place))
+        })
     }
 
     #[cfg(test)]
@@ -696,6 +691,19 @@ mod tests {
             assert!(table.remove(&code_of(nth), DeviceId(nth)) && !table.remove(&code_of(nth), DeviceId(nth)));
             assert!((0..taken).all(|other| table.find(&code_of(other)).is_some() == (other > nth)));
         }
+    }
+
+    #[test]
+    fn what_a_roll_has_not_come_to_yet_is_removed_though_its_marks_are_gone() {
+        let table = Table::of(0, 5);
+        let codes = table.codes_max() as u64;
+        let entry = |nth: u64| table.entry(&code_of(nth), Slot(nth), Some(Turn(0)), DeviceId(nth), 0);
+        assert!((0..codes).all(|nth| table.put_on(&entry(nth)) == Put::New));
+        let far = (0..codes).find(|nth| is_far(&table, *nth)).unwrap();
+        let own_four = table.home(&code_of(far)) & !(BESIDE as usize - 1);
+        table.expire(own_four..own_four + BESIDE as usize, Turn(0));
+        assert!(table.find(&code_of(far)).is_none() && table.has(DeviceId(far)));
+        assert!(table.remove(&code_of(far), DeviceId(far)) && !table.has(DeviceId(far)));
     }
 
     #[test]
