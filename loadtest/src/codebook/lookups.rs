@@ -11,6 +11,7 @@ use forecourt::engine::{
     codebook::{Codebook, Phase},
     time::Slot,
 };
+use memmap2::MmapMut;
 use serde::Serialize;
 
 use super::dongles::{Synthetic, mixed};
@@ -26,6 +27,12 @@ const BATCH: usize = 4096;
 
 /// Codes of a batch whose time is looked at: some microseconds, so that what a roll takes from it shows.
 const SMALL_BATCH: usize = 256;
+
+/// Turns of each of the books that are compared: a mood of the machine's lasts for longer than one.
+const TURNS: usize = 15;
+
+/// Bytes of a line of memory.
+const LINE: usize = 64;
 
 /// Random codes that are made before they are thrown.
 const FORGED: usize = 1 << 16;
@@ -43,35 +50,97 @@ pub struct Lookups {
     pub floor_one_line_ns: f64,
 }
 
-pub(super) fn measure(book: &Codebook, synthetic: &Synthetic, slot: Slot) -> Lookups {
-    let mut state = synthetic.seed;
-    let hits: Vec<Code> = (0..SAMPLES)
-        .map(|_| {
-            let word = mixed(&mut state);
-            let around = Slot(slot.0 - 1 + word % 3);
-            synthetic.code((word >> 8) as usize % synthetic.count, around)
-        })
-        .collect();
-    let misses: Vec<Code> = (0..SAMPLES).map(|_| random(&mut state)).collect();
-    Lookups {
-        lookup_hit_ns: slices(&hits, |slice| batches(book, slice)),
-        lookup_miss_ns: slices(&misses, |slice| batches(book, slice)),
-        single_lookup_hit_ns: slices(&hits, |slice| singles(book, slice)),
-        single_lookup_miss_ns: slices(&misses, |slice| singles(book, slice)),
-        floor_one_line_ns: one_line(book.bytes(), &misses),
+/// How many times as long as in a smaller book look-ups in batches take.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[allow(clippy::struct_field_names, reason = "they are keys of the report")]
+pub struct Growth {
+    pub lookup_hit_growth: f64,
+    pub lookup_miss_growth: f64,
+}
+
+impl Growth {
+    pub(super) fn of(small: &Lookups, large: &Lookups) -> Growth {
+        Growth {
+            lookup_hit_growth: large.lookup_hit_ns / small.lookup_hit_ns,
+            lookup_miss_growth: large.lookup_miss_ns / small.lookup_miss_ns,
+        }
     }
 }
 
-fn one_line(bytes: usize, places: &[Code]) -> f64 {
-    let lines = (bytes / 64) as u64;
-    let mut table = memmap2::MmapMut::map_anon(lines as usize * 64).expect("as much memory as a table takes");
-    let _ = table.advise(memmap2::Advice::HugePage);
-    table.fill(1);
-    let line = |code: &Code| {
-        let (halves, _) = code.0.as_chunks::<4>();
-        ((u64::from(u32::from_le_bytes(halves[0])) * lines) >> 32) as usize
-    };
-    slices(places, |slice| slice.iter().map(|code| u64::from(table[line(code) * 64])).sum())
+/// A book with what it is asked for, and as many bare lines as its table has.
+pub(super) struct Asked<'a> {
+    book: &'a Codebook,
+    hits: Vec<Code>,
+    misses: Vec<Code>,
+    lines: MmapMut,
+}
+
+impl Asked<'_> {
+    pub(super) fn of<'a>(book: &'a Codebook, synthetic: &Synthetic, slot: Slot) -> Asked<'a> {
+        let mut state = synthetic.seed;
+        let hits = (0..SAMPLES)
+            .map(|_| {
+                let word = mixed(&mut state);
+                let around = Slot(slot.0 - 1 + word % 3);
+                synthetic.code((word >> 8) as usize % synthetic.count, around)
+            })
+            .collect();
+        let misses = (0..SAMPLES).map(|_| random(&mut state)).collect();
+        Asked { book, hits, misses, lines: bare_lines(book.bytes()) }
+    }
+
+    /// Nanoseconds of each slice: of hits, misses, single ones of both, and bare lines.
+    fn turn(&self) -> [Vec<f64>; 5] {
+        let book = self.book;
+        [
+            slices(&self.hits, |slice| batches(book, slice)),
+            slices(&self.misses, |slice| batches(book, slice)),
+            slices(&self.hits, |slice| singles(book, slice)),
+            slices(&self.misses, |slice| singles(book, slice)),
+            slices(&self.misses, |slice| self.read_lines(slice)),
+        ]
+    }
+
+    fn read_lines(&self, places: &[Code]) -> u64 {
+        let lines = (self.lines.len() / LINE) as u64;
+        let line = |code: &Code| {
+            let (halves, _) = code.0.as_chunks::<4>();
+            ((u64::from(u32::from_le_bytes(halves[0])) * lines) >> 32) as usize
+        };
+        places.iter().map(|code| u64::from(self.lines[line(code) * LINE])).sum()
+    }
+}
+
+fn bare_lines(bytes: usize) -> MmapMut {
+    let mut lines = MmapMut::map_anon(bytes / LINE * LINE).expect("as much memory as a table takes");
+    let _ = lines.advise(memmap2::Advice::HugePage);
+    lines.fill(1);
+    lines
+}
+
+/// Look-ups in one book: twice, so that the first turn finds its page tables as they will be.
+pub(super) fn alone(asked: &Asked) -> Lookups {
+    let [lookups] = measure([asked], 2);
+    lookups
+}
+
+/// Look-ups in books that are compared.
+pub(super) fn by_turns<const N: usize>(asked: [&Asked; N]) -> [Lookups; N] {
+    measure(asked, TURNS)
+}
+
+fn measure<const N: usize>(asked: [&Asked; N], turns: usize) -> [Lookups; N] {
+    let mut times = asked.map(|_| <[Vec<f64>; 5]>::default());
+    for _ in 0..turns {
+        for (asked, times) in asked.iter().zip(&mut times) {
+            times.iter_mut().zip(asked.turn()).for_each(|(times, turn)| times.extend(turn));
+        }
+    }
+    times.map(|mut times| {
+        let [lookup_hit_ns, lookup_miss_ns, single_lookup_hit_ns, single_lookup_miss_ns, floor_one_line_ns] =
+            times.each_mut().map(|times| median(times));
+        Lookups { lookup_hit_ns, lookup_miss_ns, single_lookup_hit_ns, single_lookup_miss_ns, floor_one_line_ns }
+    })
 }
 
 /// How many of a sample of dongles are not found as they should be. `is_in`: whether the book knows the dongle.
@@ -161,15 +230,13 @@ fn singles(book: &Codebook, codes: &[Code]) -> u64 {
     codes.iter().filter(|code| book.find(code).is_some_and(|hit| hit.device.0 != 0)).count() as u64
 }
 
-fn slices(codes: &[Code], look_up: impl Fn(&[Code]) -> u64) -> f64 {
+fn slices(codes: &[Code], look_up: impl Fn(&[Code]) -> u64) -> Vec<f64> {
     let slice = |codes: &[Code]| {
         let began = Instant::now();
         black_box(look_up(black_box(codes)));
         began.elapsed().as_nanos() as f64 / codes.len() as f64
     };
-    // Twice, so that the first round finds the book's page tables as they will be.
-    let mut all: Vec<f64> = codes.chunks(SLICE).chain(codes.chunks(SLICE)).map(slice).collect();
-    median(&mut all)
+    codes.chunks(SLICE).map(slice).collect()
 }
 
 pub(super) fn median(values: &mut [f64]) -> f64 {

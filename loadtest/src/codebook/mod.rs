@@ -3,6 +3,7 @@
 //! In this process and through the engine's own types, with synthetic dongles and no station. Memory is what the
 //! kernel says the process holds more than before, not what the book says of itself, which stands beside it. Each
 //! figure is measured at 100 thousand dongles as well: what a look-up or a roll costs must not grow with the chain.
+//! Look-ups in the two books take turns.
 //!
 //! Before the roll that is measured there were changes, as there are in a running chain: dongles that came and went all
 //! over the book, and clocks that were learned. A second roll goes on beside a thread that looks codes up.
@@ -31,7 +32,7 @@ use serde::Serialize;
 
 use crate::process::usage;
 use dongles::Synthetic;
-use lookups::Lookups;
+use lookups::{Asked, Growth, Lookups};
 use shelf::FromRedis;
 use snapshot::Snapshot;
 
@@ -62,6 +63,8 @@ pub struct Config {
 pub struct Outcome {
     #[serde(flatten)]
     pub full: Figures,
+    #[serde(flatten)]
+    pub growth: Growth,
     /// One code with a key that was not used before, as the rolls compute it and as the plain crates do.
     pub code_ns: f64,
     pub code_floor_ns: f64,
@@ -112,17 +115,39 @@ pub fn run(config: &Config, mut tell: impl FnMut(&str)) -> io::Result<Outcome> {
     warm_memory(config.devices);
     let (code_ns, code_floor_ns) = cost::of_a_code();
     tell(&format!("a code: {code_ns:.1} ns, by the plain crates {code_floor_ns:.1}"));
-    let (at_100_thousand, _) = measure(&Config { devices: SMALL, forged: 0, ..config.clone() }, &mut tell)?;
-    let (full, forged) = measure(config, &mut tell)?;
-    let (accepted, forged_ns) = forged;
-    Ok(Outcome { full, code_ns, code_floor_ns, forged: config.forged, accepted, forged_ns, at_100_thousand })
+    let small = Config { devices: SMALL, forged: 0, ..config.clone() };
+    let (mut at_100_thousand, _) = measure(&small, lookups::alone, &mut tell)?;
+    // Another like it, for turns beside the full one: what is compared is of the same minute.
+    let (synthetic, mut keeper) = (small.synthetic(), Keeper::new(SLOT, small.synthetic().roster()));
+    roll_at_once(&mut keeper, NOW, config.threads.get());
+    let now = age(&mut keeper, &Resident::now()?)?;
+    let book = keeper.book();
+    let beside = Asked::of(&book, &synthetic, SLOT.slot_at(now));
+    let look_up = |asked: &Asked| {
+        let [full, small] = lookups::by_turns([asked, &beside]);
+        at_100_thousand.lookups = small;
+        full
+    };
+    let (full, (accepted, forged_ns)) = measure(config, look_up, &mut tell)?;
+    let growth = Growth::of(&at_100_thousand.lookups, &full.lookups);
+    Ok(Outcome { full, growth, code_ns, code_floor_ns, forged: config.forged, accepted, forged_ns, at_100_thousand })
+}
+
+impl Config {
+    fn synthetic(&self) -> Synthetic {
+        Synthetic { seed: self.seed, count: self.devices }
+    }
 }
 
 /// Rolls before look-ups are measured: where codes lie after some is what a chain has, not where a new table puts them.
 const ROLLS_BEFORE: usize = 6;
 
-fn measure(config: &Config, tell: &mut impl FnMut(&str)) -> io::Result<(Figures, (u64, f64))> {
-    let synthetic = Synthetic { seed: config.seed, count: config.devices };
+fn measure(
+    config: &Config,
+    look_up: impl FnOnce(&Asked) -> Lookups,
+    tell: &mut impl FnMut(&str),
+) -> io::Result<(Figures, (u64, f64))> {
+    let synthetic = config.synthetic();
     let devices = config.devices as f64;
     let resident = Resident::now()?;
     tell(&format!("{} dongles: making them", config.devices));
@@ -135,13 +160,9 @@ fn measure(config: &Config, tell: &mut impl FnMut(&str)) -> io::Result<(Figures,
     let bytes_per_device_counted = keeper.bytes() as f64 / devices;
     tell(&format!("built in {:.1} s; {bytes_per_device:.1} bytes a dongle", first_build_wall_ns / 1e9));
     let mut wrong = lookups::wrong(&keeper.book(), &synthetic, SLOT.slot_at(NOW), |_| true);
-    let mut now = NOW;
-    for _ in 0..ROLLS_BEFORE {
-        now = now.plus(SLOT.ms());
-        roll(&mut keeper, &resident, now)?;
-    }
+    let mut now = age(&mut keeper, &resident)?;
     let book = keeper.book();
-    let lookups = lookups::measure(&book, &synthetic, SLOT.slot_at(now));
+    let lookups = look_up(&Asked::of(&book, &synthetic, SLOT.slot_at(now)));
     tell(&format!("a hit {:.1} ns, a miss {:.1} ns", lookups.lookup_hit_ns, lookups.lookup_miss_ns));
     let forged = lookups::forged(&book, config.forged, config.seed, &mut *tell);
 
@@ -245,6 +266,16 @@ impl Rolled {
     }
 }
 
+/// Rolls a new book until it is as a chain has it, and tells when that is.
+fn age(keeper: &mut Keeper, resident: &Resident) -> io::Result<UnixMs> {
+    let mut now = NOW;
+    for _ in 0..ROLLS_BEFORE {
+        now = now.plus(SLOT.ms());
+        roll(keeper, resident, now)?;
+    }
+    Ok(now)
+}
+
 /// Rolls to another slot, as the engine does it: in steps.
 fn roll(keeper: &mut Keeper, resident: &Resident, now: UnixMs) -> io::Result<Rolled> {
     let mut rolled = Rolled::default();
@@ -279,7 +310,7 @@ mod tests {
     fn a_small_book_is_right_before_and_after_its_roll() {
         let one = NonZero::new(1).unwrap();
         let config = Config { devices: 20_000, seed: 7, threads: one, forged: 10_000, folder: None, redis: None };
-        let (figures, (accepted, _)) = measure(&config, &mut |_: &str| {}).unwrap();
+        let (figures, (accepted, _)) = measure(&config, lookups::alone, &mut |_: &str| {}).unwrap();
         assert_eq!((figures.wrong, accepted, figures.snapshot.snapshot_devices), (0, 0, 20_000));
     }
 }
