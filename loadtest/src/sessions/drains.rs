@@ -6,12 +6,7 @@
 //! a second time: presence takes it in twice, money never. At the end the spools have to be empty, and the PSP's books
 //! decide about the sales.
 
-use std::{
-    collections::HashMap,
-    ops::Range,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::HashMap, ops::Range, path::Path, time::Duration};
 
 use forecourt::{
     app::SNAPSHOT_FILE,
@@ -25,7 +20,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Judgement, SessionsError,
+    Judgement, Place, SessionsError,
     chain::{Chain, Radio},
     judgement::{self, until_settled},
     pin, simulators_books,
@@ -57,12 +52,7 @@ const DELIVERED_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct Config {
     pub drains: u32,
-    pub cars: usize,
-    pub seed: u64,
-    /// The data folder's parent; without it, the system's temporary folder.
-    pub folder: Option<PathBuf>,
-    pub engine: Option<PathBuf>,
-    pub settings: Vec<(String, String)>,
+    pub place: Place,
 }
 
 /// What it came to.
@@ -100,23 +90,16 @@ impl Outcome {
 
 /// Runs it. `progress` is told what is going on.
 pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Outcome, SessionsError> {
-    let folder = match &config.folder {
-        Some(parent) => tempfile::tempdir_in(parent)?,
-        None => tempfile::tempdir()?,
-    };
-    let data = folder.path().join("data");
-    std::fs::create_dir(&data)?;
-    let hurried = HURRIED.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let settings = hurried.into_iter().chain(config.settings.clone()).collect();
-    let mut options =
-        ServeOptions { data: data.clone(), settings, binary: config.engine.clone(), ..ServeOptions::default() };
+    let folder = config.place.folder()?;
+    let data = folder.data();
+    let mut options = config.place.options(&folder, HURRIED.map(|(name, value)| (name.into(), value.into())));
     let engine = Serve::start(options.clone()).await?;
     pin(&mut options, engine.addresses());
     let client = Client::new(format!("http://{}", engine.addresses().http));
     let operator = client.with_token(engine.operator_token().to_owned());
     let chain = Chain {
-        seed: config.seed,
-        cars: config.cars,
+        seed: config.place.seed,
+        cars: config.place.cars,
         cars_per_station: CARS_PER_STATION,
         means: "tok_ok",
         parked_per_station: PARKED_PER_STATION,
@@ -125,10 +108,9 @@ pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Ou
     let terminals = chain.terminals(&operator).await?;
     let (closing, repeats) = (CancellationToken::new(), Repeats::default());
     let visits = visitor::all(&chain, &terminals, &client, &repeats, &closing);
-    progress(format!("{} cars stand at {} stations", config.cars, chain.stations()));
+    progress(format!("{} cars stand at {} stations", config.place.cars, chain.stations()));
 
-    let mut run =
-        Run { data: &data, chain, terminals: &terminals, radio, frames: Frames::default(), drains: Drains::new() };
+    let mut run = Run { data, chain, terminals: &terminals, radio, frames: Frames::default(), drains: Drains::new() };
     let engine = run.drain_again_and_again(config, &options, engine, &mut progress).await?;
     closing.cancel();
     let sales = visitor::sales(visits).await?;
@@ -150,7 +132,7 @@ pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Ou
         frames_repeated: frames.repeated,
         frames_undelivered: left.iter().map(|uplink| uplink.stats.waiting + uplink.stats.dropped).sum(),
         parked_forgotten: drains.forgotten,
-        sales: Judgement::of(&sales, &states, &simulators_books(&data)?),
+        sales: Judgement::of(&sales, &states, &simulators_books(data)?),
         repeated_calls: repeats.count(),
     })
 }
@@ -173,7 +155,7 @@ impl Run<'_> {
         mut engine: Serve,
         progress: &mut impl FnMut(String),
     ) -> Result<Serve, SessionsError> {
-        let mut rng = SmallRng::seed_from_u64(config.seed);
+        let mut rng = SmallRng::seed_from_u64(config.place.seed);
         for drain in 1..=config.drains {
             sleep(Duration::from_millis(rng.random_range(LIFE_MS))).await;
             let took = self.drain(engine).await?;

@@ -11,13 +11,10 @@ mod customer;
 mod disk;
 pub mod drains;
 mod judgement;
+mod place;
 mod visitor;
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{io, path::Path, time::Duration};
 
 use forecourt::{
     app::Addresses,
@@ -37,6 +34,7 @@ use crate::{
 use chain::{Chain, ChainError};
 use customer::{Customer, Served};
 pub use judgement::Judgement;
+pub use place::Place;
 
 /// A car is heard each second, and stays on the screen.
 const HEARD_EACH: Duration = Duration::from_secs(1);
@@ -49,16 +47,10 @@ pub struct Config {
     pub seconds: u64,
     /// Before the clock starts, so that connections stand and caches are filled.
     pub warm_up_seconds: u64,
-    /// Cars that are served at a time.
-    pub cars: usize,
     pub cars_per_station: usize,
-    pub seed: u64,
     /// How long the PSP simulator takes for an answer.
     pub psp_ms: u64,
-    /// The data folder's parent; without it, the system's temporary folder.
-    pub folder: Option<PathBuf>,
-    pub engine: Option<PathBuf>,
-    pub settings: Vec<(String, String)>,
+    pub place: Place,
 }
 
 /// What it came to.
@@ -115,34 +107,22 @@ pub enum SessionsError {
 
 /// Runs it. `progress` is told what is going on.
 pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Outcome, SessionsError> {
-    let folder = match &config.folder {
-        Some(parent) => tempfile::tempdir_in(parent)?,
-        None => tempfile::tempdir()?,
-    };
+    let folder = config.place.folder()?;
     let before = disk::flushes_per_second(folder.path())?;
-    let mut settings = vec![("FORECOURT_PAYMENT_SIMULATOR_LATENCY_MS".to_owned(), config.psp_ms.to_string())];
-    settings.extend(config.settings.iter().cloned());
-    let data = folder.path().join("data");
-    std::fs::create_dir(&data)?;
-    let engine = Serve::start(ServeOptions {
-        data: data.clone(),
-        settings,
-        binary: config.engine.clone(),
-        ..ServeOptions::default()
-    })
-    .await?;
+    let latency = ("FORECOURT_PAYMENT_SIMULATOR_LATENCY_MS".to_owned(), config.psp_ms.to_string());
+    let engine = Serve::start(config.place.options(&folder, [latency])).await?;
     let operator =
         Client::new(format!("http://{}", engine.addresses().http)).with_token(engine.operator_token().to_owned());
     let chain = Chain {
-        seed: config.seed,
-        cars: config.cars,
+        seed: config.place.seed,
+        cars: config.place.cars,
         cars_per_station: config.cars_per_station,
         means: "tok_ok",
         parked_per_station: 0,
     };
     let radio = chain.open(&operator, &engine, HEARD_EACH).await?;
     let customers = chain.customers(&operator).await?;
-    progress(format!("{} cars stand at {} stations", config.cars, chain.stations()));
+    progress(format!("{} cars stand at {} stations", config.place.cars, chain.stations()));
 
     let starts = Instant::now() + Duration::from_secs(config.warm_up_seconds);
     let ends = starts + Duration::from_secs(config.seconds);
@@ -161,7 +141,7 @@ pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Ou
     engine.stop().await?;
     let after = disk::flushes_per_second(folder.path())?;
 
-    let books = simulators_books(&data)?;
+    let books = simulators_books(folder.data())?;
     Ok(outcome(&served, &books, &first, &last, f64::midpoint(before, after)))
 }
 

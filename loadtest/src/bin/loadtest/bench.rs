@@ -7,6 +7,7 @@ use loadtest::{
     flood::{Bench, Load},
     process::{host::Facts, placement},
     report::{Bound, Run, Table, Verdict},
+    sessions::Place,
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -51,6 +52,19 @@ pub(crate) struct EngineArguments {
     pub(crate) settings: Vec<(String, String)>,
 }
 
+/// Where sales take place.
+#[derive(Debug, Args)]
+pub(crate) struct PlaceArguments {
+    /// The same seed makes the same chain, and the same times of what is done to the engine.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Where the engine's data folder is made; without it, in the system's temporary folder.
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    serve: EngineArguments,
+}
+
 /// How the results are told.
 #[derive(Debug, Args)]
 pub(crate) struct TellArguments {
@@ -77,6 +91,18 @@ fn cores(text: &str) -> Result<Cores, String> {
 fn setting(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("a setting is NAME=VALUE")?;
     Ok((name.into(), value.into()))
+}
+
+impl PlaceArguments {
+    pub(crate) fn place(&self, cars: u32) -> Place {
+        Place {
+            seed: self.seed,
+            cars: cars as usize,
+            folder: self.data.clone(),
+            engine: self.serve.engine.clone(),
+            settings: self.serve.settings.clone(),
+        }
+    }
 }
 
 impl BenchArguments {

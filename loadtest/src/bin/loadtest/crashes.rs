@@ -10,7 +10,7 @@ use loadtest::{
 
 use crate::{
     Ran,
-    bench::{EngineArguments, TellArguments, block_on, judge, none},
+    bench::{PlaceArguments, TellArguments, block_on, judge, none},
 };
 
 /// Kills the engine (SIGKILL) again and again in the middle of sales: none that was acknowledged may be lost or charged
@@ -25,14 +25,8 @@ pub(crate) struct Arguments {
     /// Cars that are served at a time.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=2_000))]
     cars: u32,
-    /// The same seed makes the same chain and the same times of the kills.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Where the engine's data folder is made; without it, in the system's temporary folder.
-    #[arg(long, value_name = "FOLDER")]
-    data: Option<PathBuf>,
     #[command(flatten)]
-    serve: EngineArguments,
+    place: PlaceArguments,
     /// Pay through localstripe instead, from this Python environment, behind a proxy that loses, delays, doubles and refuses
     /// requests; its books are the oracle then.
     #[arg(long, value_name = "FOLDER")]
@@ -44,11 +38,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Ran {
     let config = Config {
         kills: arguments.kills,
-        cars: arguments.cars as usize,
-        seed: arguments.seed,
-        folder: arguments.data.clone(),
-        engine: arguments.serve.engine.clone(),
-        settings: arguments.serve.settings.clone(),
+        place: arguments.place.place(arguments.cars),
         stripe: arguments.stripe.clone(),
     };
     let outcome = block_on(crashes::run(&config, |line| eprintln!("{line}")))??;
@@ -78,7 +68,7 @@ impl Arguments {
         let all = [
             ("kills", self.kills.to_string()),
             ("cars", self.cars.to_string()),
-            ("seed", self.seed.to_string()),
+            ("seed", self.place.seed.to_string()),
             ("psp", psp.into()),
         ];
         all.map(|(key, value)| (key.to_owned(), value)).into()

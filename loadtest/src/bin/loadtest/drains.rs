@@ -1,7 +1,5 @@
 //! `loadtest drains`: the engine told to stop under load, and started again.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use loadtest::{
     report::{Bound, Verdict},
@@ -10,7 +8,7 @@ use loadtest::{
 
 use crate::{
     Ran,
-    bench::{EngineArguments, TellArguments, block_on, judge, none},
+    bench::{PlaceArguments, TellArguments, block_on, judge, none},
 };
 
 /// Stops the engine (SIGTERM) under the load of uplinks and sales and starts it again, several times: no frame, session or
@@ -25,27 +23,14 @@ pub(crate) struct Arguments {
     /// Cars at eight pumps a station; of each eight, two are parked and silent, and the others are served all the while.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=2_000))]
     cars: u32,
-    /// The same seed makes the same chain and the same times of the drains.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Where the engine's data folder is made; without it, in the system's temporary folder.
-    #[arg(long, value_name = "FOLDER")]
-    data: Option<PathBuf>,
     #[command(flatten)]
-    serve: EngineArguments,
+    place: PlaceArguments,
     #[command(flatten)]
     tell: TellArguments,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Ran {
-    let config = Config {
-        drains: arguments.drains,
-        cars: arguments.cars as usize,
-        seed: arguments.seed,
-        folder: arguments.data.clone(),
-        engine: arguments.serve.engine.clone(),
-        settings: arguments.serve.settings.clone(),
-    };
+    let config = Config { drains: arguments.drains, place: arguments.place.place(arguments.cars) };
     let outcome = block_on(drains::run(&config, |line| eprintln!("{line}")))??;
     judge(
         "The engine stopped under load, again and again",
@@ -73,8 +58,11 @@ fn thresholds(outcome: &Outcome) -> Vec<Verdict> {
 
 impl Arguments {
     fn conditions(&self) -> Vec<(String, String)> {
-        let all =
-            [("drains", self.drains.to_string()), ("cars", self.cars.to_string()), ("seed", self.seed.to_string())];
+        let all = [
+            ("drains", self.drains.to_string()),
+            ("cars", self.cars.to_string()),
+            ("seed", self.place.seed.to_string()),
+        ];
         all.map(|(key, value)| (key.to_owned(), value)).into()
     }
 }

@@ -1,7 +1,5 @@
 //! `loadtest sessions`: how many fuellings a second are selected, proven and paid.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use loadtest::{
     report::{Bound, Verdict},
@@ -10,7 +8,7 @@ use loadtest::{
 
 use crate::{
     Ran,
-    bench::{EngineArguments, TellArguments, block_on, judge, none},
+    bench::{PlaceArguments, TellArguments, block_on, judge, none},
 };
 
 /// Fuellings a second, from the selection to the payment, through HTTP and with every step durable.
@@ -32,14 +30,8 @@ pub(crate) struct Arguments {
     /// Milliseconds that the PSP simulator takes for an answer.
     #[arg(long, default_value_t = 10)]
     psp_ms: u64,
-    /// The same seed makes the same chain.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Where the engine's data folder is made, and its disk measured; without it, in the system's temporary folder.
-    #[arg(long, value_name = "FOLDER")]
-    data: Option<PathBuf>,
     #[command(flatten)]
-    serve: EngineArguments,
+    place: PlaceArguments,
     #[command(flatten)]
     tell: TellArguments,
 }
@@ -48,13 +40,9 @@ pub(crate) fn run(arguments: &Arguments) -> Ran {
     let config = Config {
         seconds: arguments.seconds,
         warm_up_seconds: arguments.warm_up_seconds,
-        cars: arguments.cars as usize,
         cars_per_station: arguments.cars_per_station as usize,
-        seed: arguments.seed,
         psp_ms: arguments.psp_ms,
-        folder: arguments.data.clone(),
-        engine: arguments.serve.engine.clone(),
-        settings: arguments.serve.settings.clone(),
+        place: arguments.place.place(arguments.cars),
     };
     let outcome = block_on(sessions::run(&config, |line| eprintln!("{line}")))??;
     judge(

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    SessionsError,
+    Place, SessionsError,
     chain::Chain,
     judgement::{self, Judgement, until_settled},
     pin,
@@ -42,12 +42,7 @@ const CARS_PER_STATION: usize = 8;
 #[derive(Debug, Clone)]
 pub struct Config {
     pub kills: u32,
-    pub cars: usize,
-    pub seed: u64,
-    /// The data folder's parent; without it, the system's temporary folder.
-    pub folder: Option<PathBuf>,
-    pub engine: Option<PathBuf>,
-    pub settings: Vec<(String, String)>,
+    pub place: Place,
     /// A Python environment with localstripe, which then is the PSP, behind a proxy that loses, delays, doubles and refuses.
     pub stripe: Option<PathBuf>,
 }
@@ -76,16 +71,9 @@ impl Outcome {
 
 /// Runs it. `progress` is told what is going on.
 pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Outcome, SessionsError> {
-    let folder = match &config.folder {
-        Some(parent) => tempfile::tempdir_in(parent)?,
-        None => tempfile::tempdir()?,
-    };
-    let data = folder.path().join("data");
-    std::fs::create_dir(&data)?;
-    let psp = Psp::start(config, &data).await?;
-    let (binary, mut settings) = (config.engine.clone(), psp.settings());
-    settings.extend(config.settings.clone());
-    let mut options = ServeOptions { data: data.clone(), settings, binary, ..ServeOptions::default() };
+    let folder = config.place.folder()?;
+    let psp = Psp::start(config, folder.data()).await?;
+    let mut options = config.place.options(&folder, psp.settings());
     let engine = Serve::start(options.clone()).await?;
     pin(&mut options, engine.addresses());
     // Each start after a kill has its warnings.
@@ -93,8 +81,8 @@ pub async fn run(config: &Config, mut progress: impl FnMut(String)) -> Result<Ou
     let client = Client::new(format!("http://{}", engine.addresses().http));
     let operator = client.with_token(engine.operator_token().to_owned());
     let chain = Chain {
-        seed: config.seed,
-        cars: config.cars,
+        seed: config.place.seed,
+        cars: config.place.cars,
         cars_per_station: CARS_PER_STATION,
         means: psp.means(),
         parked_per_station: 0,
@@ -132,7 +120,7 @@ async fn kill_again_and_again(
     mut engine: Serve,
     progress: &mut impl FnMut(String),
 ) -> Result<(Serve, u32), ServeError> {
-    let mut rng = SmallRng::seed_from_u64(config.seed);
+    let mut rng = SmallRng::seed_from_u64(config.place.seed);
     let mut at_start = 0;
     sleep(Duration::from_millis(rng.random_range(LIFE_MS))).await;
     for kill in 1..=config.kills {

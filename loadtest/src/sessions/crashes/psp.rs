@@ -26,7 +26,7 @@ impl Psp {
     pub(super) async fn start(config: &Config, data: &Path) -> Result<Psp, SessionsError> {
         let Some(environment) = &config.stripe else { return Ok(Psp::Simulator(data.into())) };
         let stripe = Box::new(LocalStripe::start(environment).await?);
-        let proxy = FaultProxy::start(stripe.address(), faults(config.seed)).await?;
+        let proxy = FaultProxy::start(stripe.address(), faults(config.place.seed)).await?;
         Ok(Psp::Stripe { stripe, proxy })
     }
 
