@@ -232,12 +232,17 @@ impl Table {
     /// Asks for the lines beside a code's own.
     #[inline]
     fn fetch_beside(&self, spot: Spot) {
-        (1..BESIDE).for_each(|distance| prefetch_index(self.lines.all(), self.line_at(spot, distance) as usize));
+        (1..BESIDE).for_each(|distance| self.fetch_line(spot, distance));
     }
 
-    /// Asks for the first line that a code comes to after those beside its own.
+    /// Asks for the four lines that a code comes to after those beside its own, a page further on.
     fn fetch_far(&self, spot: Spot) {
-        prefetch_index(self.lines.all(), self.line_at(spot, BESIDE) as usize);
+        (BESIDE..2 * BESIDE).for_each(|distance| self.fetch_line(spot, distance));
+    }
+
+    #[inline]
+    fn fetch_line(&self, spot: Spot, distance: u32) {
+        prefetch_index(self.lines.all(), self.line_at(spot, distance) as usize);
     }
 
     /// The lines of a code, by how often it went on: its own, those beside it, and such fours all over the table.
