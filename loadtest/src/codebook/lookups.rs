@@ -45,6 +45,8 @@ pub struct Lookups {
     pub lookup_miss_ns: f64,
     pub single_lookup_hit_ns: f64,
     pub single_lookup_miss_ns: f64,
+    /// Of a hit in a batch right after the other book's turn, when no cache holds the page tables any more.
+    pub lookup_after_pause_ns: f64,
     /// One line of memory, at places that no cache foresees, of a table as large as the book's: what a look-up
     /// that takes place alone would cost if it did nothing.
     pub floor_one_line_ns: f64,
@@ -89,10 +91,14 @@ impl Asked<'_> {
         Asked { book, hits, misses, lines: bare_lines(book.bytes()) }
     }
 
-    /// Nanoseconds of each slice: of hits, misses, single ones of both, and bare lines.
-    fn turn(&self) -> [Vec<f64>; 5] {
+    /// Nanoseconds of each slice: of the first hits, of hits and misses once the caches are as look-ups leave them, of single
+    /// ones of both, and of bare lines.
+    fn turn(&self) -> [Vec<f64>; 6] {
         let book = self.book;
+        let mut first = slices(&self.hits, |slice| batches(book, slice));
+        first.truncate(1);
         [
+            first,
             slices(&self.hits, |slice| batches(book, slice)),
             slices(&self.misses, |slice| batches(book, slice)),
             slices(&self.hits, |slice| singles(book, slice)),
@@ -118,9 +124,9 @@ fn bare_lines(bytes: usize) -> MmapMut {
     lines
 }
 
-/// Look-ups in one book: twice, so that the first turn finds its page tables as they will be.
+/// Look-ups in one book.
 pub(super) fn alone(asked: &Asked) -> Lookups {
-    let [lookups] = measure([asked], 2);
+    let [lookups] = measure([asked], 1);
     lookups
 }
 
@@ -130,16 +136,22 @@ pub(super) fn by_turns<const N: usize>(asked: [&Asked; N]) -> [Lookups; N] {
 }
 
 fn measure<const N: usize>(asked: [&Asked; N], turns: usize) -> [Lookups; N] {
-    let mut times = asked.map(|_| <[Vec<f64>; 5]>::default());
+    let mut times = asked.map(|_| <[Vec<f64>; 6]>::default());
     for _ in 0..turns {
         for (asked, times) in asked.iter().zip(&mut times) {
             times.iter_mut().zip(asked.turn()).for_each(|(times, turn)| times.extend(turn));
         }
     }
     times.map(|mut times| {
-        let [lookup_hit_ns, lookup_miss_ns, single_lookup_hit_ns, single_lookup_miss_ns, floor_one_line_ns] =
-            times.each_mut().map(|times| median(times));
-        Lookups { lookup_hit_ns, lookup_miss_ns, single_lookup_hit_ns, single_lookup_miss_ns, floor_one_line_ns }
+        let [after_pause, hit, miss, single_hit, single_miss, one_line] = times.each_mut().map(|times| median(times));
+        Lookups {
+            lookup_hit_ns: hit,
+            lookup_miss_ns: miss,
+            single_lookup_hit_ns: single_hit,
+            single_lookup_miss_ns: single_miss,
+            lookup_after_pause_ns: after_pause,
+            floor_one_line_ns: one_line,
+        }
     })
 }
 
