@@ -12,7 +12,7 @@ use crate::process::ServeOptions;
 #[derive(Debug, Clone)]
 pub struct Place {
     pub seed: u64,
-    /// Cars that are served at a time.
+    /// Cars at the pumps, of which a scenario leaves some parked and serves the others all the while.
     pub cars: usize,
     /// The parent of the run's folder; without it, the system's temporary folder.
     pub folder: Option<PathBuf>,

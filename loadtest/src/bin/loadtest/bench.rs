@@ -55,7 +55,7 @@ pub(crate) struct EngineArguments {
 /// Where sales take place.
 #[derive(Debug, Args)]
 pub(crate) struct PlaceArguments {
-    /// The same seed makes the same chain, and the same times of what is done to the engine.
+    /// The same seed makes the same chain, and stops or kills the engine at the same times where that is done.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
     /// Where the engine's data folder is made; without it, in the system's temporary folder.

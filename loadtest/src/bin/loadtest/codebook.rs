@@ -19,7 +19,8 @@ use crate::{
 ///
 /// In this process, with synthetic dongles. `bytes_per_device` is resident memory as the kernel counts it, with keys, ids and
 /// clocks; `lookup_hit_ns` and `lookup_miss_ns` are medians over slices of batches, `single_...` of one look-up after the
-/// other; `roll_ns_per_device` is of one core and has changes to take in.
+/// other; `lookup_hit_growth` and `lookup_miss_growth` compare the two books, which take turns; `roll_ns_per_device` is of one
+/// core and has changes to take in.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Dongles in the book.

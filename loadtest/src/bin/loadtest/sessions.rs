@@ -14,6 +14,7 @@ use crate::{
 /// Fuellings a second, from the selection to the payment, through HTTP and with every step durable.
 ///
 /// A closed loop: each car is served again as soon as it has paid and is cleared. Engine and generator share the cores.
+/// The disk that `--data` lies on is measured beside.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[arg(long, default_value_t = 20)]
